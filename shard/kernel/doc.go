@@ -1,0 +1,2 @@
+// Package kernel computes with one column tile of a shard's rows.
+package kernel
