@@ -1,0 +1,428 @@
+package wire
+
+import (
+	"fmt"
+	"strconv"
+)
+
+func itoa[T ~int | ~int64 | ~uint64](n T) string { return strconv.FormatInt(int64(n), 10) }
+
+// This file: what clients ask the coordinator.
+
+// Create asks for a run; one that exists with the same spec is joined. Payload: the layout, a
+// JSON array of Tensor in its canonical form (Layout), or nothing. Reply: Info.
+type Create struct {
+	Spec    RunSpec `msgpack:"spec"`
+	Payload []byte  `msgpack:"-"`
+}
+
+// Delete ends a run and frees its memory. Reply: OK.
+type Delete struct {
+	Run string `msgpack:"run"`
+}
+
+// InfoRequest asks what a run is and where its shards are. Reply: Info.
+type InfoRequest struct {
+	Run string `msgpack:"run"`
+}
+
+// Info is a run as it stands. Shard s holds columns [Lo[s], Lo[s+1]), the last one up to Dim, on
+// worker Workers[Owner[s]]. Placement counts at Epoch alone.
+type Info struct {
+	Spec    RunSpec  `msgpack:"spec" json:"spec"`
+	UID     uint64   `msgpack:"uid" json:"uid"`
+	Epoch   Epoch    `msgpack:"epoch" json:"epoch"`
+	State   string   `msgpack:"state" json:"state"` // "ready", or what is being done or waited for
+	Lo      []int64  `msgpack:"lo" json:"lo"`
+	Workers []string `msgpack:"workers" json:"workers"`
+	Owner   []int    `msgpack:"owner" json:"owner"`
+	Version Version  `msgpack:"version" json:"version"`
+	Rows    int      `msgpack:"rows" json:"rows"`
+	Newest  Step     `msgpack:"newest" json:"newest"` // of the rows; 0 without rows
+	Cond    float64  `msgpack:"cond" json:"cond"`     // estimate for S⁻¹KS⁻¹; 0 where not known
+	Open    int      `msgpack:"open" json:"open"`     // steps being published
+	Queries int      `msgpack:"queries" json:"queries"`
+	Lost    int      `msgpack:"lost" json:"lost"` // rows dropped because a shard had lost them
+	Coord   string   `msgpack:"coord" json:"coordinator"`
+}
+
+// States of a run.
+const StateReady = "ready"
+
+// LayoutRequest asks for a run's layout. Reply: Layout.
+type LayoutRequest struct {
+	Run string `msgpack:"run"`
+}
+
+// Layout is a run's layout. Payload: its canonical JSON, or nothing.
+type Layout struct {
+	Payload []byte `msgpack:"-"`
+}
+
+// List asks for the names of runs above After, in order. Reply: ListReply.
+type List struct {
+	After string `msgpack:"after"`
+}
+
+// ListReply has at most 500 names; More says that there are further ones.
+type ListReply struct {
+	Runs []string `msgpack:"runs"`
+	More bool     `msgpack:"more"`
+}
+
+// Status asks for the workers above After, in order. Reply: StatusReply.
+type Status struct {
+	After string `msgpack:"after"`
+}
+
+// StatusReply has at most 250 workers; More says that there are further ones.
+type StatusReply struct {
+	Coord   string         `msgpack:"coord" json:"coordinator"`
+	Workers []WorkerStatus `msgpack:"workers" json:"workers"`
+	More    bool           `msgpack:"more" json:"-"`
+}
+
+// WorkerStatus is a worker as the coordinator last heard of it.
+type WorkerStatus struct {
+	ID       string `msgpack:"id" json:"id"`
+	Instance uint64 `msgpack:"instance" json:"instance"`
+	Capacity int64  `msgpack:"capacity" json:"capacity"` // bytes for shards and staged vectors
+	Used     int64  `msgpack:"used" json:"used"`         // bytes
+	Shards   int    `msgpack:"shards" json:"shards"`
+	SilentMS int64  `msgpack:"silent_ms" json:"silent_ms"` // since its last heartbeat
+}
+
+// Precondition, in Open, asks for H⁻¹g of the gradient being published, with it in the window.
+type Precondition struct {
+	Damping float64 `msgpack:"damping,omitempty"` // 0: the run's
+	Divisor Divisor `msgpack:"divisor,omitempty"` // "": the run's
+	Result  DType   `msgpack:"result"`
+}
+
+// Open reserves a slot for a step on every shard. Token tells one publication of a step from
+// another: the same token joins it (data-parallel publishers share one), another token starts it
+// anew, and who held the old one hears CodeSuperseded. DeadlineMS is when an incomplete step is
+// dropped, 0 for a minute. Reply: OpenReply.
+type Open struct {
+	Run          string        `msgpack:"run"`
+	Step         Step          `msgpack:"step"`
+	Token        uint64        `msgpack:"token"`
+	DeadlineMS   int64         `msgpack:"deadline_ms,omitempty"`
+	Precondition *Precondition `msgpack:"precondition,omitempty"`
+}
+
+// OpenReply says under what epoch and attempt the step's chunks go. Whole lists the shards that
+// have their slice already (after a takeover: their chunks need not be sent again).
+type OpenReply struct {
+	Epoch   Epoch   `msgpack:"epoch"`
+	Attempt Attempt `msgpack:"attempt"`
+	Whole   []int   `msgpack:"whole,omitempty"`
+}
+
+// Wait asks what has become of an attempt at a step; the reply comes when that is known, or after
+// about a second with State pending. Reply: WaitReply.
+type Wait struct {
+	Run     string  `msgpack:"run"`
+	Epoch   Epoch   `msgpack:"epoch"`
+	Step    Step    `msgpack:"step"`
+	Attempt Attempt `msgpack:"attempt"`
+}
+
+// States of a step or a query.
+const (
+	StatePending   = "pending"
+	StateCommitted = "committed"
+)
+
+// WaitReply is what has become of a step. Query is set where the open asked for a precondition:
+// its result can be fetched, or Refused says why there is none (the step is committed all the
+// same).
+type WaitReply struct {
+	State   string    `msgpack:"state"`
+	Version Version   `msgpack:"version"`
+	Rows    int       `msgpack:"rows"`
+	Query   QueryID   `msgpack:"query,omitempty"`
+	Bounds  []float64 `msgpack:"bounds,omitempty"`
+	Refused *Error    `msgpack:"refused,omitempty"`
+}
+
+// Kinds of query.
+const (
+	KindVector  = "vector"  // H⁻¹v for vectors that the client sends
+	KindCombine = "combine" // H⁻¹ Σ a_k g_k for stored steps
+	KindRow     = "row"     // a stored row itself
+)
+
+// Query opens a query at the run's present version. Reply: QueryReply. Kinds:
+//
+//	vector   Vectors vectors of dtype DType follow, in Vec chunks to the workers
+//	combine  payload: Steps × uint64 step numbers, then Vectors × Steps × float64 coefficients
+//	row      payload: one uint64 step number
+//
+// Token makes it idempotent: the same caller and token get the same query again.
+type Query struct {
+	Run        string  `msgpack:"run"`
+	Token      uint64  `msgpack:"token"`
+	Kind       string  `msgpack:"kind"`
+	Vectors    int     `msgpack:"vectors"`
+	Steps      int     `msgpack:"steps,omitempty"`
+	DType      DType   `msgpack:"dtype,omitempty"`
+	Result     DType   `msgpack:"result"`
+	Damping    float64 `msgpack:"damping,omitempty"`
+	Divisor    Divisor `msgpack:"divisor,omitempty"`
+	AtLeast    Version `msgpack:"at_least,omitempty"`
+	Exactly    Version `msgpack:"exactly,omitempty"`
+	MinRows    int     `msgpack:"min_rows,omitempty"`
+	DeadlineMS int64   `msgpack:"deadline_ms,omitempty"`
+	Payload    []byte  `msgpack:"-"`
+}
+
+// QueryReply names the query and the version that it is pinned to.
+type QueryReply struct {
+	Query   QueryID `msgpack:"query"`
+	Epoch   Epoch   `msgpack:"epoch"`
+	Version Version `msgpack:"version"`
+	Rows    int     `msgpack:"rows"`
+}
+
+// Result asks for a query's outcome; the reply comes when it is known, or after about a second
+// with State pending. Reply: ResultReply, or the error that refused the query.
+type Result struct {
+	Run   string  `msgpack:"run"`
+	Epoch Epoch   `msgpack:"epoch"`
+	Query QueryID `msgpack:"query"`
+}
+
+// ResultReply says that the result can be fetched. Bounds has one bound a vector: of the relative
+// error of the answer in the 2-norm, the rounding to the result's dtype included.
+type ResultReply struct {
+	State   string    `msgpack:"state"`
+	Version Version   `msgpack:"version"`
+	Rows    int       `msgpack:"rows"`
+	Bounds  []float64 `msgpack:"bounds"`
+}
+
+// Close ends a query and lets go of its version. Reply: OK, also for a query that is gone.
+type Close struct {
+	Run   string  `msgpack:"run"`
+	Epoch Epoch   `msgpack:"epoch"`
+	Query QueryID `msgpack:"query"`
+}
+
+// StepsRequest asks which steps are in the window. Reply: Steps.
+type StepsRequest struct {
+	Run string `msgpack:"run"`
+}
+
+// Steps lists the steps in the window, oldest first. Payload: Rows × uint64.
+type Steps struct {
+	Version Version `msgpack:"version"`
+	Rows    int     `msgpack:"rows"`
+	Payload []byte  `msgpack:"-"`
+}
+
+// Type implements Message.
+func (*Create) Type() string        { return OpCreate }
+func (*Delete) Type() string        { return OpDelete }
+func (*InfoRequest) Type() string   { return OpInfo }
+func (*Info) Type() string          { return "info.reply" }
+func (*LayoutRequest) Type() string { return OpLayout }
+func (*Layout) Type() string        { return "layout.reply" }
+func (*List) Type() string          { return OpList }
+func (*ListReply) Type() string     { return "list.reply" }
+func (*Status) Type() string        { return OpStatus }
+func (*StatusReply) Type() string   { return "status.reply" }
+func (*Open) Type() string          { return OpOpen }
+func (*OpenReply) Type() string     { return "open.reply" }
+func (*Wait) Type() string          { return OpWait }
+func (*WaitReply) Type() string     { return "wait.reply" }
+func (*Query) Type() string         { return OpQuery }
+func (*QueryReply) Type() string    { return "query.reply" }
+func (*Result) Type() string        { return OpResult }
+func (*ResultReply) Type() string   { return "result.reply" }
+func (*Close) Type() string         { return OpClose }
+func (*StepsRequest) Type() string  { return OpSteps }
+func (*Steps) Type() string         { return "steps.reply" }
+
+// Body implements Bulk.
+func (m *Create) Body() *[]byte { return &m.Payload }
+func (m *Layout) Body() *[]byte { return &m.Payload }
+func (m *Query) Body() *[]byte  { return &m.Payload }
+func (m *Steps) Body() *[]byte  { return &m.Payload }
+
+// Validate implements Message.
+func (m *Create) Validate() error {
+	if err := m.Spec.Validate(); err != nil {
+		return err
+	}
+	if (len(m.Payload) == 0) != (m.Spec.Layout == "") {
+		return Invalid("layout bytes", len(m.Payload), "sent with its hash, and only then")
+	}
+	return nil
+}
+func (m *Delete) Validate() error        { return CheckName("run", m.Run) }
+func (m *InfoRequest) Validate() error   { return CheckName("run", m.Run) }
+func (m *LayoutRequest) Validate() error { return CheckName("run", m.Run) }
+func (m *StepsRequest) Validate() error  { return CheckName("run", m.Run) }
+func (*Layout) Validate() error          { return nil }
+func (*List) Validate() error            { return nil }
+func (*ListReply) Validate() error       { return nil }
+func (*Status) Validate() error          { return nil }
+func (*StatusReply) Validate() error     { return nil }
+
+// Validate implements Message.
+func (m *Info) Validate() error {
+	if len(m.Lo) != len(m.Owner) || len(m.Lo) != m.Spec.Shards {
+		return Invalid("shards", fmt.Sprintf("%d of %d", len(m.Owner), len(m.Lo)), "as many borders as owners")
+	}
+	for s, w := range m.Owner {
+		if w < 0 || w >= len(m.Workers) {
+			return Invalid("owner", w, "in [0, "+itoa(len(m.Workers))+")")
+		}
+		if lo, n := m.Range(s); CheckRange(lo, n, m.Spec.Dim) != nil {
+			return Invalid("lo", lo, "growing, below dim")
+		}
+	}
+	return nil
+}
+
+// Range is the first column and the number of columns of shard s.
+func (m *Info) Range(s int) (lo, n int64) {
+	hi := m.Spec.Dim
+	if s+1 < len(m.Lo) {
+		hi = m.Lo[s+1]
+	}
+	return m.Lo[s], hi - m.Lo[s]
+}
+
+func (m *Open) Validate() error {
+	if err := CheckName("run", m.Run); err != nil {
+		return err
+	}
+	if m.DeadlineMS < 0 {
+		return Invalid("deadline_ms", m.DeadlineMS, ">= 0")
+	}
+	if p := m.Precondition; p != nil {
+		return checkOptions(p.Damping, p.Divisor, p.Result)
+	}
+	return nil
+}
+
+func (*OpenReply) Validate() error { return nil }
+
+func (m *Wait) Validate() error {
+	if err := CheckName("run", m.Run); err != nil {
+		return err
+	}
+	return checkEpoch(m.Epoch)
+}
+
+func (*WaitReply) Validate() error { return nil }
+
+// MaxVectorsFor is the most vectors in one query of a run with so many slots: their dots and
+// coefficients must fit one message.
+func MaxVectorsFor(slots int) int { return max(1, min(MaxVectors, (MaxPayload-8*MaxVectors)/(8*slots))) }
+
+// Validate implements Message.
+func (m *Query) Validate() error {
+	if err := CheckName("run", m.Run); err != nil {
+		return err
+	}
+	if err := checkOptions(m.Damping, m.Divisor, m.Result); err != nil {
+		return err
+	}
+	if m.Vectors < 1 || m.Vectors > MaxVectors {
+		return Invalid("vectors", m.Vectors, "in [1, "+itoa(MaxVectors)+"]")
+	}
+	if m.DeadlineMS < 0 {
+		return Invalid("deadline_ms", m.DeadlineMS, ">= 0")
+	}
+	if m.MinRows < 0 || m.MinRows > MaxWindow {
+		return Invalid("min_rows", m.MinRows, "in [0, "+itoa(MaxWindow)+"]")
+	}
+	switch m.Kind {
+	case KindVector:
+		if m.DType.Size() == 0 {
+			return Invalid("dtype", m.DType, "f32 or f64")
+		}
+		return checkLen(m.Payload, 0)
+	case KindCombine:
+		if m.Steps < 1 || m.Steps > MaxWindow {
+			return Invalid("steps", m.Steps, "in [1, "+itoa(MaxWindow)+"]")
+		}
+		return checkLen(m.Payload, 8*int64(m.Steps)*int64(1+m.Vectors))
+	case KindRow:
+		if m.Vectors != 1 {
+			return Invalid("vectors", m.Vectors, "1 for a row")
+		}
+		if m.Result != F32 {
+			return Invalid("result", m.Result, "f32, as the row is stored")
+		}
+		return checkLen(m.Payload, 8)
+	}
+	return Invalid("kind", m.Kind, "vector, combine or row")
+}
+
+func checkOptions(damping float64, divisor Divisor, result DType) error {
+	if damping != 0 {
+		if err := CheckDamping("damping", damping); err != nil {
+			return err
+		}
+	}
+	if divisor != "" && divisor != Capacity && divisor != Count {
+		return Invalid("divisor", divisor, "capacity or count")
+	}
+	if result.Size() == 0 {
+		return Invalid("result", result, "f32 or f64")
+	}
+	return nil
+}
+
+func (*QueryReply) Validate() error { return nil }
+
+func (m *Result) Validate() error {
+	if err := CheckName("run", m.Run); err != nil {
+		return err
+	}
+	return checkEpoch(m.Epoch)
+}
+
+func (*ResultReply) Validate() error { return nil }
+
+func (m *Close) Validate() error {
+	if err := CheckName("run", m.Run); err != nil {
+		return err
+	}
+	return checkEpoch(m.Epoch)
+}
+
+func (m *Steps) Validate() error {
+	if m.Rows < 0 || m.Rows > MaxWindow {
+		return Invalid("rows", m.Rows, "in [0, "+itoa(MaxWindow)+"]")
+	}
+	return checkLen(m.Payload, 8*int64(m.Rows))
+}
+
+var (
+	_ = register(func() Message { return new(Create) })
+	_ = register(func() Message { return new(Delete) })
+	_ = register(func() Message { return new(InfoRequest) })
+	_ = register(func() Message { return new(Info) })
+	_ = register(func() Message { return new(LayoutRequest) })
+	_ = register(func() Message { return new(Layout) })
+	_ = register(func() Message { return new(List) })
+	_ = register(func() Message { return new(ListReply) })
+	_ = register(func() Message { return new(Status) })
+	_ = register(func() Message { return new(StatusReply) })
+	_ = register(func() Message { return new(Open) })
+	_ = register(func() Message { return new(OpenReply) })
+	_ = register(func() Message { return new(Wait) })
+	_ = register(func() Message { return new(WaitReply) })
+	_ = register(func() Message { return new(Query) })
+	_ = register(func() Message { return new(QueryReply) })
+	_ = register(func() Message { return new(Result) })
+	_ = register(func() Message { return new(ResultReply) })
+	_ = register(func() Message { return new(Close) })
+	_ = register(func() Message { return new(StepsRequest) })
+	_ = register(func() Message { return new(Steps) })
+)

@@ -1,0 +1,556 @@
+package wire
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+)
+
+// This file: what the owner of a run asks workers, and what workers tell coordinators. Every
+// request has a Seq, which its reply echoes; asking again with the same Seq is safe.
+
+// Shard names a shard under an epoch: the head of every control request and of its reply.
+type Shard struct {
+	Seq   uint64 `msgpack:"seq"`
+	Run   string `msgpack:"run"`
+	Epoch Epoch  `msgpack:"epoch"`
+	Shard int    `msgpack:"shard"`
+}
+
+// Validate implements Message for what embeds Shard.
+func (h *Shard) Validate() error {
+	if err := checkShard(h.Run, h.Shard); err != nil {
+		return err
+	}
+	return checkEpoch(h.Epoch)
+}
+
+// Head is the message's Shard.
+func (h *Shard) Head() *Shard { return h }
+
+// Control is a request of a run's owner to the worker of one shard.
+type Control interface {
+	Message
+	Head() *Shard
+}
+
+// Row is a row of the window as a shard keeps it.
+type Row struct {
+	Slot    Slot
+	Step    Step
+	Attempt Attempt
+}
+
+const rowBytes = 4 + 8 + 8
+
+// AppendRows appends rows as a payload: slot (uint32), step, attempt (uint64 each).
+func AppendRows(p []byte, rows []Row) []byte {
+	for _, r := range rows {
+		p = binary.LittleEndian.AppendUint32(p, uint32(r.Slot))
+		p = binary.LittleEndian.AppendUint64(p, uint64(r.Step))
+		p = binary.LittleEndian.AppendUint64(p, uint64(r.Attempt))
+	}
+	return p
+}
+
+// Rows reads what AppendRows wrote. The length has been validated.
+func Rows(p []byte) []Row {
+	rows := make([]Row, len(p)/rowBytes)
+	for i := range rows {
+		q := p[i*rowBytes:]
+		rows[i] = Row{Slot(binary.LittleEndian.Uint32(q)), Step(binary.LittleEndian.Uint64(q[4:])), Attempt(binary.LittleEndian.Uint64(q[12:]))}
+	}
+	return rows
+}
+
+func checkRows(p []byte) error {
+	if len(p)%rowBytes != 0 {
+		return Invalid("payload bytes", len(p), "a multiple of "+itoa(rowBytes))
+	}
+	for _, r := range Rows(p) {
+		if r.Slot < 0 || r.Slot >= MaxWindow+MaxSpare {
+			return Invalid("slot", r.Slot, "in [0, "+itoa(MaxWindow+MaxSpare)+")")
+		}
+	}
+	return nil
+}
+
+// Staged is a step that is being published, as a shard has it. Whole: all its columns are there.
+type Staged struct {
+	Slot    Slot    `msgpack:"slot"`
+	Step    Step    `msgpack:"step"`
+	Attempt Attempt `msgpack:"attempt"`
+	Whole   bool    `msgpack:"whole,omitempty"`
+}
+
+// Adopt makes a shard hear this epoch and no lower one, and tells it what it is: columns
+// [Lo, Lo+Cols) with Slots slots. Placed is the revision at which the shard was placed on this
+// worker: rows that it keeps under another are not the run's any more. Reply: Adopted.
+type Adopt struct {
+	Shard  `msgpack:",inline"`
+	UID    uint64 `msgpack:"uid"`
+	Placed uint64 `msgpack:"placed"`
+	Lo     int64  `msgpack:"lo"`
+	Cols   int64  `msgpack:"cols"`
+	Slots  int    `msgpack:"slots"`
+	Store  DType  `msgpack:"store"`
+}
+
+// Adopted is what a shard holds. Payload: its rows (AppendRows).
+type Adopted struct {
+	Shard   `msgpack:",inline"`
+	Version Version  `msgpack:"version"`
+	Staged  []Staged `msgpack:"staged,omitempty"`
+	Payload []byte   `msgpack:"-"`
+}
+
+// Install makes a shard's window exactly the payload's rows (AppendRows), at Version, and its
+// staged steps at most those of Keep. The shard must hold the rows, committed or staged whole.
+// Its queries end. Reply: OK.
+type Install struct {
+	Shard   `msgpack:",inline"`
+	Version Version  `msgpack:"version"`
+	Keep    []Staged `msgpack:"keep,omitempty"`
+	Payload []byte   `msgpack:"-"`
+}
+
+// Gram asks for rows [I0, I1) of the lower triangle of the shard's part of A = GGᵀ, over the
+// slots in the payload (uint32 each, oldest row first). Reply: Numbers, packed row by row.
+type Gram struct {
+	Shard   `msgpack:",inline"`
+	I0      int    `msgpack:"i0"`
+	I1      int    `msgpack:"i1"`
+	Payload []byte `msgpack:"-"`
+}
+
+// Stage reserves a slot for an attempt at a step; a lower attempt at it is dropped. The reply
+// comes when the shard has its whole slice: Products.
+type Stage struct {
+	Shard   `msgpack:",inline"`
+	Step    Step    `msgpack:"step"`
+	Attempt Attempt `msgpack:"attempt"`
+	Slot    Slot    `msgpack:"slot"`
+}
+
+// Multiply asks for the products of a staged step with the rows in the payload's slots
+// (uint32 each). Reply: Products.
+type Multiply struct {
+	Shard   `msgpack:",inline"`
+	Step    Step    `msgpack:"step"`
+	Attempt Attempt `msgpack:"attempt"`
+	Payload []byte  `msgpack:"-"`
+}
+
+// Products is a shard's part of the products of a step's gradient with other rows, its own
+// included. Payload: for each, the slot (uint32), the step (uint64) and the product (float64).
+type Products struct {
+	Shard   `msgpack:",inline"`
+	Step    Step    `msgpack:"step"`
+	Attempt Attempt `msgpack:"attempt"`
+	Payload []byte  `msgpack:"-"`
+}
+
+// Product is one entry of Products: with the row of Step in Slot.
+type Product struct {
+	Slot  Slot
+	Step  Step
+	Value float64
+}
+
+const productBytes = 4 + 8 + 8
+
+// AppendProducts appends products as a payload.
+func AppendProducts(p []byte, products []Product) []byte {
+	for _, r := range products {
+		p = binary.LittleEndian.AppendUint32(p, uint32(r.Slot))
+		p = binary.LittleEndian.AppendUint64(p, uint64(r.Step))
+		p = binary.LittleEndian.AppendUint64(p, math.Float64bits(r.Value))
+	}
+	return p
+}
+
+// ProductList reads what AppendProducts wrote. The length has been validated.
+func ProductList(p []byte) []Product {
+	products := make([]Product, len(p)/productBytes)
+	for i := range products {
+		q := p[i*productBytes:]
+		products[i] = Product{Slot(binary.LittleEndian.Uint32(q)), Step(binary.LittleEndian.Uint64(q[4:])), math.Float64frombits(binary.LittleEndian.Uint64(q[12:]))}
+	}
+	return products
+}
+
+// Commit takes a staged step into the window: its slot becomes a row, the evicted one (where Evict
+// is set) leaves it, and the shard is at Version, one above where it was. With Query set, it also
+// makes that query, a combination with the payload's coefficients (Slots × float64). Reply: OK.
+type Commit struct {
+	Shard     `msgpack:",inline"`
+	Version   Version `msgpack:"version"`
+	Step      Step    `msgpack:"step"`
+	Attempt   Attempt `msgpack:"attempt"`
+	Slot      Slot    `msgpack:"slot"`
+	Evict     bool    `msgpack:"evict,omitempty"`
+	EvictStep Step    `msgpack:"evict_step,omitempty"`
+	EvictSlot Slot    `msgpack:"evict_slot,omitempty"`
+	Query     QueryID `msgpack:"query,omitempty"`
+	Result    DType   `msgpack:"result,omitempty"`
+	Payload   []byte  `msgpack:"-"`
+}
+
+// Drop forgets an attempt at a step that is not committed. Reply: OK, also where it is unknown.
+type Drop struct {
+	Shard   `msgpack:",inline"`
+	Step    Step    `msgpack:"step"`
+	Attempt Attempt `msgpack:"attempt"`
+}
+
+// Prepare makes a query for Vectors vectors of dtype DType over the rows of Mask (a bit a slot,
+// the lowest first). The reply comes when the shard has its slices of them: Numbers, Vectors ×
+// Slots products and then Vectors squared norms.
+type Prepare struct {
+	Shard   `msgpack:",inline"`
+	Query   QueryID `msgpack:"query"`
+	Vectors int     `msgpack:"vectors"`
+	DType   DType   `msgpack:"dtype"`
+	Mask    []byte  `msgpack:"mask"`
+}
+
+// Coef gives a query its coefficients: payload Vectors × Slots × float64. For a vector query,
+// which Prepare made, results are (v − Gᵀc)/Damping; a combination (Gᵀc) and a row (that of the
+// one slot in Mask, no payload) are made by Coef itself. Reply: OK.
+type Coef struct {
+	Shard   `msgpack:",inline"`
+	Query   QueryID `msgpack:"query"`
+	Kind    string  `msgpack:"kind"`
+	Vectors int     `msgpack:"vectors"`
+	Damping float64 `msgpack:"damping,omitempty"`
+	Result  DType   `msgpack:"result"`
+	Mask    []byte  `msgpack:"mask"`
+	Payload []byte  `msgpack:"-"`
+}
+
+// Norms asks for the shard's part of ‖v − Gᵀc‖² of a vector query that has its coefficients.
+// Reply: Numbers, one a vector.
+type Norms struct {
+	Shard `msgpack:",inline"`
+	Query QueryID `msgpack:"query"`
+}
+
+// Numbers is a reply of float64 numbers. Payload: Count of them.
+type Numbers struct {
+	Shard   `msgpack:",inline"`
+	Count   int    `msgpack:"count"`
+	Payload []byte `msgpack:"-"`
+}
+
+// CloseQuery ends a query. Reply: OK, also where it is unknown.
+type CloseQuery struct {
+	Shard `msgpack:",inline"`
+	Query QueryID `msgpack:"query"`
+}
+
+// Release frees a shard: the run UID has ended, or the shard has moved. Placed as in Adopt; 0
+// frees it whatever it was. Reply: OK, also where it is unknown.
+type Release struct {
+	Shard  `msgpack:",inline"`
+	UID    uint64 `msgpack:"uid"`
+	Placed uint64 `msgpack:"placed,omitempty"`
+}
+
+// Hello is a worker's heartbeat. No reply.
+type Hello struct {
+	Worker   string `msgpack:"worker"`
+	Instance uint64 `msgpack:"instance"` // random, made when the process starts
+	Capacity int64  `msgpack:"capacity"` // bytes
+	Used     int64  `msgpack:"used"`     // bytes
+	Held     []Held `msgpack:"held,omitempty"`
+	Shards   int    `msgpack:"shards"`
+}
+
+// Held is a shard that a worker holds; Hello names at most MaxHeld of them, in turn.
+type Held struct {
+	Run    string `msgpack:"run"`
+	UID    uint64 `msgpack:"uid"`
+	Shard  int    `msgpack:"shard"`
+	Placed uint64 `msgpack:"placed"`
+}
+
+// MaxHeld is the most shards named in one Hello.
+const MaxHeld = 64
+
+// Type implements Message.
+func (*Adopt) Type() string      { return OpAdopt }
+func (*Adopted) Type() string    { return "adopt.reply" }
+func (*Install) Type() string    { return OpInstall }
+func (*Gram) Type() string       { return OpGram }
+func (*Stage) Type() string      { return OpStage }
+func (*Multiply) Type() string   { return OpProducts }
+func (*Products) Type() string   { return "products.reply" }
+func (*Commit) Type() string     { return OpCommit }
+func (*Drop) Type() string       { return OpDrop }
+func (*Prepare) Type() string    { return OpPrepare }
+func (*Coef) Type() string       { return OpCoef }
+func (*Norms) Type() string      { return OpNorms }
+func (*Numbers) Type() string    { return "numbers" }
+func (*CloseQuery) Type() string { return OpCloseQuery }
+func (*Release) Type() string    { return OpRelease }
+func (*Hello) Type() string      { return OpHello }
+
+// Body implements Bulk.
+func (m *Adopted) Body() *[]byte  { return &m.Payload }
+func (m *Install) Body() *[]byte  { return &m.Payload }
+func (m *Gram) Body() *[]byte     { return &m.Payload }
+func (m *Multiply) Body() *[]byte { return &m.Payload }
+func (m *Products) Body() *[]byte { return &m.Payload }
+func (m *Commit) Body() *[]byte   { return &m.Payload }
+func (m *Coef) Body() *[]byte     { return &m.Payload }
+func (m *Numbers) Body() *[]byte  { return &m.Payload }
+
+// maxSlots is the most slots of any run.
+const maxSlots = MaxWindow + MaxSpare
+
+// Validate implements Message.
+func (m *Adopt) Validate() error {
+	if err := m.Shard.Validate(); err != nil {
+		return err
+	}
+	if m.Slots < 2 || m.Slots > maxSlots {
+		return Invalid("slots", m.Slots, "in [2, "+itoa(maxSlots)+"]")
+	}
+	if m.Store != F32 {
+		return Invalid("store", m.Store, "f32")
+	}
+	return CheckRange(m.Lo, m.Cols, MaxDim)
+}
+
+func (m *Adopted) Validate() error {
+	if err := m.Shard.Validate(); err != nil {
+		return err
+	}
+	return checkRows(m.Payload)
+}
+
+func (m *Install) Validate() error {
+	if err := m.Shard.Validate(); err != nil {
+		return err
+	}
+	return checkRows(m.Payload)
+}
+
+func (m *Gram) Validate() error {
+	if err := m.Shard.Validate(); err != nil {
+		return err
+	}
+	slots, err := SlotList(m.Payload)
+	if err != nil {
+		return err
+	}
+	if m.I0 < 0 || m.I1 <= m.I0 || m.I1 > len(slots) {
+		return Invalid("rows", fmt.Sprintf("[%d, %d)", m.I0, m.I1), "within [0, "+itoa(len(slots))+") and not empty")
+	}
+	if n := triangle(m.I1) - triangle(m.I0); 8*n > MaxPayload {
+		return Errorf(CodeTooLarge, "numbers", n, "at most "+itoa(MaxPayload/8))
+	}
+	return nil
+}
+
+// triangle is the number of elements in the first n rows of a lower triangle.
+func triangle(n int) int64 { return int64(n) * int64(n+1) / 2 }
+
+func (m *Multiply) Validate() error {
+	if err := m.Shard.Validate(); err != nil {
+		return err
+	}
+	_, err := SlotList(m.Payload)
+	return err
+}
+
+func (m *Products) Validate() error {
+	if err := m.Shard.Validate(); err != nil {
+		return err
+	}
+	if len(m.Payload)%productBytes != 0 {
+		return Invalid("payload bytes", len(m.Payload), "a multiple of "+itoa(productBytes))
+	}
+	return nil
+}
+
+func (m *Stage) Validate() error {
+	if err := m.Shard.Validate(); err != nil {
+		return err
+	}
+	if m.Slot < 0 || m.Slot >= maxSlots {
+		return Invalid("slot", m.Slot, "in [0, "+itoa(maxSlots)+")")
+	}
+	return nil
+}
+
+func (m *Commit) Validate() error {
+	if err := m.Shard.Validate(); err != nil {
+		return err
+	}
+	if m.Slot < 0 || m.Slot >= maxSlots || m.EvictSlot < 0 || m.EvictSlot >= maxSlots {
+		return Invalid("slot", m.Slot, "in [0, "+itoa(maxSlots)+")")
+	}
+	if m.Query == 0 {
+		return checkLen(m.Payload, 0)
+	}
+	if m.Result.Size() == 0 {
+		return Invalid("result", m.Result, "f32 or f64")
+	}
+	return checkFloats(m.Payload)
+}
+
+func (m *Prepare) Validate() error {
+	if err := m.Shard.Validate(); err != nil {
+		return err
+	}
+	if m.Vectors < 1 || m.Vectors > MaxVectors {
+		return Invalid("vectors", m.Vectors, "in [1, "+itoa(MaxVectors)+"]")
+	}
+	if m.DType.Size() == 0 {
+		return Invalid("dtype", m.DType, "f32 or f64")
+	}
+	return checkMask(m.Mask)
+}
+
+func (m *Coef) Validate() error {
+	if err := m.Shard.Validate(); err != nil {
+		return err
+	}
+	if m.Vectors < 1 || m.Vectors > MaxVectors {
+		return Invalid("vectors", m.Vectors, "in [1, "+itoa(MaxVectors)+"]")
+	}
+	if m.Result.Size() == 0 {
+		return Invalid("result", m.Result, "f32 or f64")
+	}
+	switch m.Kind {
+	case KindVector:
+		if err := CheckDamping("damping", m.Damping); err != nil {
+			return err
+		}
+	case KindCombine:
+	case KindRow:
+		if len(m.Payload) != 0 {
+			return checkLen(m.Payload, 0)
+		}
+	default:
+		return Invalid("kind", m.Kind, "vector, combine or row")
+	}
+	if err := checkMask(m.Mask); err != nil {
+		return err
+	}
+	return checkFloats(m.Payload)
+}
+
+func (m *Numbers) Validate() error {
+	if err := m.Shard.Validate(); err != nil {
+		return err
+	}
+	if m.Count < 0 || m.Count > MaxPayload/8 {
+		return Invalid("count", m.Count, "in [0, "+itoa(MaxPayload/8)+"]")
+	}
+	return checkLen(m.Payload, 8*int64(m.Count))
+}
+
+func (m *Hello) Validate() error {
+	if err := CheckName("worker", m.Worker); err != nil {
+		return err
+	}
+	if len(m.Held) > MaxHeld {
+		return Invalid("held", len(m.Held), "at most "+itoa(MaxHeld))
+	}
+	if m.Capacity < 0 || m.Used < 0 {
+		return Invalid("capacity", m.Capacity, ">= 0")
+	}
+	return nil
+}
+
+func checkMask(mask []byte) error {
+	if len(mask) > (maxSlots+7)/8 {
+		return Invalid("mask bytes", len(mask), "at most "+itoa((maxSlots+7)/8))
+	}
+	return nil
+}
+
+func checkFloats(p []byte) error {
+	if len(p)%8 != 0 {
+		return Invalid("payload bytes", len(p), "a multiple of 8")
+	}
+	return nil
+}
+
+// AppendFloats appends numbers as little-endian float64.
+func AppendFloats(p []byte, x []float64) []byte {
+	for _, v := range x {
+		p = binary.LittleEndian.AppendUint64(p, math.Float64bits(v))
+	}
+	return p
+}
+
+// Floats reads little-endian float64 numbers.
+func Floats(p []byte) []float64 {
+	x := make([]float64, len(p)/8)
+	for i := range x {
+		x[i] = math.Float64frombits(binary.LittleEndian.Uint64(p[8*i:]))
+	}
+	return x
+}
+
+// AppendUint64s appends numbers as little-endian uint64.
+func AppendUint64s[T ~uint64](p []byte, x []T) []byte {
+	for _, v := range x {
+		p = binary.LittleEndian.AppendUint64(p, uint64(v))
+	}
+	return p
+}
+
+// Uint64s reads little-endian uint64 numbers.
+func Uint64s[T ~uint64](p []byte) []T {
+	x := make([]T, len(p)/8)
+	for i := range x {
+		x[i] = T(binary.LittleEndian.Uint64(p[8*i:]))
+	}
+	return x
+}
+
+// AppendSlots appends slots as little-endian uint32.
+func AppendSlots(p []byte, slots []Slot) []byte {
+	for _, s := range slots {
+		p = binary.LittleEndian.AppendUint32(p, uint32(s))
+	}
+	return p
+}
+
+// SlotList reads what AppendSlots wrote, and checks it.
+func SlotList(p []byte) ([]Slot, error) {
+	if len(p)%4 != 0 || len(p) > 4*maxSlots {
+		return nil, Invalid("payload bytes", len(p), "a multiple of 4, at most "+itoa(4*maxSlots))
+	}
+	slots := make([]Slot, len(p)/4)
+	for i := range slots {
+		slots[i] = Slot(binary.LittleEndian.Uint32(p[4*i:]))
+		if slots[i] < 0 || slots[i] >= maxSlots {
+			return nil, Invalid("slot", slots[i], "in [0, "+itoa(maxSlots)+")")
+		}
+	}
+	return slots, nil
+}
+
+var (
+	_ = register(func() Message { return new(Adopt) })
+	_ = register(func() Message { return new(Adopted) })
+	_ = register(func() Message { return new(Install) })
+	_ = register(func() Message { return new(Gram) })
+	_ = register(func() Message { return new(Stage) })
+	_ = register(func() Message { return new(Multiply) })
+	_ = register(func() Message { return new(Products) })
+	_ = register(func() Message { return new(Commit) })
+	_ = register(func() Message { return new(Drop) })
+	_ = register(func() Message { return new(Prepare) })
+	_ = register(func() Message { return new(Coef) })
+	_ = register(func() Message { return new(Norms) })
+	_ = register(func() Message { return new(Numbers) })
+	_ = register(func() Message { return new(CloseQuery) })
+	_ = register(func() Message { return new(Release) })
+	_ = register(func() Message { return new(Hello) })
+)

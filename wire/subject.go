@@ -1,0 +1,93 @@
+package wire
+
+import "strings"
+
+// Ops of the three roles: a subject's word for what is asked.
+//
+//	mfac.<tenant>.c.<op>.<client>                 client → coordinator
+//	mfac.<tenant>.w.<worker>.<op>.<client>        client → worker
+//	mfac.<tenant>.ctl.<worker>.<op>.<coordinator> coordinator → worker
+//	mfac.<tenant>.hello.<worker>                  worker → all coordinators
+//
+// The last token names the caller: NATS permissions bind it, and the reply must lie under
+// _INBOX.<caller>.
+const (
+	OpCreate = "create"
+	OpDelete = "delete"
+	OpInfo   = "info"
+	OpLayout = "layout"
+	OpList   = "list"
+	OpStatus = "status"
+	OpOpen   = "open"
+	OpWait   = "wait"
+	OpQuery  = "query"
+	OpResult = "result"
+	OpClose  = "close"
+	OpSteps  = "steps"
+
+	OpChunk = "chunk"
+	OpVec   = "vec"
+	OpFetch = "fetch"
+
+	OpAdopt      = "adopt"
+	OpInstall    = "install"
+	OpGram       = "gram"
+	OpStage      = "stage"
+	OpProducts   = "products"
+	OpCommit     = "commit"
+	OpDrop       = "drop"
+	OpPrepare    = "prepare"
+	OpCoef       = "coef"
+	OpNorms      = "norms"
+	OpCloseQuery = "close_query"
+	OpRelease    = "release"
+
+	OpHello = "hello"
+)
+
+// Subjects makes the subjects of one tenant.
+type Subjects struct{ Tenant string }
+
+// Coordinator is the subject of a client's request to the coordinator.
+func (s Subjects) Coordinator(op, client string) string {
+	return "mfac." + s.Tenant + ".c." + op + "." + client
+}
+
+// Worker is the subject of a client's request to a worker.
+func (s Subjects) Worker(worker, op, client string) string {
+	return "mfac." + s.Tenant + ".w." + worker + "." + op + "." + client
+}
+
+// Control is the subject of a coordinator's request to a worker.
+func (s Subjects) Control(worker, op, coordinator string) string {
+	return "mfac." + s.Tenant + ".ctl." + worker + "." + op + "." + coordinator
+}
+
+// Hello is the subject of a worker's heartbeats.
+func (s Subjects) Hello(worker string) string { return "mfac." + s.Tenant + ".hello." + worker }
+
+// RunsBucket is the KV bucket of run specs and placements.
+func (s Subjects) RunsBucket() string { return "mfac_" + s.Tenant + "_runs" }
+
+// LeasesBucket is the KV bucket of leases, whose keys expire.
+func (s Subjects) LeasesBucket() string { return "mfac_" + s.Tenant + "_leases" }
+
+// InboxPrefix is what a caller's reply subjects must lie under.
+func InboxPrefix(caller string) string { return "_INBOX." + caller }
+
+// Caller is the last token of a request's subject: the name of who sent it.
+func Caller(subject string) string { return subject[strings.LastIndexByte(subject, '.')+1:] }
+
+// CheckReply checks that the reply subject of a request is its caller's own, so that nobody makes
+// a service publish to a subject that the caller itself could not. It is called before any work.
+func CheckReply(subject, reply string) error {
+	caller := Caller(subject)
+	if err := CheckName("client", caller); err != nil {
+		return err
+	}
+	prefix := InboxPrefix(caller) + "."
+	if !strings.HasPrefix(reply, prefix) || len(reply) == len(prefix) || strings.ContainsAny(reply, " \t\r\n*>") || strings.Contains(reply, "..") {
+		return Errorf(CodeDenied, "reply", reply, "under "+prefix)
+	}
+	return nil
+}
