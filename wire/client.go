@@ -321,7 +321,9 @@ func (*WaitReply) Validate() error { return nil }
 
 // MaxVectorsFor is the most vectors in one query of a run with so many slots: their dots and
 // coefficients must fit one message.
-func MaxVectorsFor(slots int) int { return max(1, min(MaxVectors, (MaxPayload-8*MaxVectors)/(8*slots))) }
+func MaxVectorsFor(slots int) int {
+	return max(1, min(MaxVectors, (MaxPayload-8*MaxVectors)/(8*slots)))
+}
 
 // Validate implements Message.
 func (m *Query) Validate() error {
