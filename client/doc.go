@@ -1,0 +1,38 @@
+// Package client is the Go SDK: it publishes gradients to a run and asks it for inverse
+// Hessian-vector products.
+//
+//	c, err := client.Connect(ctx, "nats://127.0.0.1:4222")
+//	r, err := c.Attach(ctx, client.RunConfig{Name: "digits", Dim: d, Window: 64, Damping: 1e-4})
+//	for step := range steps {
+//		answer, err := r.Precondition(ctx, step, dst, g) // publish g, get H⁻¹g
+//	}
+//	answer, err := r.IHVP(ctx, dst, v) // H⁻¹v for any vector
+//	c.Close()
+//
+// Bulk goes straight between the client and the workers, in chunks; the coordinator hands out
+// the placement and the small numbers. A slice is sent from where it lies: besides the caller's
+// own vectors a call needs the chunks in flight, no more.
+//
+// # Contexts, retries
+//
+// Every call honours its context; one without a deadline gets DefaultDeadline. Until then the
+// call asks again whenever an answer fails to come, a service is busy, or the run is being taken
+// over: every request is idempotent, so asking again changes nothing. What is left over at the
+// deadline is an error of wire.CodeTimeout, which also wraps the context's.
+//
+// # Errors
+//
+// An error says what was being done and wraps a *wire.Error where a service or a check refused:
+//
+//	if errors.Is(err, wire.ErrNotGrowing) { … }
+//	var e *wire.Error
+//	if errors.As(err, &e) { fmt.Println(e.Field, e.Limit) }
+//
+// On an error the contents of dst, or what a Sink was given, mean nothing.
+//
+// # Concurrency
+//
+// Client and Run may be used by several goroutines at once. Bytes in flight are limited by the
+// credit that each worker gives, over all calls of a Client together. A slice that is passed in
+// must not be written to until the call returns.
+package client
