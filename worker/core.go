@@ -1,0 +1,468 @@
+package worker
+
+import (
+	"fmt"
+	"sort"
+
+	"mfac/shard"
+	"mfac/wire"
+)
+
+// Token names a request that waits for its answer. Zero is none.
+type Token uint64
+
+// Input is what happens to a core: a Request, a Done, a Tick or an Incarnation.
+type Input interface{ input() }
+
+// Request is a message of a caller, decoded and valid in itself.
+type Request struct {
+	From   Token
+	Caller string
+	Msg    wire.Message
+}
+
+// Done is a job carried out. Err is what was wrong with the data or the memory.
+type Done struct {
+	Job     JobID
+	Err     *wire.Error
+	Floats  []float64
+	Payload []byte
+}
+
+// Tick says that Config.TickMS milliseconds have gone by.
+type Tick struct{}
+
+// Incarnation answers Effects.AskIncarnation: the present one of the bucket of leases.
+type Incarnation struct{ Value uint64 }
+
+func (Request) input()     {}
+func (Done) input()        {}
+func (Tick) input()        {}
+func (Incarnation) input() {}
+
+// Effects are what the adapter carries out, in field order.
+type Effects struct {
+	Jobs           []Job       // those of one shard in this order; each is answered by a Done
+	Sends          []Send      // answers; may be lost, all requests are idempotent
+	Hello          *wire.Hello // heartbeat to all coordinators
+	AskIncarnation bool        // read it from the bucket of leases, give it back as an input
+}
+
+// Send is an answer to a request.
+type Send struct {
+	To  Token
+	Msg wire.Message
+}
+
+// Config of a core. All fields are needed.
+type Config struct {
+	ID       string
+	Instance uint64 // random: tells one process from the next one of the same ID
+	Capacity int64  // bytes for rows and staged vectors
+	Budget   int64  // bytes of chunks and results in flight
+	TickMS   int64
+}
+
+// Limits that are not on the wire.
+const (
+	maxSpans     = 1 << 16 // chunks of one slice
+	maxCredit    = 8 << 20 // bytes in flight for one client
+	creditMS     = 2000
+	helloMS      = 500
+	askMS        = 500
+	closedMemory = 1024 // closed queries that a shard remembers
+)
+
+// Core is the state of a worker. Not safe for concurrent use.
+type Core struct {
+	cfg         Config
+	incarnation uint64
+	runs        map[string]*run
+	jobs        map[JobID]func(*Effects, Done)
+	lastJob     JobID
+	used        int64 // bytes of rows and staged vectors
+	flow        flow
+	tick        int64
+	asked       int64 // tick of the last AskIncarnation
+	heldCursor  int
+}
+
+// run is what a worker knows of a run of which it holds shards.
+type run struct {
+	uid    uint64
+	epoch  wire.Epoch // the highest heard
+	shards map[int]*shardState
+}
+
+// shardState is the bookkeeping of one shard.
+type shardState struct {
+	run       string
+	index     int
+	placed    uint64
+	adopted   wire.Epoch
+	installed bool // in this epoch
+	ready     bool // its memory is there
+	adopter   Token
+	adoptSeq  uint64
+	lo, cols  int64
+	slots     int
+	bytes     int64
+	version   wire.Version
+	live      map[wire.Slot]wire.Row
+	staged    map[wire.Step]*staged
+	queries   map[wire.QueryID]*query
+	closed    []wire.QueryID // the last ones, as a ring
+	gone      bool
+}
+
+// staged is a step that is being published.
+type staged struct {
+	step     wire.Step
+	attempt  wire.Attempt
+	slot     wire.Slot
+	slice    slice
+	waiter   Token // of the coordinator's stage
+	seq      uint64
+	products []wire.Product // nil until worked out
+	working  bool
+	poison   *wire.Error
+}
+
+// query is a query that is being answered.
+type query struct {
+	id       wire.QueryID
+	kind     string
+	vectors  int
+	dtype    wire.DType
+	result   wire.DType
+	damping  float64
+	mask     shard.Mask
+	slices   []slice // one a vector, of a vector query
+	waiter   Token
+	seq      uint64
+	dots     []float64 // nil until worked out
+	working  bool
+	poison   *wire.Error
+	hasCoef  bool
+	coef     []float64
+	vecBytes int64
+}
+
+// NewCore makes the core of a worker that holds nothing.
+func NewCore(cfg Config) *Core {
+	return &Core{
+		cfg:   cfg,
+		runs:  map[string]*run{},
+		jobs:  map[JobID]func(*Effects, Done){},
+		flow:  flow{budget: cfg.Budget, grants: map[string]grant{}},
+		asked: -1 << 40,
+	}
+}
+
+// Step takes one input. It depends on c and in alone.
+func (c *Core) Step(in Input) Effects {
+	var e Effects
+	switch in := in.(type) {
+	case Request:
+		if err := c.request(&e, in); err != nil {
+			c.refuse(&e, in, err)
+		}
+	case Done:
+		if f := c.jobs[in.Job]; f != nil {
+			delete(c.jobs, in.Job)
+			f(&e, in)
+		}
+	case Tick:
+		c.tick++
+		c.flow.expire(c.tick)
+		if c.tick%max(1, helloMS/c.cfg.TickMS) == 1 || helloMS <= c.cfg.TickMS {
+			e.Hello = c.hello()
+		}
+	case Incarnation:
+		if in.Value != 0 && in.Value != c.incarnation {
+			c.incarnation = in.Value
+			for _, r := range c.runs {
+				r.epoch = wire.Epoch{Incarnation: in.Value}
+			}
+		}
+	}
+	return e
+}
+
+func (c *Core) refuse(e *Effects, in Request, err error) {
+	// A copy: the error may be kept as a step's poison, and Seq is the request's.
+	we := *wire.AsError(err)
+	if ctl, ok := in.Msg.(wire.Control); ok {
+		we.Seq = ctl.Head().Seq
+	}
+	e.send(in.From, &we)
+}
+
+func (e *Effects) send(to Token, m wire.Message) {
+	if to != 0 {
+		e.Sends = append(e.Sends, Send{to, m})
+	}
+}
+
+// job issues a job; then is called with its outcome.
+func (c *Core) job(e *Effects, s *shardState, op Op, then func(*Effects, Done)) {
+	c.lastJob++
+	c.jobs[c.lastJob] = then
+	e.Jobs = append(e.Jobs, Job{ID: c.lastJob, Shard: ShardKey{s.run, s.index}, Op: op})
+}
+
+func (c *Core) request(e *Effects, in Request) error {
+	switch m := in.Msg.(type) {
+	case *wire.Chunk:
+		return c.chunk(e, in, m)
+	case *wire.Vec:
+		return c.vec(e, in, m)
+	case *wire.Fetch:
+		return c.fetch(e, in, m)
+	case *wire.Adopt:
+		return c.adopt(e, in, m)
+	case *wire.Release:
+		return c.release(e, in, m)
+	case wire.Control:
+		s, err := c.owned(e, m.Head())
+		if err != nil {
+			return err
+		}
+		return c.control(e, in, s, m)
+	}
+	return wire.Errorf(wire.CodeMalformed, "type", in.Msg.Type(), "a request to a worker")
+}
+
+func (c *Core) control(e *Effects, in Request, s *shardState, m wire.Control) error {
+	ok := &wire.OK{Seq: m.Head().Seq}
+	switch m := m.(type) {
+	case *wire.Install:
+		if err := c.install(e, s, m); err != nil {
+			return err
+		}
+	case *wire.Gram:
+		return c.gram(e, in, s, m)
+	case *wire.Stage:
+		return c.stage(e, in, s, m)
+	case *wire.Multiply:
+		return c.multiply(e, in, s, m)
+	case *wire.Commit:
+		if err := c.commit(e, s, m); err != nil {
+			return err
+		}
+	case *wire.Drop:
+		if st := s.staged[m.Step]; st != nil && st.attempt == m.Attempt {
+			delete(s.staged, m.Step)
+		}
+	case *wire.Prepare:
+		return c.prepare(e, in, s, m)
+	case *wire.Coef:
+		if err := c.coef(s, m); err != nil {
+			return err
+		}
+	case *wire.Norms:
+		return c.norms(e, in, s, m)
+	case *wire.CloseQuery:
+		c.closeQuery(e, s, m.Query)
+	default:
+		return wire.Errorf(wire.CodeMalformed, "type", m.Type(), "a request to a worker")
+	}
+	e.send(in.From, ok)
+	return nil
+}
+
+// held finds a shard that has adopted exactly this epoch.
+func (c *Core) held(runName string, index int, epoch wire.Epoch) (*shardState, error) {
+	r := c.runs[runName]
+	if r == nil || r.shards[index] == nil {
+		return nil, wire.Errorf(wire.CodeUnknownShard, "shard", fmt.Sprintf("%s/%d", runName, index), "one that this worker holds", "ask for the run's info again")
+	}
+	s := r.shards[index]
+	if !accepts(s.adopted, epoch) {
+		err := wire.Errorf(wire.CodeStaleEpoch, "epoch", epoch, s.adopted.String(), "ask for the run's info again")
+		err.Epoch = s.adopted
+		return nil, err
+	}
+	if !s.ready {
+		return nil, wire.Errorf(wire.CodeUnavailable, "shard", index, "ready", "its memory is being made")
+	}
+	return s, nil
+}
+
+// owned finds the shard of a control request: as held, after a look at the incarnation.
+func (c *Core) owned(e *Effects, h *wire.Shard) (*shardState, error) {
+	if err := c.known(e, h.Epoch); err != nil {
+		return nil, err
+	}
+	return c.held(h.Run, h.Shard, h.Epoch)
+}
+
+// known refuses an incarnation that is not the present one, and asks which is. Two incarnations
+// can't be compared: only the bucket itself can tell.
+func (c *Core) known(e *Effects, epoch wire.Epoch) error {
+	if epoch.Incarnation == c.incarnation {
+		return nil
+	}
+	if (c.tick-c.asked)*c.cfg.TickMS >= askMS {
+		c.asked = c.tick
+		e.AskIncarnation = true
+	}
+	return wire.Errorf(wire.CodeUnavailable, "incarnation", fmt.Sprintf("%x", epoch.Incarnation), fmt.Sprintf("%x", c.incarnation), "this worker is asking which is the present one")
+}
+
+// adopt takes a new owner's epoch for a shard, and makes the shard if it isn't there.
+func (c *Core) adopt(e *Effects, in Request, m *wire.Adopt) error {
+	if err := c.known(e, m.Epoch); err != nil {
+		return err
+	}
+	r := c.runs[m.Run]
+	if r == nil {
+		r = &run{uid: m.UID, epoch: m.Epoch, shards: map[int]*shardState{}}
+		c.runs[m.Run] = r
+	}
+	if !accepts(r.epoch, m.Epoch) && m.Epoch.Revision < r.epoch.Revision {
+		err := wire.Errorf(wire.CodeStaleEpoch, "epoch", m.Epoch, "at least "+r.epoch.String())
+		err.Epoch = r.epoch
+		return err
+	}
+	if r.uid != m.UID { // another run of the same name: what is left of the old one goes
+		for _, i := range sortedKeys(r.shards) {
+			c.free(e, r.shards[i])
+		}
+		r.uid = m.UID
+	}
+	r.epoch = m.Epoch
+	s := r.shards[m.Shard.Shard]
+	if s != nil && (s.placed != m.Placed || s.lo != m.Lo || s.cols != m.Cols || s.slots != m.Slots) {
+		c.free(e, s) // rows of an earlier placement: the run went on without them
+		r.shards[m.Shard.Shard], s = nil, nil
+	}
+	if s == nil {
+		cfg := shard.Config{Slots: m.Slots, Cols: m.Cols}
+		bytes, err := shard.Bytes(cfg)
+		if err != nil {
+			return wire.Errorf(wire.CodeTooLarge, "shard", err.Error(), "a size that can be held")
+		}
+		if free := c.cfg.Capacity - c.used; bytes > free {
+			return wire.Errorf(wire.CodeTooLarge, "memory", fmt.Sprintf("%d bytes for shard %d of %s", bytes, m.Shard.Shard, m.Run), fmt.Sprintf("at most the %d bytes free on worker %s", free, c.cfg.ID))
+		}
+		s = &shardState{
+			run: m.Run, index: m.Shard.Shard, placed: m.Placed, lo: m.Lo, cols: m.Cols, slots: m.Slots, bytes: bytes,
+			live: map[wire.Slot]wire.Row{}, staged: map[wire.Step]*staged{}, queries: map[wire.QueryID]*query{},
+		}
+		r.shards[s.index] = s
+		c.used += bytes
+		c.job(e, s, Alloc{cfg}, func(e *Effects, d Done) { c.allocated(e, s, d) })
+	}
+	if s.adopted != m.Epoch {
+		s.adopted, s.installed = m.Epoch, false
+	}
+	s.adopter, s.adoptSeq = in.From, m.Seq
+	if s.ready {
+		c.adopted(e, s)
+	}
+	return nil
+}
+
+func (c *Core) allocated(e *Effects, s *shardState, d Done) {
+	if s.gone {
+		return
+	}
+	if d.Err != nil {
+		to, seq := s.adopter, s.adoptSeq
+		c.free(e, s)
+		err := *d.Err
+		err.Seq = seq
+		e.send(to, &err)
+		return
+	}
+	s.ready = true
+	c.adopted(e, s)
+}
+
+// adopted tells the new owner what the shard holds.
+func (c *Core) adopted(e *Effects, s *shardState) {
+	reply := &wire.Adopted{
+		Shard:   wire.Shard{Seq: s.adoptSeq, Run: s.run, Epoch: s.adopted, Shard: s.index},
+		Version: s.version,
+		Payload: wire.AppendRows(nil, s.rows()),
+	}
+	for _, step := range sortedKeys(s.staged) {
+		st := s.staged[step]
+		reply.Staged = append(reply.Staged, wire.Staged{Slot: st.slot, Step: st.step, Attempt: st.attempt, Whole: st.whole()})
+	}
+	e.send(s.adopter, reply)
+	s.adopter = 0
+}
+
+// rows lists the window, by slot.
+func (s *shardState) rows() []wire.Row {
+	rows := make([]wire.Row, 0, len(s.live))
+	for _, slot := range sortedKeys(s.live) {
+		rows = append(rows, s.live[slot])
+	}
+	return rows
+}
+
+func (c *Core) free(e *Effects, s *shardState) {
+	for _, id := range sortedKeys(s.queries) {
+		c.dropQuery(e, s, s.queries[id])
+	}
+	s.gone = true
+	c.used -= s.bytes
+	c.job(e, s, Free{}, func(*Effects, Done) {})
+	if r := c.runs[s.run]; r != nil && r.shards[s.index] == s {
+		delete(r.shards, s.index)
+		if len(r.shards) == 0 {
+			delete(c.runs, s.run)
+		}
+	}
+}
+
+// release frees a shard that is not the run's any more. It says which placement it means: a late
+// copy of it can't free what has been placed here since.
+func (c *Core) release(e *Effects, in Request, m *wire.Release) error {
+	if err := c.known(e, m.Epoch); err != nil {
+		return err
+	}
+	if r := c.runs[m.Run]; r != nil && r.uid == m.UID {
+		s := r.shards[m.Shard.Shard]
+		if s != nil && (m.Placed == 0 || m.Placed == s.placed) && m.Epoch.Revision >= s.adopted.Revision {
+			c.free(e, s)
+		}
+	}
+	e.send(in.From, &wire.OK{Seq: m.Seq})
+	return nil
+}
+
+func (c *Core) hello() *wire.Hello {
+	h := &wire.Hello{Worker: c.cfg.ID, Instance: c.cfg.Instance, Capacity: c.cfg.Capacity, Used: c.used}
+	var all []wire.Held
+	for _, name := range sortedKeys(c.runs) {
+		r := c.runs[name]
+		for _, i := range sortedKeys(r.shards) {
+			all = append(all, wire.Held{Run: name, UID: r.uid, Shard: i, Placed: r.shards[i].placed})
+		}
+	}
+	h.Shards = len(all)
+	n := min(len(all), wire.MaxHeld)
+	for i := range n {
+		h.Held = append(h.Held, all[(c.heldCursor+i)%len(all)])
+	}
+	if n > 0 {
+		c.heldCursor = (c.heldCursor + n) % len(all)
+	}
+	return h
+}
+
+// sortedKeys makes iteration over a map deterministic.
+func sortedKeys[K interface {
+	~int | ~int32 | ~uint64 | ~string
+}, V any](m map[K]V) []K {
+	keys := make([]K, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	sort.Slice(keys, func(i, j int) bool { return keys[i] < keys[j] })
+	return keys
+}

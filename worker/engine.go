@@ -1,0 +1,342 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"mfac/shard"
+	"mfac/wire"
+)
+
+// JobID names a job of a core.
+type JobID uint64
+
+// ShardKey names a shard on a worker.
+type ShardKey struct {
+	Run   string
+	Index int
+}
+
+// Job is work on a shard's numbers.
+type Job struct {
+	ID    JobID
+	Shard ShardKey
+	Op    Op
+}
+
+// Op is what a job does. Columns (Lo, N) count from the shard's first one, Col from the run's,
+// for errors.
+type Op interface{ op() }
+
+// The ops. Those that answer with numbers say which.
+type (
+	// Alloc makes the shard's rows, all zero.
+	Alloc struct{ Config shard.Config }
+	// Free gives the shard's memory back.
+	Free struct{}
+	// Write checks a chunk of a row (checksum, finite) and writes it into a slot.
+	Write struct {
+		Slot    int
+		Lo, Col int64
+		Payload []byte
+		Sum     uint32
+	}
+	// Multiply works out the products of the row in Slot with those of Mask: slots floats.
+	Multiply struct {
+		Slot int
+		Mask shard.Mask
+	}
+	// Gram works out rows [I0, I1) of the lower triangle of A: packed floats.
+	Gram struct {
+		Slots  []int
+		I0, I1 int
+	}
+	// NewVectors makes room for a query's vectors.
+	NewVectors struct {
+		Query   wire.QueryID
+		Vectors int
+		DType   wire.DType
+	}
+	// FreeVectors gives it back.
+	FreeVectors struct{ Query wire.QueryID }
+	// WriteVector checks a chunk of a vector and keeps it.
+	WriteVector struct {
+		Query   wire.QueryID
+		Index   int
+		Lo, Col int64
+		Payload []byte
+		Sum     uint32
+	}
+	// Dots works out G v for a query's vectors: vectors × slots floats, then vectors squared norms.
+	Dots struct {
+		Query wire.QueryID
+		Mask  shard.Mask
+	}
+	// Residuals works out ‖v − Gᵀc‖²: vectors floats.
+	Residuals struct {
+		Query wire.QueryID
+		Coef  []float64
+		Mask  shard.Mask
+	}
+	// Compute works out columns of a result: the payload.
+	Compute struct {
+		Query      wire.QueryID
+		Kind       string
+		Index      int
+		Damping    float64
+		Coef       []float64
+		Mask       shard.Mask
+		Lo, N, Col int64
+		DType      wire.DType
+	}
+)
+
+func (Alloc) op()       {}
+func (Free) op()        {}
+func (Write) op()       {}
+func (Multiply) op()    {}
+func (Gram) op()        {}
+func (NewVectors) op()  {}
+func (FreeVectors) op() {}
+func (WriteVector) op() {}
+func (Dots) op()        {}
+func (Residuals) op()   {}
+func (Compute) op()     {}
+
+// Engine holds the numbers and carries out jobs on them. Jobs of different shards may run at the
+// same time; those of one shard must come one after the other, in the order they were issued.
+type Engine struct {
+	Threads int // goroutines that a job may use; 0 is GOMAXPROCS. No result depends on it
+
+	mu     sync.Mutex
+	shards map[ShardKey]*numbersOf
+}
+
+// numbersOf is the memory of one shard.
+type numbersOf struct {
+	store   *shard.Store
+	vectors map[wire.QueryID]vectors
+	scratch []float64
+}
+
+// vectors are a query's vectors on one shard: little-endian bytes, as they came.
+type vectors struct {
+	dtype wire.DType
+	bytes [][]byte
+}
+
+func (v vectors) views() []shard.Vector {
+	out := make([]shard.Vector, len(v.bytes))
+	for i, p := range v.bytes {
+		if v.dtype == wire.F32 {
+			out[i] = shard.Float32Bytes(p)
+		} else {
+			out[i] = shard.Float64Bytes(p)
+		}
+	}
+	return out
+}
+
+// Do carries out a job. It does not panic for what a stranger sent; a job for a shard that is not
+// there answers CodeUnknownShard.
+func (g *Engine) Do(j Job) Done {
+	d, err := g.do(j)
+	d.Job = j.ID
+	if err != nil {
+		d.Err = asWire(err)
+	}
+	return d
+}
+
+func (g *Engine) do(j Job) (Done, error) {
+	if a, ok := j.Op.(Alloc); ok {
+		return Done{}, g.alloc(j.Shard, a)
+	}
+	g.mu.Lock()
+	n := g.shards[j.Shard]
+	if _, ok := j.Op.(Free); ok {
+		delete(g.shards, j.Shard)
+		g.mu.Unlock()
+		return Done{}, nil
+	}
+	g.mu.Unlock()
+	if n == nil {
+		return Done{}, wire.Errorf(wire.CodeUnknownShard, "shard", j.Shard, "held")
+	}
+	switch op := j.Op.(type) {
+	case Write:
+		return Done{}, n.write(op)
+	case Multiply:
+		out := make([]float64, n.store.Slots())
+		return Done{Floats: out}, n.store.Products(out, op.Slot, op.Mask)
+	case Gram:
+		out := make([]float64, op.I1*(op.I1+1)/2-op.I0*(op.I0+1)/2)
+		return Done{Floats: out}, n.store.Gram(out, op.Slots, op.I0, op.I1)
+	case NewVectors:
+		n.newVectors(op)
+		return Done{}, nil
+	case FreeVectors:
+		delete(n.vectors, op.Query)
+		return Done{}, nil
+	case WriteVector:
+		return Done{}, n.writeVector(op)
+	case Dots:
+		return n.dots(op)
+	case Residuals:
+		views := n.vectors[op.Query].views()
+		out := make([]float64, len(views))
+		return Done{Floats: out}, n.store.ResidualNorm2(out, views, op.Coef, op.Mask)
+	case Compute:
+		return n.compute(op)
+	}
+	return Done{}, fmt.Errorf("job %T is not known", j.Op)
+}
+
+func (g *Engine) alloc(key ShardKey, op Alloc) error {
+	cfg := op.Config
+	cfg.Threads = g.Threads
+	store, err := shard.New(cfg)
+	if err != nil {
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.shards == nil {
+		g.shards = map[ShardKey]*numbersOf{}
+	}
+	g.shards[key] = &numbersOf{store: store, vectors: map[wire.QueryID]vectors{}}
+	return nil
+}
+
+// Row reads a row back, for checks.
+func (g *Engine) Row(key ShardKey, slot int) []byte {
+	g.mu.Lock()
+	n := g.shards[key]
+	g.mu.Unlock()
+	if n == nil {
+		return nil
+	}
+	p := make([]byte, 4*n.store.Cols())
+	if err := n.store.ReadRow(p, slot, 0); err != nil {
+		return nil
+	}
+	return p
+}
+
+func (n *numbersOf) write(op Write) error {
+	if err := checkPayload(op.Payload, op.Sum, op.Col, shard.FirstNonFinite32(op.Payload)); err != nil {
+		return err
+	}
+	return n.store.Write(op.Slot, op.Lo, op.Payload)
+}
+
+func checkPayload(p []byte, want uint32, col int64, bad int) error {
+	if sum := wire.Checksum(p); sum != want {
+		return wire.Errorf(wire.CodeMalformed, "checksum", fmt.Sprintf("%08x", sum), fmt.Sprintf("%08x", want), "the chunk was changed on its way: send it again")
+	}
+	if bad >= 0 {
+		return wire.Errorf(wire.CodeNotFinite, "column", col+int64(bad), "finite", "it holds NaN or Inf: nothing of the vector it is in was taken")
+	}
+	return nil
+}
+
+func (n *numbersOf) newVectors(op NewVectors) {
+	v := vectors{dtype: op.DType, bytes: make([][]byte, op.Vectors)}
+	for i := range v.bytes {
+		v.bytes[i] = make([]byte, n.store.Cols()*int64(op.DType.Size()))
+	}
+	n.vectors[op.Query] = v
+}
+
+func (n *numbersOf) writeVector(op WriteVector) error {
+	v := n.vectors[op.Query]
+	if op.Index >= len(v.bytes) {
+		return unknownQuery(op.Query)
+	}
+	bad := shard.FirstNonFinite32(op.Payload)
+	if v.dtype == wire.F64 {
+		bad = shard.FirstNonFinite64(op.Payload)
+	}
+	if err := checkPayload(op.Payload, op.Sum, op.Col, bad); err != nil {
+		return err
+	}
+	copy(v.bytes[op.Index][op.Lo*int64(v.dtype.Size()):], op.Payload)
+	return nil
+}
+
+func (n *numbersOf) dots(op Dots) (Done, error) {
+	views := n.vectors[op.Query].views()
+	slots := n.store.Slots()
+	out := make([]float64, len(views)*(slots+1))
+	if len(views) == 0 {
+		return Done{}, unknownQuery(op.Query)
+	}
+	if err := n.store.Dots(out[:len(views)*slots], views, op.Mask); err != nil {
+		return Done{}, err
+	}
+	for i, v := range views {
+		norm, err := n.store.Norm2(v)
+		if err != nil {
+			return Done{}, err
+		}
+		out[len(views)*slots+i] = norm
+	}
+	return Done{Floats: out}, nil
+}
+
+func (n *numbersOf) compute(op Compute) (Done, error) {
+	if op.Kind == wire.KindRow {
+		p := make([]byte, 4*op.N)
+		return Done{Payload: p}, n.store.ReadRow(p, firstOf(op.Mask, n.store.Slots()), op.Lo)
+	}
+	if int64(cap(n.scratch)) < op.N {
+		n.scratch = make([]float64, op.N)
+	}
+	dst := n.scratch[:op.N]
+	slots := n.store.Slots()
+	coef := op.Coef[op.Index*slots : (op.Index+1)*slots]
+	var err error
+	if op.Kind == wire.KindCombine {
+		err = n.store.Combine(dst, coef, op.Mask, op.Lo, op.Lo+op.N)
+	} else {
+		views := n.vectors[op.Query].views()
+		if op.Index >= len(views) {
+			return Done{}, unknownQuery(op.Query)
+		}
+		err = n.store.Solve(dst, views[op.Index:op.Index+1], coef, op.Mask, op.Damping, op.Lo, op.Lo+op.N)
+	}
+	if err != nil {
+		return Done{}, err
+	}
+	// One allocation a chunk: NATS may still hold the last one.
+	p := make([]byte, 0, op.N*int64(op.DType.Size()))
+	bad := -1
+	if op.DType == wire.F32 {
+		p, bad = shard.AppendFloat32(p, dst)
+	} else {
+		p, bad = shard.AppendFloat64(p, dst)
+	}
+	if bad >= 0 {
+		return Done{}, wire.Errorf(wire.CodeOverflow, "column", op.Col+int64(bad), "within the range of "+string(op.DType), "ask for float64 results, or scale the vector")
+	}
+	return Done{Payload: p}, nil
+}
+
+func firstOf(m shard.Mask, slots int) int {
+	for t := range slots {
+		if m.Has(t) {
+			return t
+		}
+	}
+	return 0
+}
+
+// asWire gives a shard's own errors their code.
+func asWire(err error) *wire.Error {
+	var s *shard.Error
+	if errors.As(err, &s) {
+		return wire.Errorf(wire.CodeInvalid, s.Field, s.Value, s.Limit)
+	}
+	return wire.AsError(err)
+}

@@ -1,0 +1,238 @@
+package worker
+
+import (
+	"fmt"
+	"slices"
+
+	"mfac/shard"
+	"mfac/wire"
+)
+
+// This file: a query, from prepare to close.
+
+// checkMask checks that a query reads rows of this shard's window. A row that was evicted since
+// the query's version counts: its slot is not used again while the query lives.
+func (s *shardState) checkMask(mask []byte) (shard.Mask, error) {
+	if len(mask) != (s.slots+7)/8 {
+		return nil, wire.Invalid("mask bytes", len(mask), fmt.Sprint((s.slots+7)/8))
+	}
+	m := shard.Mask(slices.Clone(mask))
+	for t := s.slots; t < 8*len(m); t++ {
+		if m[t/8]>>(t%8)&1 != 0 {
+			return nil, wire.Invalid("mask", fmt.Sprintf("slot %d", t), fmt.Sprintf("below %d", s.slots))
+		}
+	}
+	return m, nil
+}
+
+// prepare makes room for a query's vectors.
+func (c *Core) prepare(e *Effects, in Request, s *shardState, m *wire.Prepare) error {
+	if slices.Contains(s.closed, m.Query) {
+		return unknownQuery(m.Query)
+	}
+	q := s.queries[m.Query]
+	if q == nil {
+		mask, err := s.checkMask(m.Mask)
+		if err != nil {
+			return err
+		}
+		if m.Vectors > wire.MaxVectorsFor(s.slots) {
+			return wire.Invalid("vectors", m.Vectors, fmt.Sprintf("at most %d with %d slots", wire.MaxVectorsFor(s.slots), s.slots))
+		}
+		each := s.cols * int64(m.DType.Size())
+		if free := c.cfg.Capacity - c.used; int64(m.Vectors) > free/each {
+			return wire.Errorf(wire.CodeTooLarge, "memory", fmt.Sprintf("%d bytes for the vectors of a query on shard %d", int64(m.Vectors)*each, s.index),
+				fmt.Sprintf("at most the %d bytes free on worker %s", free, c.cfg.ID))
+		}
+		q = &query{id: m.Query, kind: wire.KindVector, vectors: m.Vectors, dtype: m.DType, mask: mask, vecBytes: int64(m.Vectors) * each}
+		for range m.Vectors {
+			q.slices = append(q.slices, slice{lo: s.lo, cols: s.cols})
+		}
+		s.queries[q.id] = q
+		c.used += q.vecBytes
+		c.job(e, s, NewVectors{Query: q.id, Vectors: m.Vectors, DType: m.DType}, func(*Effects, Done) {})
+	}
+	q.waiter, q.seq = in.From, m.Seq
+	c.progressQuery(e, s, q)
+	return nil
+}
+
+func unknownQuery(id wire.QueryID) *wire.Error {
+	return wire.Errorf(wire.CodeUnknownQuery, "query", uint64(id), "open on this shard", "it was closed, or its coordinator changed")
+}
+
+// vec admits columns of a query's vector.
+func (c *Core) vec(e *Effects, in Request, m *wire.Vec) error {
+	s, err := c.held(m.Run, m.Shard, m.Epoch)
+	if err != nil {
+		return err
+	}
+	q := s.queries[m.Query]
+	if q == nil {
+		if slices.Contains(s.closed, m.Query) {
+			return unknownQuery(m.Query)
+		}
+		return wire.Errorf(wire.CodeNotOpen, "query", uint64(m.Query), "open on this shard", "send the chunk again in a moment")
+	}
+	if m.Index >= len(q.slices) {
+		return wire.Invalid("index", m.Index, fmt.Sprintf("below the query's %d vectors", len(q.slices)))
+	}
+	if m.DType != q.dtype {
+		return wire.Invalid("dtype", m.DType, string(q.dtype)+", as the query says")
+	}
+	w := write{
+		lo: m.Lo, n: m.N, sum: m.Sum, want: m.Want, payload: m.Payload, slice: &q.slices[m.Index],
+		op:       WriteVector{Query: q.id, Index: m.Index, Lo: m.Lo - s.lo, Col: m.Lo, Payload: m.Payload, Sum: m.Sum},
+		poison:   &q.poison,
+		staged:   q.have,
+		columns:  s.cols * int64(q.vectors),
+		progress: func(e *Effects) { c.progressQuery(e, s, q) },
+	}
+	return c.write(e, in, s, w)
+}
+
+func (q *query) have() int64 {
+	var n int64
+	for i := range q.slices {
+		n += q.slices[i].have
+	}
+	return n
+}
+
+func (q *query) whole() bool {
+	for i := range q.slices {
+		if !q.slices[i].whole() {
+			return false
+		}
+	}
+	return q.poison == nil
+}
+
+// progressQuery answers the coordinator's prepare once there is something to say.
+func (c *Core) progressQuery(e *Effects, s *shardState, q *query) {
+	switch {
+	case s.queries[q.id] != q:
+	case q.poison != nil:
+		err := *q.poison
+		err.Seq = q.seq
+		e.send(q.waiter, &err)
+		q.waiter = 0
+	case q.dots != nil:
+		head := wire.Shard{Seq: q.seq, Run: s.run, Epoch: s.adopted, Shard: s.index}
+		numbers(e, q.waiter, head, Done{Floats: q.dots})
+		q.waiter = 0
+	case q.whole() && !q.working:
+		q.working = true
+		c.job(e, s, Dots{Query: q.id, Mask: q.mask}, func(e *Effects, d Done) {
+			q.working, q.dots, q.poison = false, d.Floats, d.Err
+			c.progressQuery(e, s, q)
+		})
+	}
+}
+
+// coef gives a query its coefficients; a combination and a row begin with them.
+func (c *Core) coef(s *shardState, m *wire.Coef) error {
+	if slices.Contains(s.closed, m.Query) {
+		return unknownQuery(m.Query)
+	}
+	q := s.queries[m.Query]
+	if q != nil && q.hasCoef {
+		return nil
+	}
+	mask, err := s.checkMask(m.Mask)
+	if err != nil {
+		return err
+	}
+	if want := 8 * m.Vectors * s.slots; m.Kind != wire.KindRow && len(m.Payload) != want {
+		return wire.Invalid("payload bytes", len(m.Payload), fmt.Sprint(want))
+	}
+	switch m.Kind {
+	case wire.KindVector:
+		if q == nil {
+			return unknownQuery(m.Query)
+		}
+		if q.dots == nil || q.vectors != m.Vectors {
+			return wire.Errorf(wire.CodeConflict, "query", uint64(m.Query), "whole, with as many vectors")
+		}
+	default:
+		if m.Kind == wire.KindRow && mask.Count() != 1 {
+			return wire.Invalid("mask", mask.Count(), "one slot for a row")
+		}
+		q = &query{id: m.Query, kind: m.Kind, vectors: m.Vectors, mask: mask}
+		s.queries[q.id] = q
+	}
+	q.result, q.damping, q.hasCoef, q.coef = m.Result, m.Damping, true, wire.Floats(m.Payload)
+	return nil
+}
+
+// norms works out ‖v − Gᵀc‖², for a bound that scalars can't settle.
+func (c *Core) norms(e *Effects, in Request, s *shardState, m *wire.Norms) error {
+	q := s.queries[m.Query]
+	if q == nil || !q.hasCoef || q.kind != wire.KindVector {
+		return unknownQuery(m.Query)
+	}
+	head := m.Shard
+	c.job(e, s, Residuals{Query: q.id, Coef: q.coef, Mask: q.mask}, func(e *Effects, d Done) { numbers(e, in.From, head, d) })
+	return nil
+}
+
+// fetch computes columns of a result.
+func (c *Core) fetch(e *Effects, in Request, m *wire.Fetch) error {
+	s, err := c.held(m.Run, m.Shard, m.Epoch)
+	if err != nil {
+		return err
+	}
+	q := s.queries[m.Query]
+	if q == nil || !q.hasCoef {
+		return unknownQuery(m.Query)
+	}
+	if m.Index >= q.vectors {
+		return wire.Invalid("index", m.Index, fmt.Sprintf("below the query's %d vectors", q.vectors))
+	}
+	if m.DType != q.result {
+		return wire.Invalid("dtype", m.DType, string(q.result)+", as the query says")
+	}
+	if m.Lo < s.lo || m.N > s.cols || m.Lo-s.lo > s.cols-m.N {
+		return wire.Invalid("columns", fmt.Sprintf("[%d, %d)", m.Lo, m.Lo+m.N), fmt.Sprintf("within the shard's [%d, %d)", s.lo, s.lo+s.cols))
+	}
+	bytes := m.N * int64(m.DType.Size())
+	if err := c.flow.admit(bytes); err != nil {
+		return err
+	}
+	op := Compute{
+		Query: q.id, Kind: q.kind, Index: m.Index, Damping: q.damping, Coef: q.coef, Mask: q.mask,
+		Lo: m.Lo - s.lo, N: m.N, Col: m.Lo, DType: m.DType,
+	}
+	c.job(e, s, op, func(e *Effects, d Done) {
+		c.flow.inflight -= bytes
+		if d.Err != nil {
+			c.refuse(e, in, d.Err)
+			return
+		}
+		p := &wire.Part{Lo: m.Lo, N: m.N, DType: m.DType, Sum: wire.Checksum(d.Payload), Payload: d.Payload}
+		p.Credit, p.CreditMS = c.credit(in.Caller, m.Want)
+		e.send(in.From, p)
+	})
+	return nil
+}
+
+// closeQuery ends a query for good: a late copy of what made it can't make it again.
+func (c *Core) closeQuery(e *Effects, s *shardState, id wire.QueryID) {
+	if q := s.queries[id]; q != nil {
+		c.dropQuery(e, s, q)
+	}
+	if !slices.Contains(s.closed, id) {
+		s.closed = append(s.closed, id)
+		if len(s.closed) > closedMemory {
+			s.closed = slices.Delete(s.closed, 0, 1)
+		}
+	}
+}
+
+func (c *Core) dropQuery(e *Effects, s *shardState, q *query) {
+	delete(s.queries, q.id)
+	if q.kind == wire.KindVector {
+		c.used -= q.vecBytes
+		c.job(e, s, FreeVectors{Query: q.id}, func(*Effects, Done) {})
+	}
+}

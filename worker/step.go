@@ -1,0 +1,341 @@
+package worker
+
+import (
+	"fmt"
+
+	"mfac/internal/planted"
+	"mfac/shard"
+	"mfac/wire"
+)
+
+// This file: a step, from stage to commit, and what a takeover does to steps.
+
+func (st *staged) whole() bool { return st.slice.whole() && st.poison == nil }
+
+// stage reserves a slot. The coordinator alone knows which slots are free: what still holds this
+// one here, a dropped attempt or a closed query of which a late copy came, gives way.
+func (c *Core) stage(e *Effects, in Request, s *shardState, m *wire.Stage) error {
+	if row, ok := s.live[m.Slot]; ok {
+		return wire.Errorf(wire.CodeConflict, "slot", m.Slot, fmt.Sprintf("free, it holds step %d", row.Step))
+	}
+	if int(m.Slot) >= s.slots {
+		return wire.Invalid("slot", m.Slot, fmt.Sprintf("in [0, %d)", s.slots))
+	}
+	for _, step := range sortedKeys(s.staged) {
+		other := s.staged[step]
+		if other.step != m.Step && other.slot != m.Slot {
+			continue
+		}
+		if other.attempt > m.Attempt {
+			return wire.Errorf(wire.CodeSuperseded, "attempt", m.Attempt, fmt.Sprintf("at least %d", other.attempt))
+		}
+		if other.attempt < m.Attempt {
+			delete(s.staged, step)
+		}
+	}
+	st := s.staged[m.Step]
+	if st == nil {
+		for _, id := range sortedKeys(s.queries) {
+			if q := s.queries[id]; q.mask.Has(int(m.Slot)) {
+				c.dropQuery(e, s, q)
+			}
+		}
+		st = &staged{step: m.Step, attempt: m.Attempt, slot: m.Slot, slice: slice{lo: s.lo, cols: s.cols}}
+		s.staged[m.Step] = st
+	}
+	if st.slot != m.Slot {
+		return wire.Errorf(wire.CodeConflict, "slot", m.Slot, fmt.Sprintf("%d, which the attempt has", st.slot))
+	}
+	st.waiter, st.seq = in.From, m.Seq
+	c.progress(e, s, st)
+	return nil
+}
+
+// progress answers the coordinator's stage once there is something to say.
+func (c *Core) progress(e *Effects, s *shardState, st *staged) {
+	switch {
+	case s.gone || s.staged[st.step] != st:
+		return
+	case st.poison != nil:
+		err := *st.poison
+		err.Seq = st.seq
+		e.send(st.waiter, &err)
+		st.waiter = 0
+	case st.products != nil:
+		e.send(st.waiter, &wire.Products{
+			Shard: wire.Shard{Seq: st.seq, Run: s.run, Epoch: s.adopted, Shard: s.index},
+			Step:  st.step, Attempt: st.attempt, Payload: wire.AppendProducts(nil, st.products),
+		})
+		st.waiter = 0
+	case st.whole() && !st.working:
+		st.working = true
+		rows := s.readable(st)
+		c.job(e, s, Multiply{Slot: int(st.slot), Mask: maskOf(s.slots, rows)}, func(e *Effects, d Done) {
+			st.working = false
+			st.products = productsOf(rows, d.Floats)
+			c.progress(e, s, st)
+		})
+	}
+}
+
+// readable lists the rows that a new row's products should cover: the window, the steps that are
+// staged whole, and itself.
+func (s *shardState) readable(st *staged) []wire.Row {
+	rows := s.rows()
+	for _, step := range sortedKeys(s.staged) {
+		if o := s.staged[step]; o.whole() || o == st {
+			rows = append(rows, wire.Row{Slot: o.slot, Step: o.step, Attempt: o.attempt})
+		}
+	}
+	return rows
+}
+
+func maskOf(slots int, rows []wire.Row) shard.Mask {
+	m := shard.NewMask(slots)
+	for _, r := range rows {
+		m.Set(int(r.Slot))
+	}
+	return m
+}
+
+func productsOf(rows []wire.Row, dots []float64) []wire.Product {
+	out := make([]wire.Product, len(rows))
+	for i, r := range rows {
+		out[i] = wire.Product{Slot: r.Slot, Step: r.Step, Value: dots[r.Slot]}
+	}
+	return out
+}
+
+// multiply works out products that the answer to stage did not cover.
+func (c *Core) multiply(e *Effects, in Request, s *shardState, m *wire.Multiply) error {
+	st := s.staged[m.Step]
+	if st == nil || st.attempt != m.Attempt || !st.whole() {
+		return wire.Errorf(wire.CodeNotOpen, "step", m.Step, "staged whole")
+	}
+	slots, err := wire.SlotList(m.Payload)
+	if err != nil {
+		return err
+	}
+	var rows []wire.Row
+	for _, r := range s.readable(st) {
+		for _, slot := range slots {
+			if r.Slot == slot {
+				rows = append(rows, r)
+			}
+		}
+	}
+	head := m.Shard
+	c.job(e, s, Multiply{Slot: int(st.slot), Mask: maskOf(s.slots, rows)}, func(e *Effects, d Done) {
+		e.send(in.From, &wire.Products{Shard: head, Step: m.Step, Attempt: m.Attempt, Payload: wire.AppendProducts(nil, productsOf(rows, d.Floats))})
+	})
+	return nil
+}
+
+// chunk admits columns of a gradient and issues the job that checks and writes them.
+func (c *Core) chunk(e *Effects, in Request, m *wire.Chunk) error {
+	s, err := c.held(m.Run, m.Shard, m.Epoch)
+	if err != nil {
+		return err
+	}
+	st := s.staged[m.Step]
+	if st == nil {
+		for _, r := range s.live {
+			if r.Step == m.Step && r.Attempt == m.Attempt { // a late copy: it is all there
+				c.ack(e, in, m.Want, s.cols, s.cols)
+				return nil
+			}
+		}
+	}
+	if st == nil || st.attempt < m.Attempt {
+		return wire.Errorf(wire.CodeNotOpen, "step", m.Step, "open on this shard", "open it, or send the chunk again in a moment")
+	}
+	if st.attempt > m.Attempt {
+		return wire.Errorf(wire.CodeSuperseded, "attempt", m.Attempt, fmt.Sprint(st.attempt), "another publisher has opened step %d anew", m.Step)
+	}
+	w := write{
+		lo: m.Lo, n: m.N, sum: m.Sum, want: m.Want, payload: m.Payload, slice: &st.slice,
+		op:       Write{Slot: int(st.slot), Lo: m.Lo - s.lo, Col: m.Lo, Payload: m.Payload, Sum: m.Sum},
+		poison:   &st.poison,
+		staged:   func() int64 { return st.slice.have },
+		columns:  s.cols,
+		progress: func(e *Effects) { c.progress(e, s, st) },
+	}
+	return c.write(e, in, s, w)
+}
+
+// write is a chunk on its way into a slice, of a gradient or of a vector.
+type write struct {
+	lo, n    int64
+	sum      uint32
+	want     int64
+	payload  []byte
+	slice    *slice
+	op       Op
+	poison   **wire.Error // set when the whole step or query is refused
+	staged   func() int64
+	columns  int64
+	progress func(*Effects)
+}
+
+// write admits a chunk, once. A duplicate gets the answer of the first; a conflict or a number
+// that is not finite refuses the whole step or query.
+func (c *Core) write(e *Effects, in Request, s *shardState, w write) error {
+	if *w.poison != nil {
+		return *w.poison
+	}
+	sp, fresh, err := w.slice.admit(w.lo, w.n, w.sum)
+	if err != nil {
+		if we := wire.AsError(err); we.Code == wire.CodeConflict {
+			*w.poison = we // it holds bytes of two gradients
+			w.progress(e)
+		}
+		return err
+	}
+	switch {
+	case !fresh && sp.done:
+		c.ack(e, in, w.want, w.staged(), w.columns)
+		return nil
+	case !fresh:
+		sp.waiters = append(sp.waiters, in)
+		if len(sp.waiters) > 8 {
+			sp.waiters = sp.waiters[1:] // who asks again doesn't read the old answer
+		}
+		return nil
+	}
+	bytes := int64(len(w.payload))
+	if err := c.flow.admit(bytes); err != nil {
+		w.slice.remove(sp)
+		return err
+	}
+	sp.waiters = []Request{in}
+	for i := range sp.waiters {
+		sp.waiters[i].Msg = nil // the payload is the job's
+	}
+	c.job(e, s, w.op, func(e *Effects, d Done) {
+		c.flow.inflight -= bytes
+		waiters := sp.waiters
+		sp.waiters = nil
+		if d.Err != nil {
+			w.slice.remove(sp)
+			if d.Err.Code == wire.CodeNotFinite {
+				*w.poison = d.Err
+			}
+			for _, to := range waiters {
+				c.refuse(e, to, d.Err)
+			}
+		} else {
+			if !sp.done || planted.On(planted.DuplicateTwice) {
+				w.slice.have += sp.n
+			}
+			sp.done = true
+			for _, to := range waiters {
+				c.ack(e, to, w.want, w.staged(), w.columns)
+			}
+		}
+		w.progress(e)
+	})
+	return nil
+}
+
+func (c *Core) ack(e *Effects, in Request, want, staged, columns int64) {
+	a := &wire.Ack{Staged: staged, Columns: columns}
+	a.Credit, a.CreditMS = c.credit(in.Caller, want)
+	e.send(in.From, a)
+}
+
+// commit makes a staged step a row. Asking twice is answered alike.
+func (c *Core) commit(e *Effects, s *shardState, m *wire.Commit) error {
+	if row, ok := s.live[m.Slot]; ok && s.version == m.Version && row.Step == m.Step && row.Attempt == m.Attempt {
+		return nil
+	}
+	if !s.installed || s.version+1 != m.Version {
+		return wire.Errorf(wire.CodeConflict, "version", m.Version, fmt.Sprint(s.version+1))
+	}
+	st := s.staged[m.Step]
+	if st == nil || st.attempt != m.Attempt || st.slot != m.Slot || st.products == nil || !st.whole() {
+		return wire.Errorf(wire.CodeConflict, "step", m.Step, "staged whole")
+	}
+	if m.Evict {
+		row, ok := s.live[m.EvictSlot]
+		if !ok || row.Step != m.EvictStep {
+			return wire.Errorf(wire.CodeConflict, "evicted step", m.EvictStep, "in the window")
+		}
+	}
+	if m.Query != 0 && len(m.Payload) != 8*s.slots {
+		return wire.Errorf(wire.CodeInvalid, "payload bytes", len(m.Payload), fmt.Sprint(8*s.slots))
+	}
+	delete(s.staged, m.Step)
+	if m.Evict {
+		delete(s.live, m.EvictSlot)
+	}
+	s.live[m.Slot] = wire.Row{Slot: m.Slot, Step: m.Step, Attempt: m.Attempt}
+	s.version = m.Version
+	if m.Query != 0 {
+		s.queries[m.Query] = &query{
+			id: m.Query, kind: wire.KindCombine, vectors: 1, result: m.Result, mask: maskOf(s.slots, s.rows()),
+			hasCoef: true, coef: wire.Floats(m.Payload),
+		}
+	}
+	return nil
+}
+
+// install sets the window to what the new owner decided, once an epoch: a late copy of it must
+// not undo the commits that came after.
+func (c *Core) install(e *Effects, s *shardState, m *wire.Install) error {
+	if s.installed {
+		return nil
+	}
+	live := map[wire.Slot]wire.Row{}
+	for _, r := range wire.Rows(m.Payload) {
+		st := s.staged[r.Step]
+		switch {
+		case int(r.Slot) >= s.slots:
+			return wire.Invalid("slot", r.Slot, fmt.Sprintf("in [0, %d)", s.slots))
+		case s.live[r.Slot] == r:
+		case st != nil && st.whole() && st.slot == r.Slot && st.attempt == r.Attempt:
+		default:
+			return wire.Errorf(wire.CodeConflict, "step", r.Step, "held by the shard")
+		}
+		live[r.Slot] = r
+	}
+	kept := map[wire.Step]*staged{}
+	for _, k := range m.Keep {
+		if st := s.staged[k.Step]; st != nil && st.attempt == k.Attempt && st.slot == k.Slot {
+			kept[k.Step] = st
+		}
+	}
+	for _, id := range sortedKeys(s.queries) {
+		c.dropQuery(e, s, s.queries[id])
+	}
+	s.live, s.staged, s.version, s.installed = live, kept, m.Version, true
+	return nil
+}
+
+// gram works out part of A for a coordinator that rebuilds it.
+func (c *Core) gram(e *Effects, in Request, s *shardState, m *wire.Gram) error {
+	slots, err := wire.SlotList(m.Payload)
+	if err != nil {
+		return err
+	}
+	list := make([]int, len(slots))
+	for i, slot := range slots {
+		if _, ok := s.live[slot]; !ok {
+			return wire.Errorf(wire.CodeConflict, "slot", slot, "a row of the window")
+		}
+		list[i] = int(slot)
+	}
+	head := m.Shard
+	c.job(e, s, Gram{Slots: list, I0: m.I0, I1: m.I1}, func(e *Effects, d Done) { numbers(e, in.From, head, d) })
+	return nil
+}
+
+// numbers answers with a job's numbers.
+func numbers(e *Effects, to Token, head wire.Shard, d Done) {
+	if d.Err != nil {
+		err := *d.Err
+		err.Seq = head.Seq
+		e.send(to, &err)
+		return
+	}
+	e.send(to, &wire.Numbers{Shard: head, Count: len(d.Floats), Payload: wire.AppendFloats(nil, d.Floats)})
+}
