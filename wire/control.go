@@ -80,6 +80,7 @@ type Staged struct {
 	Slot    Slot    `msgpack:"slot"`
 	Step    Step    `msgpack:"step"`
 	Attempt Attempt `msgpack:"attempt"`
+	Token   uint64  `msgpack:"token,omitempty"`
 	Whole   bool    `msgpack:"whole,omitempty"`
 }
 
@@ -124,12 +125,14 @@ type Gram struct {
 }
 
 // Stage reserves a slot for an attempt at a step; a lower attempt at it is dropped. The reply
-// comes when the shard has its whole slice: Products.
+// comes when the shard has its whole slice: Products. Token is the publisher's (Open), kept for
+// the next owner: no other publication may be joined to what is staged.
 type Stage struct {
 	Shard   `msgpack:",inline"`
 	Step    Step    `msgpack:"step"`
 	Attempt Attempt `msgpack:"attempt"`
 	Slot    Slot    `msgpack:"slot"`
+	Token   uint64  `msgpack:"token,omitempty"`
 }
 
 // Multiply asks for the products of a staged step with the rows in the payload's slots
@@ -142,7 +145,8 @@ type Multiply struct {
 }
 
 // Products is a shard's part of the products of a step's gradient with other rows, its own
-// included. Payload: for each, the slot (uint32), the step (uint64) and the product (float64).
+// included. Payload: for each, the slot (uint32), the attempt that the row there is of (uint64),
+// which tells what the product covers, and the product (float64).
 type Products struct {
 	Shard   `msgpack:",inline"`
 	Step    Step    `msgpack:"step"`
@@ -150,11 +154,11 @@ type Products struct {
 	Payload []byte  `msgpack:"-"`
 }
 
-// Product is one entry of Products: with the row of Step in Slot.
+// Product is one entry of Products: with the row of Attempt in Slot.
 type Product struct {
-	Slot  Slot
-	Step  Step
-	Value float64
+	Slot    Slot
+	Attempt Attempt
+	Value   float64
 }
 
 const productBytes = 4 + 8 + 8
@@ -163,7 +167,7 @@ const productBytes = 4 + 8 + 8
 func AppendProducts(p []byte, products []Product) []byte {
 	for _, r := range products {
 		p = binary.LittleEndian.AppendUint32(p, uint32(r.Slot))
-		p = binary.LittleEndian.AppendUint64(p, uint64(r.Step))
+		p = binary.LittleEndian.AppendUint64(p, uint64(r.Attempt))
 		p = binary.LittleEndian.AppendUint64(p, math.Float64bits(r.Value))
 	}
 	return p
@@ -174,7 +178,7 @@ func ProductList(p []byte) []Product {
 	products := make([]Product, len(p)/productBytes)
 	for i := range products {
 		q := p[i*productBytes:]
-		products[i] = Product{Slot(binary.LittleEndian.Uint32(q)), Step(binary.LittleEndian.Uint64(q[4:])), math.Float64frombits(binary.LittleEndian.Uint64(q[12:]))}
+		products[i] = Product{Slot(binary.LittleEndian.Uint32(q)), Attempt(binary.LittleEndian.Uint64(q[4:])), math.Float64frombits(binary.LittleEndian.Uint64(q[12:]))}
 	}
 	return products
 }

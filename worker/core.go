@@ -120,6 +120,7 @@ type staged struct {
 	step     wire.Step
 	attempt  wire.Attempt
 	slot     wire.Slot
+	token    uint64
 	slice    slice
 	waiter   Token // of the coordinator's stage
 	seq      uint64
@@ -389,7 +390,7 @@ func (c *Core) adopted(e *Effects, s *shardState) {
 	}
 	for _, step := range sortedKeys(s.staged) {
 		st := s.staged[step]
-		reply.Staged = append(reply.Staged, wire.Staged{Slot: st.slot, Step: st.step, Attempt: st.attempt, Whole: st.whole()})
+		reply.Staged = append(reply.Staged, wire.Staged{Slot: st.slot, Step: st.step, Attempt: st.attempt, Token: st.token, Whole: st.whole()})
 	}
 	e.send(s.adopter, reply)
 	s.adopter = 0

@@ -40,7 +40,7 @@ func (c *Core) stage(e *Effects, in Request, s *shardState, m *wire.Stage) error
 				c.dropQuery(e, s, q)
 			}
 		}
-		st = &staged{step: m.Step, attempt: m.Attempt, slot: m.Slot, slice: slice{lo: s.lo, cols: s.cols}}
+		st = &staged{step: m.Step, attempt: m.Attempt, slot: m.Slot, token: m.Token, slice: slice{lo: s.lo, cols: s.cols}}
 		s.staged[m.Step] = st
 	}
 	if st.slot != m.Slot {
@@ -101,7 +101,7 @@ func maskOf(slots int, rows []wire.Row) shard.Mask {
 func productsOf(rows []wire.Row, dots []float64) []wire.Product {
 	out := make([]wire.Product, len(rows))
 	for i, r := range rows {
-		out[i] = wire.Product{Slot: r.Slot, Step: r.Step, Value: dots[r.Slot]}
+		out[i] = wire.Product{Slot: r.Slot, Attempt: r.Attempt, Value: dots[r.Slot]}
 	}
 	return out
 }
