@@ -13,6 +13,8 @@ const Protocol = "1"
 // Limits, checked before anything is allocated. docs/protocol.md lists them.
 const (
 	MaxMeta      = 64 << 10  // bytes of msgpack in one message
+	MaxDepth     = 8         // maps and arrays within each other, the message itself included
+	MaxItems     = 8192      // msgpack items in one message, keys and containers included
 	MaxPayload   = 1_000_000 // bytes of a message's body; with headers it stays below NATS' 1 MiB
 	MaxDim       = 1 << 50   // columns
 	MaxWindow    = 4096      // gradients
