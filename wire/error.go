@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Code is what went wrong, as a stable word. docs/protocol.md lists what a client does on each.
@@ -121,9 +123,9 @@ var (
 
 // Errorf makes an error of the given code: field is value, must be limit.
 func Errorf(code Code, field string, value any, limit string, hint ...any) *Error {
-	e := &Error{Code: code, Field: field, Value: printable(value), Limit: limit}
+	e := &Error{Code: code, Field: printable(field, maxValue), Value: printable(value, maxValue), Limit: limit}
 	if len(hint) > 0 {
-		e.Hint = fmt.Sprintf(fmt.Sprint(hint[0]), hint[1:]...)
+		e.Hint = printable(fmt.Sprintf(fmt.Sprint(hint[0]), hint[1:]...), maxHint)
 	}
 	return e
 }
@@ -139,18 +141,23 @@ func AsError(err error) *Error {
 	if errors.As(err, &e) {
 		return e
 	}
-	return &Error{Code: CodeInternal, Hint: err.Error()}
+	return &Error{Code: CodeInternal, Hint: printable(err.Error(), maxHint)}
 }
 
-// printable keeps what a stranger sent short and on one line.
-func printable(v any) string {
+// Most bytes of the parts of an error that a stranger may have had a hand in.
+const (
+	maxValue = 100
+	maxHint  = 400
+)
+
+// printable keeps what a stranger sent short, on one line and valid UTF-8.
+func printable(v any, most int) string {
 	s := fmt.Sprint(v)
-	const most = 100
 	if len(s) > most {
 		s = s[:most] + "…"
 	}
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r == '\uFFFD' {
+		if !unicode.IsPrint(r) || r == utf8.RuneError {
 			return '?'
 		}
 		return r
