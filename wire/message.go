@@ -1,5 +1,7 @@
 package wire
 
+import "strconv"
+
 // Message is anything that travels. Its msgpack fields are its meta; a Bulk message has a payload
 // of raw little-endian numbers besides.
 type Message interface {
@@ -50,6 +52,14 @@ var (
 	_ = register(func() Message { return new(OK) })
 	_ = register(func() Message { return new(Error) })
 )
+
+// itoa writes a whole number, uint64 above 2⁶³ too.
+func itoa[T ~int | ~int64 | ~uint64](n T) string {
+	if n < 0 {
+		return strconv.FormatInt(int64(n), 10)
+	}
+	return strconv.FormatUint(uint64(n), 10)
+}
 
 // checkLen checks a payload's length.
 func checkLen(payload []byte, want int64) error {
