@@ -1,55 +1,127 @@
 package shard
 
 import (
-	"errors"
+	"fmt"
+	"math"
+	"runtime"
+	"sync"
+	"unsafe"
 
 	"mfac/shard/kernel"
 )
 
-// Config describes a Store.
-type Config struct {
-	Slots   int   // the window's capacity and its spares, 1 to MaxSlots
-	Cols    int64 // columns of the shard, ≥ 1
-	Threads int   // goroutines a call may use, 1 to MaxThreads; 0 is GOMAXPROCS. No result depends on it
-
-	// Kernel is the implementation to use; nil is kernel.Best. No result depends on it.
-	Kernel *kernel.Variant
-
-	// Region is the memory of the rows, say of a mapped file: Bytes(cfg) bytes, aligned
-	// to 64. What it holds are the rows. The Store owns it from New on. If nil, New
-	// allocates one, of zeros.
-	Region []byte
-}
+// TileCols is the number of columns in a tile, but for the last. It is part of the order
+// of summation: another number gives other bits.
+const TileCols = 1024
 
 // Limits of a Config.
 const (
 	MaxSlots   = 1 << 20
 	MaxThreads = 1 << 10
+	MaxBytes   = min(1<<46, math.MaxInt)
 )
 
-// An Error is an argument out of its range.
+// regionAlign is a line, so that no line lies in two of the CPU's.
+const regionAlign = 4 * kernel.LineCols
+
+// Config describes a Store.
+type Config struct {
+	Slots   int   // the window's capacity and its spares, 1 to MaxSlots
+	Cols    int64 // columns of the shard, ≥ 1
+	Threads int   // goroutines a call may use, 0 to MaxThreads; 0 is GOMAXPROCS. No result depends on it
+
+	// Kernel is the implementation to use; nil is kernel.Best. No result depends on it.
+	Kernel *kernel.Variant
+
+	// Region is the memory of the rows, say of a mapped file: Bytes(cfg) bytes, writable,
+	// aligned to 64, the numbers in the machine's byte order. What it holds are the rows.
+	// It is the Store's from New on. If nil, New allocates one of zeros on Go's heap.
+	Region []byte
+}
+
+// An Error is an argument out of its range, the only error of this package. A call that
+// returned one has changed nothing.
 type Error struct {
 	Field, Value, Limit string // "slots", "0", "1 to 1048576"
 }
 
 func (e *Error) Error() string { return e.Field + " is " + e.Value + ", must be " + e.Limit }
 
-// A Store is the rows of one shard. Methods may run at the same time as long as none
-// reads cells that another one writes: staging into a free slot needs no lock against a
-// pass whose mask leaves that slot out.
-type Store struct {
-	slots int
-	cols  int64
+func outOf(field string, value any, limit string, args ...any) error {
+	return &Error{Field: field, Value: fmt.Sprint(value), Limit: fmt.Sprintf(limit, args...)}
 }
 
-var errTODO = errors.New("shard: not there yet")
+// A Store is the rows of one shard. Methods may run at the same time as long as none
+// reads cells that another one writes: staging a row into a free slot needs no lock
+// against a pass whose mask leaves that slot out. Goroutines that a method starts end
+// before it returns.
+type Store struct {
+	slots   int
+	cols    int64
+	threads int
+	kernel  *kernel.Variant
+	g       []float32
+	scratch sync.Pool // of *scratch: one for each goroutine at work
+	trees   sync.Pool // of *tree
 
-// Bytes is the memory that the rows take: slots × columns rounded up to 16 × 4.
-// The error is an *Error, if cfg is invalid or the product overflows.
-func Bytes(cfg Config) (int64, error) { return 0, errTODO }
+	smallWork int64 // a constant, but in tests
+}
+
+// Bytes is the memory that the rows take: slots × columns rounded up to 16 × 4. The error
+// is an *Error: a field out of its range, or more than MaxBytes. Region is not looked at.
+func Bytes(cfg Config) (int64, error) {
+	switch {
+	case cfg.Slots < 1 || cfg.Slots > MaxSlots:
+		return 0, outOf("slots", cfg.Slots, "1 to %d", MaxSlots)
+	case cfg.Cols < 1:
+		return 0, outOf("columns", cfg.Cols, "≥ 1")
+	case cfg.Threads < 0 || cfg.Threads > MaxThreads:
+		return 0, outOf("threads", cfg.Threads, "0 to %d", MaxThreads)
+	}
+	if limit := MaxBytes / 4 / int64(cfg.Slots) &^ (kernel.LineCols - 1); cfg.Cols > limit {
+		return 0, outOf("columns", cfg.Cols, "≤ %d with %d slots, for at most %d bytes", limit, cfg.Slots, int64(MaxBytes))
+	}
+	return 4 * int64(cfg.Slots) * padded(cfg.Cols), nil
+}
 
 // New makes a Store. The error is an *Error naming the field, its value and its limit.
-func New(cfg Config) (*Store, error) { return nil, errTODO }
+func New(cfg Config) (*Store, error) {
+	n, err := Bytes(cfg)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{slots: cfg.Slots, cols: cfg.Cols, threads: cfg.Threads, kernel: cfg.Kernel, smallWork: smallWork}
+	if s.threads == 0 {
+		s.threads = min(runtime.GOMAXPROCS(0), MaxThreads)
+	}
+	if s.kernel == nil {
+		s.kernel = kernel.Best()
+	}
+	s.scratch.New = func() any { return new(scratch) }
+	s.trees.New = func() any { return &tree{waiting: map[node][]float64{}} }
+
+	region := cfg.Region
+	if region == nil {
+		region = make([]byte, n+regionAlign) // Go gives whole pages to what is large
+		region = region[-address(region)&(regionAlign-1):][:n]
+	}
+	if int64(len(region)) != n {
+		return nil, outOf("region", fmt.Sprintf("%d bytes", len(region)), "%d bytes", n)
+	}
+	if address(region)%regionAlign != 0 {
+		return nil, outOf("region", fmt.Sprintf("at address %#x", address(region)), "aligned to %d", regionAlign)
+	}
+	s.g = unsafe.Slice((*float32)(unsafe.Pointer(&region[0])), n/4)
+	if cfg.Region != nil {
+		last := s.tiles() - 1
+		for t := range s.slots { // S1, whatever the region held
+			kernel.Zero(s.tile(last), t, s.width(last))
+		}
+	}
+	return s, nil
+}
+
+func address(p []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(p))) }
 
 // Slots is the number of slots.
 func (s *Store) Slots() int { return s.slots }
@@ -57,51 +129,63 @@ func (s *Store) Slots() int { return s.slots }
 // Cols is the number of columns.
 func (s *Store) Cols() int64 { return s.cols }
 
-// Write sets columns [lo, lo+len(p)/4) of the row in slot from little-endian float32 bytes.
-// It does not look at the values (FirstNonFinite32 does).
-func (s *Store) Write(slot int, lo int64, p []byte) error { return errTODO }
+// padded rounds up to whole lines.
+func padded[N int | int64](cols N) N { return (cols + kernel.LineCols - 1) &^ (kernel.LineCols - 1) }
 
-// ReadRow sets dst to columns [lo, lo+len(dst)/4) of the row in slot, as little-endian
-// float32 bytes.
-func (s *Store) ReadRow(dst []byte, slot int, lo int64) error { return errTODO }
+func (s *Store) tiles() int { return int((s.cols-1)/TileCols) + 1 }
 
-// Zero sets the row in slot to zeros.
-func (s *Store) Zero(slot int) error { return errTODO }
+// width is the number of columns in tile i, without padding.
+func (s *Store) width(i int) int { return int(min(TileCols, s.cols-int64(i)*TileCols)) }
 
-// Products sets dst[t], for each slot t in mask, to the product of the row in slot with
-// the row in t, itself too if in mask; the others to 0. dst has length Slots().
-func (s *Store) Products(dst []float64, slot int, mask Mask) error { return errTODO }
-
-// Dots sets dst[i*Slots()+t] to the product of x[i] with the row in t, for each slot t in
-// mask, and the others to 0: G x for k = len(x) vectors in one reading of G. dst has length
-// k*Slots().
-func (s *Store) Dots(dst []float64, x []Vector, mask Mask) error { return errTODO }
-
-// Gram sets dst to rows i0 ≤ i < i1 of the lower triangle of GGᵀ, where G's rows are those
-// in slots, in that order. Row i has the i+1 entries j ≤ i, and the rows are packed one
-// after the other: dst has length (i1(i1+1) − i0(i0+1))/2.
-func (s *Store) Gram(dst []float64, slots []int, i0, i1 int) error { return errTODO }
-
-// Dot is the product of u and v.
-func (s *Store) Dot(u, v Vector) (float64, error) { return 0, errTODO }
-
-// Norm2 is the square of x's 2-norm.
-func (s *Store) Norm2(x Vector) (float64, error) { return 0, errTODO }
-
-// Combine sets dst[i*(hi−lo)+j−lo] = Σ_t c[i*Slots()+t] g_tj over the slots t in mask, for
-// columns lo ≤ j < hi: Gᵀc for k = len(c)/Slots() coefficient vectors in one reading of G.
-// dst has length k*(hi−lo). Coefficients of slots outside mask are not looked at.
-func (s *Store) Combine(dst, c []float64, mask Mask, lo, hi int64) error { return errTODO }
-
-// Solve sets dst[i*(hi−lo)+j−lo] = (v_ij − Σ_t c[i*Slots()+t] g_tj)/lambda for columns
-// lo ≤ j < hi and k = len(v) vectors of Cols() columns each: (v − Gᵀc)/λ in one reading of
-// G. dst has length k*(hi−lo), c k*Slots().
-func (s *Store) Solve(dst []float64, v []Vector, c []float64, mask Mask, lambda float64, lo, hi int64) error {
-	return errTODO
+func (s *Store) tile(i int) kernel.Tile {
+	cols := padded(s.width(i))
+	return kernel.Tile{
+		G:     s.g[i*TileCols*s.slots:][:cols*s.slots],
+		Slots: s.slots,
+		Lines: cols / kernel.LineCols,
+	}
 }
 
-// ResidualNorm2 sets dst[i] = Σ_j (v_ij − Σ_t c[i*Slots()+t] g_tj)² over all columns j, for
-// k = len(v) = len(dst) vectors; with v = Zeros(Cols()) it is ‖Gᵀc‖².
-func (s *Store) ResidualNorm2(dst []float64, v []Vector, c []float64, mask Mask) error {
-	return errTODO
+func (s *Store) checkSlot(slot int) error {
+	if slot < 0 || slot >= s.slots {
+		return outOf("slot", slot, "0 to %d", s.slots-1)
+	}
+	return nil
+}
+
+// checkRange takes n ≥ 0.
+func (s *Store) checkRange(lo, n int64) error {
+	if lo < 0 || lo > s.cols {
+		return outOf("first column", lo, "0 to %d", s.cols)
+	}
+	if n > s.cols-lo {
+		return outOf("number of columns", n, "≤ %d from column %d", s.cols-lo, lo)
+	}
+	return nil
+}
+
+func (s *Store) checkMask(m Mask) error {
+	if len(m) != len(NewMask(s.slots)) {
+		return outOf("mask", fmt.Sprintf("%d bytes", len(m)), "%d bytes for %d slots", len(NewMask(s.slots)), s.slots)
+	}
+	if h := s.slots % 8; h != 0 && m[len(m)-1]>>h != 0 {
+		return outOf("mask", fmt.Sprintf("%#02x in its last byte", m[len(m)-1]), "< %#02x for %d slots", 1<<h, s.slots)
+	}
+	return nil
+}
+
+func (s *Store) checkVectors(field string, x ...Vector) error {
+	for i, v := range x {
+		if v.n != s.cols {
+			return outOf(fmt.Sprintf("%s[%d]", field, i), fmt.Sprintf("%d columns", v.n), "%d columns", s.cols)
+		}
+	}
+	return nil
+}
+
+func checkLen(field string, got int, want int64) error {
+	if int64(got) != want {
+		return outOf("length of "+field, got, "%d", want)
+	}
+	return nil
 }
