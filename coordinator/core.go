@@ -1,0 +1,561 @@
+package coordinator
+
+import (
+	"fmt"
+	"slices"
+	"sort"
+
+	"mfac/coordinator/window"
+	"mfac/wire"
+)
+
+// Token names a request that waits for its answer. Zero is none.
+type Token uint64
+
+// Input is what happens to a core: a Request, a Reply, a Hello, a Tick or a Saved.
+type Input interface{ input() }
+
+// Request is a client's message, decoded and valid in itself.
+type Request struct {
+	From   Token
+	Caller string
+	Msg    wire.Message
+}
+
+// Reply is a worker's answer to a call.
+type Reply struct{ Msg wire.Message }
+
+// Hello is a worker's heartbeat.
+type Hello struct{ Msg wire.Hello }
+
+// Tick says that Config.TickMS milliseconds have gone by.
+type Tick struct{}
+
+// Saved says that the record of Effects.Save is written.
+type Saved struct{}
+
+func (Request) input() {}
+func (Reply) input()   {}
+func (Hello) input()   {}
+func (Tick) input()    {}
+func (Saved) input()   {}
+
+// Effects are what the adapter carries out, in field order.
+type Effects struct {
+	Save    *Record // durable, by compare-and-set, then a Saved input
+	Calls   []Call  // to workers; may be lost, doubled, reordered: all idempotent
+	Sends   []Send  // answers to clients
+	Notes   []Note  // for the log
+	Delete  bool    // the run's record, layout and lease; then Deleted is to be called
+	Restart string  // take the lease again and start a new core, because …
+	Lost    string  // somebody else owns the run: stop
+}
+
+// Call is a request to a worker.
+type Call struct {
+	Worker string
+	Msg    wire.Control
+}
+
+// Send is an answer to a client.
+type Send struct {
+	To  Token
+	Msg wire.Message
+}
+
+// Note is something that an operator wants to know.
+type Note struct {
+	Text  string
+	Steps []wire.Step
+}
+
+// Config of a core. All fields are needed but Grace.
+type Config struct {
+	Coordinator string // its name
+	Record      Record
+	Epoch       wire.Epoch
+	Workers     []wire.Hello // as last heard of
+	TickMS      int64
+	SilentMS    int64 // a worker that is silent for so long is lost
+	StepMS      int64 // an incomplete step is dropped after so long, unless its publisher says otherwise
+	QueryMS     int64 // the same of queries
+}
+
+// Timings and limits that nobody needs to set.
+const (
+	waitMS      = 1000    // a long poll is answered "pending" after so long
+	retryMS     = 500     // a call is sent again after so long, then at growing intervals …
+	retryMostMS = 2000    // … up to this
+	maxStepMS   = 600_000 // the longest deadline of a step
+	maxQueryMS  = 3_600_000
+	maxQueries  = 1024
+	maxWaiters  = 64   // on one step or query: the oldest gives way
+	memory      = 4096 // outcomes of attempts and queries that are remembered
+	retryFailed = 2000 // ms until a takeover that failed is tried again
+)
+
+// Core owns one run at one epoch. Not safe for concurrent use.
+type Core struct {
+	cfg   Config
+	rec   Record
+	epoch wire.Epoch
+	tick  int64
+
+	phase   phase
+	why     string // what is being done or waited for
+	since   int64  // tick of the phase's beginning
+	workers map[string]*peer
+	shards  []shardOf
+
+	calls   map[uint64]*call
+	lastSeq uint64
+	lastID  uint64
+
+	win       *window.Window
+	rows      []row // oldest first
+	version   wire.Version
+	newest    wire.Step
+	hasNewest bool
+	lost      int
+	cursor    wire.Slot // the slot that was reserved last
+
+	open       []*openStep // by step
+	committing *openStep
+	held       []Request // queries that came during a commit
+	queries    map[wire.QueryID]*query
+	tokens     map[callerToken]wire.QueryID
+	outcomes   ring[wire.Attempt, outcome]
+	gone       ring[wire.QueryID, *wire.Error]
+
+	gram gramLoad
+}
+
+type phase int
+
+const (
+	placing phase = iota
+	adopting
+	saving
+	installing
+	loading
+	serving
+	failed
+	stopped
+)
+
+// peer is a worker as last heard of.
+type peer struct {
+	hello wire.Hello
+	heard int64 // tick
+}
+
+// shardOf is a shard as its owner sees it.
+type shardOf struct {
+	worker   string
+	instance uint64
+	adopted  *wire.Adopted
+}
+
+// row is a row of the window.
+type row struct {
+	wire.Row
+	version wire.Version // that it was committed at, as far as is known
+}
+
+// call is a request to a worker that has not been answered.
+type call struct {
+	shard int
+	msg   wire.Control
+	next  int64 // tick at which it is sent again
+	every int64 // ticks
+	done  func(*Effects, wire.Message)
+}
+
+// waiter is a client's long poll.
+type waiter struct {
+	to    Token
+	until int64 // tick
+}
+
+// NewCore makes the owner of a run at an epoch. It does nothing until its first input.
+func NewCore(cfg Config) *Core {
+	c := &Core{
+		cfg: cfg, rec: cfg.Record.clone(), epoch: cfg.Epoch,
+		workers: map[string]*peer{}, calls: map[uint64]*call{},
+		queries: map[wire.QueryID]*query{}, tokens: map[callerToken]wire.QueryID{},
+		outcomes: newRing[wire.Attempt, outcome](memory), gone: newRing[wire.QueryID, *wire.Error](memory),
+		lastID: cfg.Epoch.Revision << 32, // attempts and queries of later epochs are higher
+	}
+	for _, h := range cfg.Workers {
+		c.workers[h.Worker] = &peer{hello: h}
+	}
+	c.shards = make([]shardOf, cfg.Record.Spec.Shards)
+	return c
+}
+
+// Step takes one input. It depends on c and in alone. It panics where an invariant is broken.
+func (c *Core) Step(in Input) Effects {
+	var e Effects
+	if c.phase == stopped {
+		return e
+	}
+	switch in := in.(type) {
+	case Request:
+		if err := c.request(&e, in); err != nil {
+			e.send(in.From, wire.AsError(err))
+		}
+	case Reply:
+		c.reply(&e, in.Msg)
+	case Hello:
+		c.hello(&e, in.Msg)
+	case Tick:
+		c.tick++
+		c.onTick(&e)
+	case Saved:
+		if c.phase == saving {
+			c.install(&e)
+		}
+	}
+	if c.phase == placing {
+		c.place(&e)
+	}
+	return e
+}
+
+// Ready reports whether the run is being served.
+func (c *Core) Ready() bool { return c.phase == serving }
+
+// Version is the version of the window.
+func (c *Core) Version() wire.Version { return c.version }
+
+func (c *Core) ticks(ms int64) int64 { return max(1, ms/c.cfg.TickMS) }
+
+func (c *Core) enter(p phase, why string) { c.phase, c.why, c.since = p, why, c.tick }
+
+func (e *Effects) send(to Token, m wire.Message) {
+	if to != 0 && m != nil {
+		e.Sends = append(e.Sends, Send{to, m})
+	}
+}
+
+// restart gives up this epoch.
+func (c *Core) restart(e *Effects, why string) {
+	if c.phase == stopped {
+		return
+	}
+	c.enter(stopped, why)
+	c.abandon(e, wire.Errorf(wire.CodeUnavailable, "run", c.rec.Spec.Name, "served", "%s", why))
+	e.Restart = why
+}
+
+// abandon answers everybody who waits.
+func (c *Core) abandon(e *Effects, err *wire.Error) {
+	for _, o := range c.open {
+		for _, w := range o.waiters {
+			e.send(w.to, err)
+		}
+	}
+	for _, id := range sortedKeys(c.queries) {
+		for _, w := range c.queries[id].waiters {
+			e.send(w.to, err)
+		}
+	}
+	for _, r := range c.held {
+		e.send(r.From, err)
+	}
+	c.held = nil
+}
+
+// Stop answers everybody who waits, because the adapter is stopping or has lost the lease.
+func (c *Core) Stop(why string) Effects {
+	var e Effects
+	if c.phase != stopped {
+		c.enter(stopped, why)
+		c.abandon(&e, wire.Errorf(wire.CodeUnavailable, "run", c.rec.Spec.Name, "served", "%s", why))
+	}
+	return e
+}
+
+// Deleted releases the run's shards: its record is gone. Workers that don't hear of it now hear
+// of it at their next heartbeat.
+func (c *Core) Deleted() Effects {
+	var e Effects
+	c.enter(stopped, "deleted")
+	c.abandon(&e, wire.Errorf(wire.CodeUnknownRun, "run", c.rec.Spec.Name, "a run", "it was deleted"))
+	for s := range c.shards {
+		c.lastSeq++
+		if w := c.rec.Placed[s].Worker; w != "" {
+			e.Calls = append(e.Calls, Call{w, &wire.Release{Shard: c.head(s, c.lastSeq), UID: c.rec.UID, Placed: c.rec.Placed[s].Revision}})
+		}
+	}
+	return e
+}
+
+func (c *Core) head(s int, seq uint64) wire.Shard {
+	return wire.Shard{Seq: seq, Run: c.rec.Spec.Name, Epoch: c.epoch, Shard: s}
+}
+
+// call asks the worker of shard s until it answers; done hears the answer, an error too.
+func (c *Core) call(e *Effects, s int, msg wire.Control, done func(*Effects, wire.Message)) {
+	c.lastSeq++
+	*msg.Head() = c.head(s, c.lastSeq)
+	every := c.ticks(retryMS)
+	c.calls[c.lastSeq] = &call{shard: s, msg: msg, next: c.tick + every, every: every, done: done}
+	e.Calls = append(e.Calls, Call{c.shards[s].worker, msg})
+}
+
+// forget drops the calls that f picks: nobody waits for their answers any more.
+func (c *Core) forget(f func(wire.Control) bool) {
+	for seq, call := range c.calls {
+		if f(call.msg) {
+			delete(c.calls, seq)
+		}
+	}
+}
+
+// reply takes a worker's answer to the call that it belongs to. Late and doubled ones belong to
+// none.
+func (c *Core) reply(e *Effects, m wire.Message) {
+	var seq uint64
+	switch m := m.(type) {
+	case *wire.OK:
+		seq = m.Seq
+	case *wire.Error:
+		seq = m.Seq
+	case wire.Control:
+		if m.Head().Epoch != c.epoch || m.Head().Run != c.rec.Spec.Name {
+			return
+		}
+		seq = m.Head().Seq
+	}
+	call := c.calls[seq]
+	if call == nil {
+		return
+	}
+	if err, ok := m.(*wire.Error); ok {
+		switch err.Code {
+		case wire.CodeUnavailable, wire.CodeBusy, wire.CodeDenied, wire.CodeProtocol:
+			return // it is sent again
+		case wire.CodeStaleEpoch:
+			if err.Epoch.Incarnation == c.epoch.Incarnation && err.Epoch.Revision > c.epoch.Revision {
+				c.enter(stopped, "another coordinator owns the run")
+				c.abandon(e, wire.Errorf(wire.CodeUnavailable, "run", c.rec.Spec.Name, "served here", "another coordinator owns it"))
+				e.Lost = fmt.Sprintf("shard %d has adopted epoch %v", call.shard, err.Epoch)
+				return
+			}
+			c.restart(e, fmt.Sprintf("shard %d: %v", call.shard, err))
+			return
+		case wire.CodeUnknownShard:
+			c.restart(e, fmt.Sprintf("worker %s has lost shard %d", c.shards[call.shard].worker, call.shard))
+			return
+		}
+	}
+	delete(c.calls, seq)
+	call.done(e, m)
+}
+
+// onTick sends calls again, and ends what has waited long enough.
+func (c *Core) onTick(e *Effects) {
+	for _, seq := range sortedKeys(c.calls) {
+		call := c.calls[seq]
+		if call.next <= c.tick {
+			call.every = min(2*call.every, c.ticks(retryMostMS))
+			call.next = c.tick + call.every
+			e.Calls = append(e.Calls, Call{c.shards[call.shard].worker, call.msg})
+		}
+	}
+	switch c.phase {
+	case placing:
+		return
+	case failed:
+		if c.tick-c.since >= c.ticks(retryFailed) {
+			c.restart(e, c.why)
+		}
+		return
+	}
+	for s := range c.shards {
+		p := c.workers[c.shards[s].worker]
+		if c.tick-p.heard >= c.ticks(c.cfg.SilentMS) {
+			c.restart(e, fmt.Sprintf("worker %s has been silent for %d ms", p.hello.Worker, c.cfg.SilentMS))
+			return
+		}
+	}
+	if c.phase != serving {
+		return
+	}
+	for _, o := range slices.Clone(c.open) {
+		if o != c.committing && !o.dropping && o.deadline <= c.tick {
+			c.fail(e, o, wire.Errorf(wire.CodeDropped, "step", o.step, "whole by its deadline", "%d of %d shards had all their columns", o.count(), len(c.shards)))
+		}
+		o.waiters = c.pending(e, o.waiters, &wire.WaitReply{State: wire.StatePending})
+	}
+	for _, id := range sortedKeys(c.queries) {
+		q := c.queries[id]
+		if q.deadline <= c.tick && !q.closing {
+			c.closeQuery(e, q, wire.Errorf(wire.CodeVersionGone, "query", uint64(q.id), "closed by its deadline", "version %d is not held any more", q.version))
+		}
+		q.waiters = c.pending(e, q.waiters, &wire.ResultReply{State: wire.StatePending, Version: q.version, Rows: len(q.slots)})
+	}
+}
+
+// pending answers the long polls whose time is up and returns the others.
+func (c *Core) pending(e *Effects, ws []waiter, m wire.Message) []waiter {
+	return slices.DeleteFunc(ws, func(w waiter) bool {
+		if w.until <= c.tick {
+			e.send(w.to, m)
+			return true
+		}
+		return false
+	})
+}
+
+// wait adds a long poll.
+func (c *Core) wait(ws []waiter, to Token) []waiter {
+	if len(ws) >= maxWaiters {
+		ws = ws[1:]
+	}
+	return append(ws, waiter{to, c.tick + c.ticks(waitMS)})
+}
+
+// hello takes note of a worker. One that forgot the run's shards, or holds what isn't its own any
+// more, is dealt with.
+func (c *Core) hello(e *Effects, h wire.Hello) {
+	c.workers[h.Worker] = &peer{hello: h, heard: c.tick}
+	if c.phase == placing || c.phase == stopped {
+		return
+	}
+	for s := range c.shards {
+		if c.shards[s].worker == h.Worker && c.shards[s].instance != h.Instance {
+			c.restart(e, fmt.Sprintf("worker %s has restarted", h.Worker))
+			return
+		}
+	}
+	if c.phase != serving {
+		return
+	}
+	for _, held := range h.Held {
+		if held.Run != c.rec.Spec.Name || held.UID != c.rec.UID || held.Shard < 0 || held.Shard >= len(c.shards) {
+			continue
+		}
+		if p := c.rec.Placed[held.Shard]; p.Worker != h.Worker || p.Revision != held.Placed {
+			c.lastSeq++
+			e.Calls = append(e.Calls, Call{h.Worker, &wire.Release{Shard: c.head(held.Shard, c.lastSeq), UID: held.UID, Placed: held.Placed}})
+		}
+	}
+}
+
+// request answers a client.
+func (c *Core) request(e *Effects, in Request) error {
+	switch m := in.Msg.(type) {
+	case *wire.InfoRequest:
+		e.send(in.From, c.info())
+		return nil
+	case *wire.Delete:
+		e.Delete = true
+		return nil
+	}
+	if c.phase != serving {
+		return wire.Errorf(wire.CodeUnavailable, "run", c.rec.Spec.Name, "ready", "%s", c.why)
+	}
+	switch m := in.Msg.(type) {
+	case *wire.Open:
+		return c.openStep(e, in, m)
+	case *wire.Wait:
+		return c.waitStep(e, in, m)
+	case *wire.Query:
+		if c.committing != nil && len(c.held) < maxQueries {
+			c.held = append(c.held, in) // the window is between two versions
+			return nil
+		}
+		return c.query(e, in, m)
+	case *wire.Result:
+		return c.result(e, in, m)
+	case *wire.Close:
+		return c.closeRequest(e, in, m)
+	case *wire.StepsRequest:
+		steps := make([]wire.Step, len(c.rows))
+		for i, r := range c.rows {
+			steps[i] = r.Step
+		}
+		e.send(in.From, &wire.Steps{Version: c.version, Rows: len(steps), Payload: wire.AppendUint64s(nil, steps)})
+		return nil
+	}
+	return wire.Errorf(wire.CodeMalformed, "type", in.Msg.Type(), "a request to a run's coordinator")
+}
+
+// info is the run as it stands.
+func (c *Core) info() *wire.Info {
+	m := &wire.Info{
+		Spec: c.rec.Spec, UID: c.rec.UID, Epoch: c.epoch, State: c.why, Lo: c.rec.Lo,
+		Version: c.version, Rows: len(c.rows), Newest: c.newest, Lost: c.lost, Coord: c.cfg.Coordinator,
+		Open: len(c.open), Queries: len(c.queries),
+	}
+	index := map[string]int{}
+	for _, p := range c.rec.Placed {
+		i, ok := index[p.Worker]
+		if !ok {
+			i = len(m.Workers)
+			index[p.Worker] = i
+			m.Workers = append(m.Workers, p.Worker)
+		}
+		m.Owner = append(m.Owner, i)
+	}
+	if c.phase == serving {
+		m.State = wire.StateReady
+		if f, err := c.win.Factor(c.rec.Spec.Damping, divisorOf(c.rec.Spec.Divisor)); err == nil && f.Len() > 0 {
+			if cond, err := f.Cond(); err == nil {
+				m.Cond = cond
+			}
+		}
+	}
+	return m
+}
+
+func divisorOf(d wire.Divisor) window.Divisor {
+	if d == wire.Count {
+		return window.Count
+	}
+	return window.Capacity
+}
+
+// ring remembers the last values by key.
+type ring[K comparable, V any] struct {
+	most  int
+	keys  []K
+	next  int
+	value map[K]V
+}
+
+func newRing[K comparable, V any](most int) ring[K, V] {
+	return ring[K, V]{most: most, value: map[K]V{}}
+}
+
+func (r *ring[K, V]) put(k K, v V) {
+	if _, ok := r.value[k]; !ok {
+		if len(r.keys) < r.most {
+			r.keys = append(r.keys, k)
+		} else {
+			delete(r.value, r.keys[r.next])
+			r.keys[r.next] = k
+			r.next = (r.next + 1) % r.most
+		}
+	}
+	r.value[k] = v
+}
+
+func (r *ring[K, V]) get(k K) (V, bool) {
+	v, ok := r.value[k]
+	return v, ok
+}
+
+// sortedKeys makes iteration over a map deterministic.
+func sortedKeys[K interface {
+	~int | ~int32 | ~uint64 | ~string
+}, V any](m map[K]V) []K {
+	keys := make([]K, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	sort.Slice(keys, func(i, j int) bool { return keys[i] < keys[j] })
+	return keys
+}

@@ -1,0 +1,472 @@
+package coordinator
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"mfac/coordinator/window"
+	"mfac/shard"
+	"mfac/wire"
+)
+
+// query is a query pinned to a version: while it lives, no slot that it reads is used again.
+type query struct {
+	id       wire.QueryID
+	token    callerToken
+	readers  []string
+	kind     string
+	vectors  int
+	dtype    wire.DType
+	result   wire.DType
+	damping  float64
+	divisor  window.Divisor
+	version  wire.Version
+	slots    []wire.Slot // of its rows, oldest first
+	mask     shard.Mask
+	deadline int64 // tick
+
+	win     *window.Window // the window of its version, once the run's own has gone on
+	parts   [][]float64    // a shard's dots and norms
+	left    int
+	coef    []byte
+	bounds  []float64
+	numer   []window.Bound // of a vector query
+	ready   bool
+	closing bool
+	waiters []waiter
+}
+
+// callerToken makes a request for a query idempotent.
+type callerToken struct {
+	caller string
+	token  uint64
+}
+
+// roundingF32 is the relative error of rounding a result to float32.
+const roundingF32 = 0x1p-24
+
+// newQuery pins a query to the present version, or to the rows given.
+func (c *Core) newQuery(version wire.Version, rows []row, damping float64, divisor wire.Divisor, result wire.DType) *query {
+	c.lastID++
+	q := &query{id: wire.QueryID(c.lastID), version: version, slots: slotsOf(rows), damping: damping, result: result, vectors: 1}
+	if damping == 0 {
+		q.damping = c.rec.Spec.Damping
+	}
+	if divisor == "" {
+		divisor = c.rec.Spec.Divisor
+	}
+	q.divisor = divisorOf(divisor)
+	q.mask = shard.NewMask(c.rec.Spec.Slots())
+	for _, s := range q.slots {
+		q.mask.Set(int(s))
+	}
+	return q
+}
+
+// factor is that of the query's version, damping and divisor.
+func (c *Core) factor(q *query) (*window.Factor, error) {
+	w := q.win
+	if w == nil {
+		w = c.win
+	}
+	f, err := w.Factor(q.damping, q.divisor)
+	if err != nil {
+		return nil, illConditioned(q, err.Error())
+	}
+	return f, nil
+}
+
+func illConditioned(q *query, why string) *wire.Error {
+	return wire.Errorf(wire.CodeIllConditioned, "window", fmt.Sprintf("version %d", q.version), "solvable at damping "+fmt.Sprint(q.damping), "%s; a larger damping helps", why)
+}
+
+// limit refuses a query whose bound is too large.
+func limit(q *query, bound float64) *wire.Error {
+	if bound <= wire.MaxErrorRate { // NaN fails this
+		return nil
+	}
+	return wire.Errorf(wire.CodeIllConditioned, "error bound", fmt.Sprintf("%.3g", bound), fmt.Sprintf("at most %g", wire.MaxErrorRate),
+		"the answer at damping %g could be wrong by that much, relative; a larger damping helps", q.damping)
+}
+
+// snapshot keeps the window for queries that still need its factor, before it changes.
+func (c *Core) snapshot() {
+	var w *window.Window
+	for _, id := range sortedKeys(c.queries) {
+		q := c.queries[id]
+		if q.win == nil && !q.closing && q.kind == wire.KindVector && q.coef == nil {
+			if w == nil {
+				w = c.win.Clone()
+			}
+			q.win = w
+		}
+	}
+}
+
+// precondition makes the query H⁻¹g for the newest row of the window, which has it already. Nil
+// with the reason, where the answer would be too uncertain.
+func (c *Core) precondition(o *openStep, rows []row) (*query, *wire.Error) {
+	q := c.newQuery(c.version+1, rows, o.pre.Damping, o.pre.Divisor, o.pre.Result)
+	q.kind, q.readers = wire.KindCombine, o.readers
+	q.deadline = c.deadlineOf(0, c.cfg.QueryMS, maxQueryMS)
+	a := make([]float64, len(rows))
+	a[len(a)-1] = 1
+	if err := c.combine(q, [][]float64{a}); err != nil {
+		return nil, wire.AsError(err)
+	}
+	q.ready = true
+	return q, nil
+}
+
+// combine works out the coefficients of H⁻¹Gᵀa for each a: N K⁻¹a.
+func (c *Core) combine(q *query, as [][]float64) error {
+	f, err := c.factor(q)
+	if err != nil {
+		return err
+	}
+	bound, err := f.CombinationBound()
+	if err != nil {
+		return illConditioned(q, err.Error())
+	}
+	if q.result == wire.F32 {
+		bound += roundingF32
+	}
+	if err := limit(q, bound); err != nil {
+		return err
+	}
+	slots := c.rec.Spec.Slots()
+	coef := make([]float64, len(as)*slots)
+	n := make([]float64, len(q.slots))
+	for i, a := range as {
+		if err := f.CombinationTo(n, a); err != nil {
+			return illConditioned(q, err.Error())
+		}
+		for j, s := range q.slots {
+			coef[i*slots+int(s)] = n[j]
+		}
+		q.bounds = append(q.bounds, bound)
+	}
+	if i := firstNonFinite(coef); i >= 0 {
+		return wire.Errorf(wire.CodeOverflow, "coefficient", coef[i], "finite", "scale the combination down")
+	}
+	q.coef = wire.AppendFloats(nil, coef)
+	return nil
+}
+
+func firstNonFinite(x []float64) int {
+	return slices.IndexFunc(x, func(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) })
+}
+
+// query opens a query at the present version.
+func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
+	key := callerToken{in.Caller, m.Token}
+	if id, ok := c.tokens[key]; ok {
+		q := c.queries[id]
+		e.send(in.From, &wire.QueryReply{Query: id, Epoch: c.epoch, Version: q.version, Rows: len(q.slots)})
+		return nil
+	}
+	if m.Exactly != 0 && m.Exactly < c.version {
+		return wire.Errorf(wire.CodeVersionGone, "exactly", uint64(m.Exactly), fmt.Sprint(uint64(c.version)), "the window has gone on")
+	}
+	if want := max(m.AtLeast, m.Exactly); want > c.version {
+		return wire.Errorf(wire.CodeBehind, "version", uint64(c.version), fmt.Sprintf("at least %d", want))
+	}
+	if m.MinRows > len(c.rows) {
+		return wire.Errorf(wire.CodeTooFewRows, "rows", len(c.rows), fmt.Sprintf("at least %d", m.MinRows))
+	}
+	if most := wire.MaxVectorsFor(c.rec.Spec.Slots()); m.Vectors > most {
+		return wire.Errorf(wire.CodeTooLarge, "vectors", m.Vectors, fmt.Sprintf("at most %d in one query of this run", most))
+	}
+	if len(c.queries) >= maxQueries {
+		return wire.Errorf(wire.CodeBusy, "queries", len(c.queries), fmt.Sprintf("below %d", maxQueries))
+	}
+	q := c.newQuery(c.version, c.rows, m.Damping, m.Divisor, m.Result)
+	q.token, q.readers, q.kind, q.vectors, q.dtype = key, []string{in.Caller}, m.Kind, m.Vectors, m.DType
+	q.deadline = c.deadlineOf(m.DeadlineMS, c.cfg.QueryMS, maxQueryMS)
+	var err error
+	switch m.Kind {
+	case wire.KindVector:
+		c.prepare(e, q)
+	case wire.KindCombine:
+		err = c.combineQuery(e, q, m)
+	case wire.KindRow:
+		err = c.rowQuery(e, q, wire.Uint64s[wire.Step](m.Payload)[0])
+	}
+	if err != nil {
+		return err
+	}
+	c.queries[q.id] = q
+	c.tokens[key] = q.id
+	e.send(in.From, &wire.QueryReply{Query: q.id, Epoch: c.epoch, Version: q.version, Rows: len(q.slots)})
+	return nil
+}
+
+// indexOf is the row of a step, by age.
+func (c *Core) indexOf(step wire.Step) (int, error) {
+	i := slices.IndexFunc(c.rows, func(r row) bool { return r.Step == step })
+	if i < 0 {
+		return 0, wire.Errorf(wire.CodeUnknownStep, "step", uint64(step), "in the window of "+c.rec.Spec.Name, "it has left the window or never was in it")
+	}
+	return i, nil
+}
+
+func (c *Core) combineQuery(e *Effects, q *query, m *wire.Query) error {
+	steps := wire.Uint64s[wire.Step](m.Payload[:8*m.Steps])
+	a := wire.Floats(m.Payload[8*m.Steps:])
+	if i := firstNonFinite(a); i >= 0 {
+		return wire.Errorf(wire.CodeNotFinite, "coefficient", a[i], "finite", "of step %d", steps[i%m.Steps])
+	}
+	as := make([][]float64, m.Vectors)
+	for i := range as {
+		as[i] = make([]float64, len(c.rows))
+		for j, step := range steps {
+			r, err := c.indexOf(step)
+			if err != nil {
+				return err
+			}
+			as[i][r] += a[i*m.Steps+j]
+		}
+	}
+	if err := c.combine(q, as); err != nil {
+		return err
+	}
+	c.sendCoef(e, q)
+	return nil
+}
+
+func (c *Core) rowQuery(e *Effects, q *query, step wire.Step) error {
+	i, err := c.indexOf(step)
+	if err != nil {
+		return err
+	}
+	q.mask = shard.MaskOf(c.rec.Spec.Slots(), int(c.rows[i].Slot))
+	q.bounds = []float64{0}
+	c.sendCoef(e, q)
+	return nil
+}
+
+// prepare asks every shard for its part of Gv, which comes when the client has sent v.
+func (c *Core) prepare(e *Effects, q *query) {
+	q.parts, q.left = make([][]float64, len(c.shards)), len(c.shards)
+	for s := range c.shards {
+		c.call(e, s, &wire.Prepare{Query: q.id, Vectors: q.vectors, DType: q.dtype, Mask: q.mask}, func(e *Effects, m wire.Message) {
+			if c.queries[q.id] != q || q.closing {
+				return
+			}
+			num, ok := m.(*wire.Numbers)
+			if !ok {
+				c.refuse(e, q, m)
+				return
+			}
+			q.parts[s] = wire.Floats(num.Payload)
+			if want := q.vectors * (c.rec.Spec.Slots() + 1); len(q.parts[s]) != want {
+				c.restart(e, fmt.Sprintf("shard %d answers %d numbers, not %d", s, len(q.parts[s]), want))
+				return
+			}
+			if q.left--; q.left == 0 {
+				if err := c.solve(e, q); err != nil {
+					c.refuse(e, q, wire.AsError(err))
+				}
+			}
+		})
+	}
+}
+
+// refuse ends a query with an error of a shard, or of its numbers.
+func (c *Core) refuse(e *Effects, q *query, m wire.Message) {
+	err, ok := m.(*wire.Error)
+	if !ok {
+		err = wire.Errorf(wire.CodeInternal, "answer", m.Type(), "one of the protocol")
+	}
+	refused := *err
+	refused.Seq = 0
+	c.closeQuery(e, q, &refused)
+}
+
+// solve works out c = K⁻¹ Σ y, with the bound of the answer's error (maths.md, "How wrong an
+// answer can be"), and sends it to the shards.
+func (c *Core) solve(e *Effects, q *query) error {
+	f, err := c.factor(q)
+	if err != nil {
+		return err
+	}
+	sum := sumInOrder(q.parts)
+	q.parts = nil
+	if i := firstNonFinite(sum); i >= 0 {
+		return wire.Errorf(wire.CodeOverflow, "product", sum[i], "finite", "scale the vector down")
+	}
+	slots := c.rec.Spec.Slots()
+	coef := make([]float64, q.vectors*slots)
+	y := make([]float64, len(q.slots))
+	x := make([]float64, len(q.slots))
+	settled := true
+	for i := range q.vectors {
+		for j, s := range q.slots {
+			y[j] = sum[i*slots+int(s)]
+		}
+		if err := f.SolveTo(x, y); err != nil {
+			return illConditioned(q, err.Error())
+		}
+		for j, s := range q.slots {
+			coef[i*slots+int(s)] = x[j]
+		}
+		b := f.VectorBound(x, y, sum[q.vectors*slots+i])
+		q.numer = append(q.numer, b)
+		q.bounds = append(q.bounds, c.rounded(q, b.Relative))
+		settled = settled && limit(q, q.bounds[i]) == nil
+	}
+	if i := firstNonFinite(coef); i >= 0 {
+		return wire.Errorf(wire.CodeOverflow, "coefficient", coef[i], "finite", "scale the vector down")
+	}
+	q.coef = wire.AppendFloats(nil, coef)
+	q.win = nil
+	if settled {
+		q.numer = nil
+	}
+	c.sendCoef(e, q)
+	return nil
+}
+
+func (c *Core) rounded(q *query, bound float64) float64 {
+	if q.result == wire.F32 && bound > 0 {
+		bound += roundingF32
+	}
+	return bound
+}
+
+// sendCoef gives the shards the coefficients. Where scalars could not settle the bound, the
+// shards sum ‖v − Gᵀc‖² in one more pass, and it is settled by that.
+func (c *Core) sendCoef(e *Effects, q *query) {
+	q.left = len(c.shards)
+	for s := range c.shards {
+		m := &wire.Coef{Query: q.id, Kind: q.kind, Vectors: q.vectors, Result: q.result, Mask: q.mask, Payload: q.coef}
+		if q.kind == wire.KindVector {
+			m.Damping = q.damping
+		}
+		c.call(e, s, m, func(e *Effects, m wire.Message) {
+			if c.queries[q.id] != q || q.closing {
+				return
+			}
+			if _, ok := m.(*wire.OK); !ok {
+				c.refuse(e, q, m)
+				return
+			}
+			if q.left--; q.left > 0 {
+				return
+			}
+			if q.numer != nil {
+				c.norms(e, q)
+				return
+			}
+			c.answer(e, q)
+		})
+	}
+}
+
+// norms settles bounds by one more pass.
+func (c *Core) norms(e *Effects, q *query) {
+	q.parts, q.left = make([][]float64, len(c.shards)), len(c.shards)
+	for s := range c.shards {
+		c.call(e, s, &wire.Norms{Query: q.id}, func(e *Effects, m wire.Message) {
+			if c.queries[q.id] != q || q.closing {
+				return
+			}
+			num, ok := m.(*wire.Numbers)
+			if !ok || num.Count != q.vectors {
+				c.refuse(e, q, m)
+				return
+			}
+			q.parts[s] = wire.Floats(num.Payload)
+			if q.left--; q.left > 0 {
+				return
+			}
+			sum := sumInOrder(q.parts)
+			q.parts = nil
+			for i, b := range q.numer {
+				q.bounds[i] = c.rounded(q, min(b.Relative, b.With(sum[i]).Relative))
+				if err := limit(q, q.bounds[i]); err != nil {
+					c.refuse(e, q, err)
+					return
+				}
+			}
+			c.answer(e, q)
+		})
+	}
+}
+
+// answer tells who waits that the result can be fetched.
+func (c *Core) answer(e *Effects, q *query) {
+	q.ready, q.numer = true, nil
+	for _, w := range q.waiters {
+		e.send(w.to, q.reply())
+	}
+	q.waiters = nil
+}
+
+func (q *query) reply() *wire.ResultReply {
+	return &wire.ResultReply{State: wire.StateReady, Version: q.version, Rows: len(q.slots), Bounds: q.bounds}
+}
+
+// result answers a client when its query is ready.
+func (c *Core) result(e *Effects, in Request, m *wire.Result) error {
+	q := c.queries[m.Query]
+	switch {
+	case q == nil || q.closing:
+		if err, ok := c.gone.get(m.Query); ok {
+			return err
+		}
+		return wire.Errorf(wire.CodeUnknownQuery, "query", uint64(m.Query), "open", "it was closed, or its coordinator changed")
+	case q.ready:
+		e.send(in.From, q.reply())
+	default:
+		q.waiters = c.wait(q.waiters, in.From)
+	}
+	return nil
+}
+
+func (c *Core) closeRequest(e *Effects, in Request, m *wire.Close) error {
+	if q := c.queries[m.Query]; q != nil && !q.closing {
+		q.readers = slices.DeleteFunc(q.readers, func(r string) bool { return r == in.Caller })
+		if len(q.readers) == 0 {
+			c.closeQuery(e, q, wire.Errorf(wire.CodeUnknownQuery, "query", uint64(q.id), "open", "it was closed"))
+		}
+	}
+	e.send(in.From, &wire.OK{})
+	return nil
+}
+
+// closeQuery ends a query on every shard. Its slots are free when all have answered: a fetch that
+// is under way must not read a row that is written anew.
+func (c *Core) closeQuery(e *Effects, q *query, why *wire.Error) {
+	c.gone.put(q.id, why)
+	q.closing, q.win, q.coef, q.parts = true, nil, nil, nil
+	for _, w := range q.waiters {
+		e.send(w.to, why)
+	}
+	q.waiters = nil
+	delete(c.tokens, q.token)
+	c.forget(func(m wire.Control) bool {
+		switch m := m.(type) {
+		case *wire.Prepare:
+			return m.Query == q.id
+		case *wire.Coef:
+			return m.Query == q.id
+		case *wire.Norms:
+			return m.Query == q.id
+		}
+		return false
+	})
+	left := len(c.shards)
+	for s := range c.shards {
+		c.call(e, s, &wire.CloseQuery{Query: q.id}, func(e *Effects, m wire.Message) {
+			if _, ok := m.(*wire.OK); !ok {
+				c.restart(e, fmt.Sprintf("shard %d does not close query %d: %v", s, uint64(q.id), m))
+				return
+			}
+			if left--; left == 0 {
+				delete(c.queries, q.id)
+			}
+		})
+	}
+}

@@ -1,0 +1,117 @@
+package coordinator
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"mfac/wire"
+)
+
+// Record is what the KV bucket of runs keeps of a run, as JSON: all that can't be had from the
+// shards.
+type Record struct {
+	Format int          `json:"format"` // 1
+	Spec   wire.RunSpec `json:"spec"`
+	UID    uint64       `json:"uid,string"`
+	Lo     []int64      `json:"lo"`     // first column of each shard
+	Placed []Place      `json:"placed"` // where each shard is
+	Floor  wire.Version `json:"floor"`  // versions below may have been used
+}
+
+// Place is where a shard is: on Worker, since the epoch of this revision.
+type Place struct {
+	Worker   string `json:"worker"`
+	Revision uint64 `json:"revision"`
+}
+
+// recordFormat is the version of Record's JSON.
+const recordFormat = 1
+
+// versionReserve is how many versions a takeover reserves. A run whose shards have all lost their
+// rows goes on above them: versions are never reused, and a step needs no KV write.
+const versionReserve = 1 << 32
+
+// Encode is the record's JSON.
+func (r Record) Encode() ([]byte, error) { return json.Marshal(r) }
+
+// DecodeRecord reads and checks a record.
+func DecodeRecord(p []byte) (Record, error) {
+	var r Record
+	if err := json.Unmarshal(p, &r); err != nil {
+		return r, fmt.Errorf("read run record: %w", err)
+	}
+	if r.Format != recordFormat {
+		return r, wire.Errorf(wire.CodeUnsupported, "record format", r.Format, fmt.Sprint(recordFormat))
+	}
+	if err := r.Spec.Validate(); err != nil {
+		return r, err
+	}
+	if len(r.Lo) != r.Spec.Shards || len(r.Placed) != r.Spec.Shards {
+		return r, wire.Invalid("shards in record", len(r.Lo), fmt.Sprint(r.Spec.Shards))
+	}
+	for s := range r.Lo {
+		if lo, n := r.columns(s); wire.CheckRange(lo, n, r.Spec.Dim) != nil {
+			return r, wire.Invalid("shard border", lo, "growing, below dim")
+		}
+	}
+	return r, nil
+}
+
+// columns is shard s's first column and their number.
+func (r *Record) columns(s int) (lo, n int64) {
+	hi := r.Spec.Dim
+	if s+1 < len(r.Lo) {
+		hi = r.Lo[s+1]
+	}
+	return r.Lo[s], hi - r.Lo[s]
+}
+
+// shardBytes is the memory that shard s takes on its worker.
+func (r *Record) shardBytes(s int) int64 {
+	_, n := r.columns(s)
+	return int64(r.Spec.Slots()) * ((n + 15) / 16 * 16) * 4
+}
+
+func (r Record) clone() Record {
+	r.Lo = append([]int64(nil), r.Lo...)
+	r.Placed = append([]Place(nil), r.Placed...)
+	return r
+}
+
+// Layout of a worker as placement sees it.
+type room struct {
+	id   string
+	free int64
+}
+
+// place puts the given shards on workers, each on the one with the most room left, ties by name.
+// It returns a worker for each, or an error with the numbers.
+func place(rec *Record, shards []int, rooms []room) (map[int]string, error) {
+	if len(rooms) == 0 {
+		return nil, wire.Errorf(wire.CodeNoWorkers, "workers", 0, "at least 1", "start one: a worker joins by itself")
+	}
+	out := map[int]string{}
+	for _, s := range shards {
+		need, best := rec.shardBytes(s), 0
+		for i, r := range rooms {
+			if r.free > rooms[best].free || r.free == rooms[best].free && r.id < rooms[best].id {
+				best = i
+			}
+		}
+		if rooms[best].free < need {
+			var total, free int64
+			for _, t := range shards {
+				total += rec.shardBytes(t)
+			}
+			for _, r := range rooms {
+				free += r.free
+			}
+			return nil, wire.Errorf(wire.CodeTooLarge, "memory", fmt.Sprintf("%d bytes (%d slots × %d columns × 4)", total, rec.Spec.Slots(), rec.Spec.Dim),
+				fmt.Sprintf("at most what is free: %d bytes on %d workers, %d on the roomiest for shard %d's %d", free+int64(len(out))*0, len(rooms), rooms[best].free, s, need),
+				"add workers, take more shards, or a smaller window")
+		}
+		rooms[best].free -= need
+		out[s] = rooms[best].id
+	}
+	return out, nil
+}

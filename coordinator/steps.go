@@ -1,0 +1,402 @@
+package coordinator
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+
+	"mfac/internal/invariant"
+	"mfac/internal/planted"
+	"mfac/wire"
+)
+
+// openStep is a step that is being published.
+type openStep struct {
+	step     wire.Step
+	attempt  wire.Attempt
+	token    uint64
+	slot     wire.Slot
+	deadline int64                        // tick
+	parts    []map[wire.Slot]wire.Product // a shard's products; nil until its slice is whole
+	asked    []bool                       // a multiply is under way
+	waiters  []waiter
+	pre      *wire.Precondition
+	readers  []string // who asked for the precondition
+	dropping bool
+	acks     int
+	query    *query      // the precondition's
+	refused  *wire.Error // why there is none
+}
+
+// outcome is what became of an attempt.
+type outcome struct {
+	reply *wire.WaitReply
+	err   *wire.Error
+}
+
+func (c *Core) newOpen(step wire.Step, attempt wire.Attempt, token uint64, slot wire.Slot, deadline int64) *openStep {
+	return &openStep{
+		step: step, attempt: attempt, token: token, slot: slot, deadline: deadline,
+		parts: make([]map[wire.Slot]wire.Product, len(c.shards)), asked: make([]bool, len(c.shards)),
+	}
+}
+
+func (o *openStep) count() int {
+	n := 0
+	for _, p := range o.parts {
+		if p != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// deadlineOf is the tick at which something ends that is to live for ms, or for def by default.
+func (c *Core) deadlineOf(ms, def, most int64) int64 {
+	if ms == 0 {
+		ms = def
+	}
+	return c.tick + c.ticks(min(ms, most))
+}
+
+// openStep reserves a slot for a step, or joins or supersedes one that is open.
+func (c *Core) openStep(e *Effects, in Request, m *wire.Open) error {
+	if c.hasNewest && m.Step <= c.newest {
+		return wire.Errorf(wire.CodeNotGrowing, "step", m.Step, fmt.Sprintf("above %d, the newest one committed", c.newest))
+	}
+	if c.committing != nil && m.Step < c.committing.step {
+		return wire.Errorf(wire.CodeNotGrowing, "step", m.Step, fmt.Sprintf("above %d, which is being committed", c.committing.step))
+	}
+	deadline := c.deadlineOf(m.DeadlineMS, c.cfg.StepMS, maxStepMS)
+	o := c.openOf(m.Step)
+	switch {
+	case o != nil && o.dropping:
+		return wire.Errorf(wire.CodeUnavailable, "step", m.Step, "open", "its last attempt is being dropped")
+	case o != nil && o == c.committing && o.token != m.Token:
+		return wire.Errorf(wire.CodeNotGrowing, "step", m.Step, fmt.Sprintf("above %d, which is being committed", m.Step))
+	case o != nil && o.token != m.Token:
+		c.supersede(e, o)
+		o = c.newOpen(m.Step, c.nextAttempt(), m.Token, o.slot, deadline)
+		c.open[slices.IndexFunc(c.open, func(p *openStep) bool { return p.step == m.Step })] = o
+		c.stage(e, o)
+	case o == nil:
+		slot, err := c.freeSlot()
+		if err != nil {
+			return err
+		}
+		c.cursor = slot
+		o = c.newOpen(m.Step, c.nextAttempt(), m.Token, slot, deadline)
+		c.open = append(c.open, o)
+		slices.SortFunc(c.open, func(a, b *openStep) int { return cmp.Compare(a.step, b.step) })
+		c.stage(e, o)
+	default:
+		o.deadline = max(o.deadline, deadline)
+	}
+	if p := m.Precondition; p != nil && o != c.committing {
+		if o.pre != nil && *o.pre != *p {
+			return wire.Invalid("precondition", fmt.Sprintf("%+v", *p), fmt.Sprintf("%+v, as another publisher of step %d asked", *o.pre, m.Step))
+		}
+		o.pre = p
+		if !slices.Contains(o.readers, in.Caller) {
+			o.readers = append(o.readers, in.Caller)
+		}
+	}
+	reply := &wire.OpenReply{Epoch: c.epoch, Attempt: o.attempt}
+	for s, p := range o.parts {
+		if p != nil {
+			reply.Whole = append(reply.Whole, s)
+		}
+	}
+	e.send(in.From, reply)
+	return nil
+}
+
+func (c *Core) openOf(step wire.Step) *openStep {
+	for _, o := range c.open {
+		if o.step == step {
+			return o
+		}
+	}
+	return nil
+}
+
+func (c *Core) nextAttempt() wire.Attempt {
+	c.lastID++
+	return wire.Attempt(c.lastID)
+}
+
+// freeSlot picks the slot of the next step: the first one after the last reserved that holds no
+// row and no open step. So slots depend on the order of steps alone, not on timing, and with them
+// the order of summation. Where a query still reads it, the publisher waits.
+func (c *Core) freeSlot() (wire.Slot, error) {
+	slots := c.rec.Spec.Slots()
+	used := make([]bool, slots)
+	for _, r := range c.rows {
+		used[r.Slot] = true
+	}
+	for _, o := range c.open {
+		used[o.slot] = true
+	}
+	for i := 1; i <= slots; i++ {
+		slot := (c.cursor + wire.Slot(i)) % wire.Slot(slots)
+		if used[slot] {
+			continue
+		}
+		for _, id := range sortedKeys(c.queries) {
+			if q := c.queries[id]; q.mask.Has(int(slot)) {
+				return 0, wire.Errorf(wire.CodeBusy, "slot", slot, "free", "query %d still reads version %d", uint64(id), q.version)
+			}
+		}
+		return slot, nil
+	}
+	return 0, wire.Errorf(wire.CodeBusy, "open steps", len(c.open), fmt.Sprintf("at most %d, the spare slots", c.rec.Spec.Spare), "wait for one to commit")
+}
+
+// stage tells every shard of an attempt; each answers when its slice is whole.
+func (c *Core) stage(e *Effects, o *openStep) {
+	for s := range c.shards {
+		c.call(e, s, &wire.Stage{Step: o.step, Attempt: o.attempt, Slot: o.slot, Token: o.token}, func(e *Effects, m wire.Message) { c.staged(e, o, s, m) })
+	}
+}
+
+// staged takes a shard's products of a step.
+func (c *Core) staged(e *Effects, o *openStep, s int, m wire.Message) {
+	if o.dropping || o == c.committing || c.openOf(o.step) != o {
+		return
+	}
+	switch m := m.(type) {
+	case *wire.Products:
+		if o.parts[s] == nil {
+			o.parts[s] = map[wire.Slot]wire.Product{}
+		}
+		for _, p := range wire.ProductList(m.Payload) {
+			o.parts[s][p.Slot] = p
+		}
+		o.asked[s] = false
+		c.advance(e)
+	case *wire.Error:
+		switch m.Code {
+		case wire.CodeNotFinite, wire.CodeConflict, wire.CodeTooLarge, wire.CodeInvalid:
+			err := *m
+			err.Seq = 0
+			c.fail(e, o, &err)
+		default:
+			c.restart(e, fmt.Sprintf("shard %d does not stage step %d: %v", s, o.step, m))
+		}
+	}
+}
+
+// advance commits the lowest open step, if it is whole everywhere and its products cover the
+// window.
+func (c *Core) advance(e *Effects) {
+	if c.committing != nil || c.phase != serving {
+		return
+	}
+	i := slices.IndexFunc(c.open, func(o *openStep) bool { return !o.dropping })
+	if i < 0 {
+		return
+	}
+	o := c.open[i]
+	if o.count() < len(c.shards) {
+		return
+	}
+	covered := true
+	for s, part := range o.parts {
+		var missing []wire.Slot
+		for _, r := range c.rows {
+			if p, ok := part[r.Slot]; !ok || p.Attempt != r.Attempt {
+				missing = append(missing, r.Slot)
+			}
+		}
+		if len(missing) == 0 {
+			continue
+		}
+		covered = false
+		if !o.asked[s] {
+			o.asked[s] = true
+			c.call(e, s, &wire.Multiply{Step: o.step, Attempt: o.attempt, Payload: wire.AppendSlots(nil, missing)},
+				func(e *Effects, m wire.Message) { c.staged(e, o, s, m) })
+		}
+	}
+	if covered {
+		c.commit(e, o)
+	}
+}
+
+// commit takes a step into the window and tells every shard.
+func (c *Core) commit(e *Effects, o *openStep) {
+	full := len(c.rows) == c.rec.Spec.Window
+	kept := c.rows
+	if full {
+		kept = c.rows[1:]
+	}
+	sums := make([]float64, 0, len(kept)+1)
+	for _, slot := range append(slotsOf(kept), o.slot) {
+		var sum float64
+		for s := range c.shards { // in shard order
+			if s == 0 {
+				sum = o.parts[s][slot].Value
+			} else {
+				sum += o.parts[s][slot].Value
+			}
+		}
+		if math.IsNaN(sum) || math.IsInf(sum, 0) {
+			c.fail(e, o, wire.Errorf(wire.CodeNotFinite, "product", sum, "finite", "of step %d with the row in slot %d", o.step, slot))
+			return
+		}
+		sums = append(sums, sum)
+	}
+	c.snapshot()
+	var err error
+	if full {
+		err = c.win.Replace(sums)
+	} else {
+		err = c.win.Append(sums)
+	}
+	if err != nil {
+		c.fail(e, o, wire.AsError(fmt.Errorf("take step %d into the window: %w", o.step, err)))
+		return
+	}
+	c.committing = o
+	after := append(slices.Clone(kept), row{wire.Row{Slot: o.slot, Step: o.step, Attempt: o.attempt}, c.version + 1})
+	msg := wire.Commit{Version: c.version + 1, Step: o.step, Attempt: o.attempt, Slot: o.slot}
+	if full {
+		msg.Evict, msg.EvictStep, msg.EvictSlot = true, c.rows[0].Step, c.rows[0].Slot
+	}
+	if o.pre != nil {
+		o.query, o.refused = c.precondition(o, after)
+		if o.query != nil {
+			msg.Query, msg.Result, msg.Payload = o.query.id, o.query.result, o.query.coef
+		}
+	}
+	for s := range c.shards {
+		m := msg
+		c.call(e, s, &m, func(e *Effects, reply wire.Message) {
+			if _, ok := reply.(*wire.OK); !ok {
+				c.restart(e, fmt.Sprintf("shard %d does not commit step %d: %v", s, o.step, reply))
+				return
+			}
+			o.acks++
+			switch {
+			case planted.On(planted.CommitWithoutAcks) && o.acks == 1:
+				c.committed(e, o, after)
+			case o.acks == len(c.shards) && c.committing == o:
+				invariant.That(o.acks == c.rec.Spec.Shards, "commit of step %d with %d of %d acks", o.step, o.acks, c.rec.Spec.Shards)
+				c.committed(e, o, after)
+			}
+		})
+	}
+}
+
+func slotsOf(rows []row) []wire.Slot {
+	out := make([]wire.Slot, len(rows), len(rows)+1)
+	for i, r := range rows {
+		out[i] = r.Slot
+	}
+	return out
+}
+
+// committed tells who waits: every shard has acknowledged.
+func (c *Core) committed(e *Effects, o *openStep, after []row) {
+	invariant.That(!c.hasNewest || o.step > c.newest, "step %d committed after %d", o.step, c.newest)
+	invariant.That(len(after) == c.win.Len(), "%d rows, %d in A", len(after), c.win.Len())
+	c.rows, c.version, c.newest, c.hasNewest, c.committing = after, c.version+1, o.step, true, nil
+	c.open = slices.DeleteFunc(c.open, func(p *openStep) bool { return p == o })
+	reply := &wire.WaitReply{State: wire.StateCommitted, Version: c.version, Rows: len(c.rows), Refused: o.refused}
+	if o.query != nil {
+		c.queries[o.query.id] = o.query
+		reply.Query, reply.Bounds = o.query.id, o.query.bounds
+	}
+	c.outcomes.put(o.attempt, outcome{reply: reply})
+	for _, w := range o.waiters {
+		e.send(w.to, reply)
+	}
+	held := c.held
+	c.held = nil
+	for _, in := range held {
+		if err := c.query(e, in, in.Msg.(*wire.Query)); err != nil {
+			e.send(in.From, wire.AsError(err))
+		}
+	}
+	c.advance(e)
+}
+
+// supersede ends an attempt because another publication of its step begins.
+func (c *Core) supersede(e *Effects, o *openStep) {
+	err := wire.Errorf(wire.CodeSuperseded, "attempt", uint64(o.attempt), "the last one", "another publisher has opened step %d anew", o.step)
+	c.end(e, o, err)
+}
+
+// end tells who waits for an attempt that it came to nothing.
+func (c *Core) end(e *Effects, o *openStep, err *wire.Error) {
+	c.outcomes.put(o.attempt, outcome{err: err})
+	for _, w := range o.waiters {
+		e.send(w.to, err)
+	}
+	o.waiters = nil
+	c.forget(func(m wire.Control) bool {
+		switch m := m.(type) {
+		case *wire.Stage:
+			return m.Attempt == o.attempt
+		case *wire.Multiply:
+			return m.Attempt == o.attempt
+		}
+		return false
+	})
+}
+
+// fail drops a step on every shard. Its slot is free again when all have done so.
+func (c *Core) fail(e *Effects, o *openStep, err *wire.Error) {
+	c.end(e, o, err)
+	o.dropping = true
+	left := len(c.shards)
+	for s := range c.shards {
+		c.call(e, s, &wire.Drop{Step: o.step, Attempt: o.attempt}, func(e *Effects, m wire.Message) {
+			if _, ok := m.(*wire.OK); !ok {
+				c.restart(e, fmt.Sprintf("shard %d does not drop step %d: %v", s, o.step, m))
+				return
+			}
+			if left--; left == 0 {
+				c.open = slices.DeleteFunc(c.open, func(p *openStep) bool { return p == o })
+			}
+		})
+	}
+	c.advance(e)
+}
+
+// waitStep answers what has become of an attempt, when that is known.
+func (c *Core) waitStep(e *Effects, in Request, m *wire.Wait) error {
+	for _, o := range c.open {
+		if o.attempt == m.Attempt && !o.dropping {
+			if m.Epoch != c.epoch {
+				return c.stale(m.Epoch) // open it again: chunks may be missing
+			}
+			o.waiters = c.wait(o.waiters, in.From)
+			return nil
+		}
+	}
+	if out, ok := c.outcomes.get(m.Attempt); ok {
+		if out.err != nil {
+			return out.err
+		}
+		e.send(in.From, out.reply)
+		return nil
+	}
+	for _, r := range c.rows {
+		if r.Attempt == m.Attempt && r.Step == m.Step { // committed under an earlier owner
+			e.send(in.From, &wire.WaitReply{State: wire.StateCommitted, Version: r.version, Rows: len(c.rows)})
+			return nil
+		}
+	}
+	if m.Epoch != c.epoch {
+		return c.stale(m.Epoch)
+	}
+	return wire.Errorf(wire.CodeUnknownStep, "step", m.Step, "open, or committed not long ago")
+}
+
+func (c *Core) stale(epoch wire.Epoch) *wire.Error {
+	err := wire.Errorf(wire.CodeStaleEpoch, "epoch", epoch, c.epoch.String(), "ask for the run's info again")
+	err.Epoch = c.epoch
+	return err
+}
