@@ -48,7 +48,7 @@ func (m *Info) Range(s int) (lo, n int64) {
 	return m.Lo[s], hi - m.Lo[s]
 }
 
-// States of a run.
+// StateReady is the state of a run that takes requests, and of a query whose result can be fetched.
 const StateReady = "ready"
 
 // LayoutRequest asks for a run's layout. Reply: Layout.
@@ -66,7 +66,7 @@ type List struct {
 	After string `msgpack:"after"`
 }
 
-// ListReply has at most 500 names; More says that there are further ones.
+// ListReply has at most MaxList names; More says that there are further ones.
 type ListReply struct {
 	Runs []string `msgpack:"runs"`
 	More bool     `msgpack:"more"`
@@ -77,7 +77,7 @@ type Status struct {
 	After string `msgpack:"after"`
 }
 
-// StatusReply has at most 250 workers; More says that there are further ones.
+// StatusReply has at most MaxStatus workers; More says that there are further ones.
 type StatusReply struct {
 	Coord   string         `msgpack:"coord" json:"coordinator"`
 	Workers []WorkerStatus `msgpack:"workers" json:"workers"`
@@ -140,7 +140,7 @@ const (
 // its result can be fetched, or Refused says why there is none (the step is committed all the
 // same).
 type WaitReply struct {
-	State   string    `msgpack:"state"`
+	State   string    `msgpack:"state"` // StatePending or StateCommitted
 	Version Version   `msgpack:"version"`
 	Rows    int       `msgpack:"rows"`
 	Query   QueryID   `msgpack:"query,omitempty"`
@@ -204,7 +204,7 @@ type Result struct {
 // ResultReply says that the result can be fetched. Bounds has one bound a vector: of the relative
 // error of the answer in the 2-norm, the rounding to the result's dtype included.
 type ResultReply struct {
-	State   string    `msgpack:"state"`
+	State   string    `msgpack:"state"` // StatePending or StateReady
 	Version Version   `msgpack:"version"`
 	Rows    int       `msgpack:"rows"`
 	Bounds  []float64 `msgpack:"bounds"`

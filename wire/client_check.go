@@ -1,10 +1,14 @@
 package wire
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+	"math"
+)
 
 // This file: what the messages between clients and the coordinator are checked for.
 
-// Validate implements Message.
+// Validate implements Message. Whether the layout is one is for Tensors to tell.
 func (m *Create) Validate() error {
 	if err := m.Spec.Validate(); err != nil {
 		return err
@@ -12,22 +16,87 @@ func (m *Create) Validate() error {
 	if (len(m.Payload) == 0) != (m.Spec.Layout == "") {
 		return Invalid("layout bytes", len(m.Payload), "sent with its hash, and only then")
 	}
+	return checkLayoutBytes(m.Payload)
+}
+
+// Tensors reads the layout, and checks that it is the one whose hash the spec has. Nil without one.
+func (m *Create) Tensors() ([]Tensor, error) {
+	if m.Spec.Layout == "" {
+		return nil, nil
+	}
+	tensors, err := ParseLayout(m.Payload, m.Spec.Dim)
+	if err != nil {
+		return nil, err
+	}
+	if hash := LayoutHash(CanonicalLayout(tensors)); hash != m.Spec.Layout {
+		return nil, Invalid("layout hash", m.Spec.Layout, hash+", of the layout in its canonical form")
+	}
+	return tensors, nil
+}
+
+// Validate implements Message.
+func (m *Delete) Validate() error { return CheckName("run", m.Run) }
+
+// Validate implements Message.
+func (m *InfoRequest) Validate() error { return CheckName("run", m.Run) }
+
+// Validate implements Message.
+func (m *LayoutRequest) Validate() error { return CheckName("run", m.Run) }
+
+// Validate implements Message.
+func (m *StepsRequest) Validate() error { return CheckName("run", m.Run) }
+
+// Validate implements Message.
+func (m *Layout) Validate() error { return checkLayoutBytes(m.Payload) }
+
+// Validate implements Message.
+func (m *List) Validate() error { return checkNameOrNone("after", m.After) }
+
+// Validate implements Message.
+func (m *Status) Validate() error { return checkNameOrNone("after", m.After) }
+
+// Validate implements Message.
+func (m *ListReply) Validate() error {
+	if err := checkCount("runs", len(m.Runs), MaxList); err != nil {
+		return err
+	}
+	for _, name := range m.Runs {
+		if err := CheckName("runs", name); err != nil {
+			return err
+		}
+	}
 	return nil
 }
-func (m *Delete) Validate() error        { return CheckName("run", m.Run) }
-func (m *InfoRequest) Validate() error   { return CheckName("run", m.Run) }
-func (m *LayoutRequest) Validate() error { return CheckName("run", m.Run) }
-func (m *StepsRequest) Validate() error  { return CheckName("run", m.Run) }
-func (*Layout) Validate() error          { return nil }
-func (*List) Validate() error            { return nil }
-func (*ListReply) Validate() error       { return nil }
-func (*Status) Validate() error          { return nil }
-func (*StatusReply) Validate() error     { return nil }
+
+// Validate implements Message.
+func (m *StatusReply) Validate() error {
+	if err := cmp.Or(checkNameOrNone("coord", m.Coord), checkCount("workers", len(m.Workers), MaxStatus)); err != nil {
+		return err
+	}
+	for _, w := range m.Workers {
+		if err := cmp.Or(
+			CheckName("id", w.ID),
+			checkWithin("capacity", w.Capacity, 0, math.MaxInt64),
+			checkWithin("used", w.Used, 0, math.MaxInt64),
+			checkCount("shards", w.Shards, math.MaxInt32),
+			checkWithin("silent_ms", w.SilentMS, 0, math.MaxInt64),
+		); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // Validate implements Message.
 func (m *Info) Validate() error {
+	if err := m.Spec.Validate(); err != nil {
+		return err
+	}
 	if len(m.Lo) != len(m.Owner) || len(m.Lo) != m.Spec.Shards {
 		return Invalid("shards", fmt.Sprintf("%d of %d", len(m.Owner), len(m.Lo)), "as many borders as owners")
+	}
+	if m.Lo[0] != 0 {
+		return Invalid("lo", m.Lo[0], "0 first")
 	}
 	for s, w := range m.Owner {
 		if w < 0 || w >= len(m.Workers) {
@@ -37,15 +106,30 @@ func (m *Info) Validate() error {
 			return Invalid("lo", lo, "growing, below dim")
 		}
 	}
-	return nil
-}
-
-func (m *Open) Validate() error {
-	if err := CheckName("run", m.Run); err != nil {
+	if err := checkCount("workers", len(m.Workers), MaxShards); err != nil {
 		return err
 	}
-	if m.DeadlineMS < 0 {
-		return Invalid("deadline_ms", m.DeadlineMS, ">= 0")
+	for _, w := range m.Workers { // clients make subjects of them
+		if err := CheckName("workers", w); err != nil {
+			return err
+		}
+	}
+	if !(m.Cond >= 0) || math.IsInf(m.Cond, 1) {
+		return Invalid("cond", m.Cond, ">= 0 and finite")
+	}
+	return cmp.Or(
+		checkCount("rows", m.Rows, MaxWindow),
+		checkCount("open", m.Open, math.MaxInt32),
+		checkCount("queries", m.Queries, math.MaxInt32),
+		checkCount("lost", m.Lost, math.MaxInt32),
+		checkNameOrNone("coord", m.Coord),
+	)
+}
+
+// Validate implements Message.
+func (m *Open) Validate() error {
+	if err := cmp.Or(CheckName("run", m.Run), checkDeadline(m.DeadlineMS)); err != nil {
+		return err
 	}
 	if p := m.Precondition; p != nil {
 		return checkOptions(p.Damping, p.Divisor, p.Result)
@@ -53,33 +137,46 @@ func (m *Open) Validate() error {
 	return nil
 }
 
-func (*OpenReply) Validate() error { return nil }
-
-func (m *Wait) Validate() error {
-	if err := CheckName("run", m.Run); err != nil {
+// Validate implements Message.
+func (m *OpenReply) Validate() error {
+	if err := cmp.Or(checkEpoch(m.Epoch), checkCount("whole", len(m.Whole), MaxShards)); err != nil {
 		return err
 	}
-	return checkEpoch(m.Epoch)
+	for _, s := range m.Whole {
+		if err := checkWithin("whole", s, 0, MaxShards-1); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func (*WaitReply) Validate() error { return nil }
+// Validate implements Message.
+func (m *Wait) Validate() error { return cmp.Or(CheckName("run", m.Run), checkEpoch(m.Epoch)) }
+
+// Validate implements Message.
+func (m *WaitReply) Validate() error {
+	if m.State != StatePending && m.State != StateCommitted {
+		return Invalid("state", m.State, "pending or committed")
+	}
+	if m.Refused != nil {
+		if err := m.Refused.Validate(); err != nil {
+			return err
+		}
+	}
+	return cmp.Or(checkCount("rows", m.Rows, MaxWindow), checkBounds(m.Bounds))
+}
 
 // Validate implements Message.
 func (m *Query) Validate() error {
-	if err := CheckName("run", m.Run); err != nil {
+	if err := cmp.Or(
+		CheckName("run", m.Run),
+		checkOptions(m.Damping, m.Divisor, m.Result),
+		checkWithin("vectors", m.Vectors, 1, MaxVectors),
+		checkDeadline(m.DeadlineMS),
+		checkWithin("min_rows", m.MinRows, 0, MaxWindow),
+		checkWithin("steps", m.Steps, 0, MaxWindow),
+	); err != nil {
 		return err
-	}
-	if err := checkOptions(m.Damping, m.Divisor, m.Result); err != nil {
-		return err
-	}
-	if m.Vectors < 1 || m.Vectors > MaxVectors {
-		return Invalid("vectors", m.Vectors, "in [1, "+itoa(MaxVectors)+"]")
-	}
-	if m.DeadlineMS < 0 {
-		return Invalid("deadline_ms", m.DeadlineMS, ">= 0")
-	}
-	if m.MinRows < 0 || m.MinRows > MaxWindow {
-		return Invalid("min_rows", m.MinRows, "in [0, "+itoa(MaxWindow)+"]")
 	}
 	switch m.Kind {
 	case KindVector:
@@ -88,10 +185,13 @@ func (m *Query) Validate() error {
 		}
 		return checkLen(m.Payload, 0)
 	case KindCombine:
-		if m.Steps < 1 || m.Steps > MaxWindow {
+		if m.Steps < 1 {
 			return Invalid("steps", m.Steps, "in [1, "+itoa(MaxWindow)+"]")
 		}
-		return checkLen(m.Payload, 8*int64(m.Steps)*int64(1+m.Vectors))
+		if err := checkLen(m.Payload, 8*int64(m.Steps)*int64(1+m.Vectors)); err != nil {
+			return err
+		}
+		return checkFinite("coefficients", m.Payload[8*m.Steps:])
 	case KindRow:
 		if m.Vectors != 1 {
 			return Invalid("vectors", m.Vectors, "1 for a row")
@@ -119,27 +219,52 @@ func checkOptions(damping float64, divisor Divisor, result DType) error {
 	return nil
 }
 
-func (*QueryReply) Validate() error { return nil }
-
-func (m *Result) Validate() error {
-	if err := CheckName("run", m.Run); err != nil {
-		return err
-	}
-	return checkEpoch(m.Epoch)
+// Validate implements Message.
+func (m *QueryReply) Validate() error {
+	return cmp.Or(checkEpoch(m.Epoch), checkCount("rows", m.Rows, MaxWindow))
 }
 
-func (*ResultReply) Validate() error { return nil }
+// Validate implements Message.
+func (m *Result) Validate() error { return cmp.Or(CheckName("run", m.Run), checkEpoch(m.Epoch)) }
 
-func (m *Close) Validate() error {
-	if err := CheckName("run", m.Run); err != nil {
-		return err
+// Validate implements Message.
+func (m *ResultReply) Validate() error {
+	if m.State != StatePending && m.State != StateReady {
+		return Invalid("state", m.State, "pending or ready")
 	}
-	return checkEpoch(m.Epoch)
+	return cmp.Or(checkCount("rows", m.Rows, MaxWindow), checkBounds(m.Bounds))
 }
 
+// Validate implements Message.
+func (m *Close) Validate() error { return cmp.Or(CheckName("run", m.Run), checkEpoch(m.Epoch)) }
+
+// Validate implements Message.
 func (m *Steps) Validate() error {
-	if m.Rows < 0 || m.Rows > MaxWindow {
-		return Invalid("rows", m.Rows, "in [0, "+itoa(MaxWindow)+"]")
+	return cmp.Or(checkCount("rows", m.Rows, MaxWindow), checkLen(m.Payload, 8*int64(m.Rows)))
+}
+
+// checkBounds checks the bounds of a result's errors, one a vector.
+func checkBounds(bounds []float64) error {
+	for _, b := range bounds {
+		if !(b >= 0) || math.IsInf(b, 1) {
+			return Invalid("bounds", b, ">= 0 and finite")
+		}
 	}
-	return checkLen(m.Payload, 8*int64(m.Rows))
+	return checkCount("bounds", len(bounds), MaxVectors)
+}
+
+func checkDeadline(ms int64) error { return checkWithin("deadline_ms", ms, 0, MaxDeadlineMS) }
+
+func checkLayoutBytes(p []byte) error {
+	if len(p) > MaxLayout {
+		return Errorf(CodeTooLarge, "layout bytes", len(p), "at most "+itoa(MaxLayout))
+	}
+	return nil
+}
+
+func checkNameOrNone(field, name string) error {
+	if name == "" {
+		return nil
+	}
+	return CheckName(field, name)
 }

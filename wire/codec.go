@@ -57,11 +57,11 @@ func Decode(f Frame, want string) (Message, error) {
 	if want == "" {
 		want = typ
 	}
-	mk, ok := makers[want]
+	t, ok := types[want]
 	if !ok {
 		return nil, Errorf(CodeMalformed, "type", fmt.Sprintf("%q", want), "a type of this protocol")
 	}
-	m := mk()
+	m := t.make()
 	meta := f.Data
 	if b, ok := m.(Bulk); ok {
 		if len(f.Data) > MaxPayload {
@@ -78,6 +78,9 @@ func Decode(f Frame, want string) (Message, error) {
 		*b.Body() = f.Data
 	}
 	if err := scan(meta); err != nil {
+		return nil, err
+	}
+	if _, err := t.shape.check(meta, 0); err != nil {
 		return nil, err
 	}
 	dec := msgpack.GetDecoder()

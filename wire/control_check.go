@@ -1,6 +1,12 @@
 package wire
 
-import "fmt"
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/bits"
+)
 
 // This file: what the messages between the coordinator and workers are checked for.
 
@@ -12,8 +18,8 @@ func (m *Adopt) Validate() error {
 	if err := m.Shard.Validate(); err != nil {
 		return err
 	}
-	if m.Slots < 2 || m.Slots > maxSlots {
-		return Invalid("slots", m.Slots, "in [2, "+itoa(maxSlots)+"]")
+	if err := checkWithin("slots", m.Slots, 2, maxSlots); err != nil {
+		return err
 	}
 	if m.Store != F32 {
 		return Invalid("store", m.Store, "f32")
@@ -21,20 +27,29 @@ func (m *Adopt) Validate() error {
 	return CheckRange(m.Lo, m.Cols, MaxDim)
 }
 
+// Validate implements Message.
 func (m *Adopted) Validate() error {
-	if err := m.Shard.Validate(); err != nil {
-		return err
-	}
-	return checkRows(m.Payload)
+	return cmp.Or(m.Shard.Validate(), checkStaged("staged", m.Staged), checkRows(m.Payload))
 }
 
+// Validate implements Message.
 func (m *Install) Validate() error {
-	if err := m.Shard.Validate(); err != nil {
-		return err
-	}
-	return checkRows(m.Payload)
+	return cmp.Or(m.Shard.Validate(), checkStaged("keep", m.Keep), checkRows(m.Payload))
 }
 
+func checkStaged(field string, list []Staged) error {
+	if err := checkCount(field, len(list), MaxOpen); err != nil {
+		return err
+	}
+	for _, st := range list {
+		if err := checkSlot("slot", st.Slot); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Validate implements Message.
 func (m *Gram) Validate() error {
 	if err := m.Shard.Validate(); err != nil {
 		return err
@@ -55,6 +70,7 @@ func (m *Gram) Validate() error {
 // triangle is the number of elements in the first n rows of a lower triangle.
 func triangle(n int) int64 { return int64(n) * int64(n+1) / 2 }
 
+// Validate implements Message.
 func (m *Multiply) Validate() error {
 	if err := m.Shard.Validate(); err != nil {
 		return err
@@ -63,32 +79,18 @@ func (m *Multiply) Validate() error {
 	return err
 }
 
+// Validate implements Message.
 func (m *Products) Validate() error {
-	if err := m.Shard.Validate(); err != nil {
-		return err
-	}
-	if len(m.Payload)%productBytes != 0 {
-		return Invalid("payload bytes", len(m.Payload), "a multiple of "+itoa(productBytes))
-	}
-	return nil
+	return cmp.Or(m.Shard.Validate(), checkSlotted(m.Payload, productBytes))
 }
 
-func (m *Stage) Validate() error {
-	if err := m.Shard.Validate(); err != nil {
-		return err
-	}
-	if m.Slot < 0 || m.Slot >= maxSlots {
-		return Invalid("slot", m.Slot, "in [0, "+itoa(maxSlots)+")")
-	}
-	return nil
-}
+// Validate implements Message.
+func (m *Stage) Validate() error { return cmp.Or(m.Shard.Validate(), checkSlot("slot", m.Slot)) }
 
+// Validate implements Message.
 func (m *Commit) Validate() error {
-	if err := m.Shard.Validate(); err != nil {
+	if err := cmp.Or(m.Shard.Validate(), checkSlot("slot", m.Slot), checkSlot("evict_slot", m.EvictSlot)); err != nil {
 		return err
-	}
-	if m.Slot < 0 || m.Slot >= maxSlots || m.EvictSlot < 0 || m.EvictSlot >= maxSlots {
-		return Invalid("slot", m.Slot, "in [0, "+itoa(maxSlots)+")")
 	}
 	if m.Query == 0 {
 		return checkLen(m.Payload, 0)
@@ -96,15 +98,13 @@ func (m *Commit) Validate() error {
 	if m.Result.Size() == 0 {
 		return Invalid("result", m.Result, "f32 or f64")
 	}
-	return checkFloats(m.Payload)
+	return checkCoef(m.Payload, 1)
 }
 
+// Validate implements Message.
 func (m *Prepare) Validate() error {
-	if err := m.Shard.Validate(); err != nil {
+	if err := cmp.Or(m.Shard.Validate(), checkWithin("vectors", m.Vectors, 1, MaxVectors)); err != nil {
 		return err
-	}
-	if m.Vectors < 1 || m.Vectors > MaxVectors {
-		return Invalid("vectors", m.Vectors, "in [1, "+itoa(MaxVectors)+"]")
 	}
 	if m.DType.Size() == 0 {
 		return Invalid("dtype", m.DType, "f32 or f64")
@@ -112,54 +112,58 @@ func (m *Prepare) Validate() error {
 	return checkMask(m.Mask)
 }
 
+// Validate implements Message.
 func (m *Coef) Validate() error {
-	if err := m.Shard.Validate(); err != nil {
+	if err := cmp.Or(m.Shard.Validate(), checkWithin("vectors", m.Vectors, 1, MaxVectors), checkMask(m.Mask)); err != nil {
 		return err
-	}
-	if m.Vectors < 1 || m.Vectors > MaxVectors {
-		return Invalid("vectors", m.Vectors, "in [1, "+itoa(MaxVectors)+"]")
 	}
 	if m.Result.Size() == 0 {
 		return Invalid("result", m.Result, "f32 or f64")
 	}
-	switch m.Kind {
-	case KindVector:
+	if m.Damping != 0 || m.Kind == KindVector {
 		if err := CheckDamping("damping", m.Damping); err != nil {
 			return err
 		}
-	case KindCombine:
+	}
+	switch m.Kind {
+	case KindVector, KindCombine:
+		return checkCoef(m.Payload, m.Vectors)
 	case KindRow:
-		if len(m.Payload) != 0 {
-			return checkLen(m.Payload, 0)
+		if m.Vectors != 1 {
+			return Invalid("vectors", m.Vectors, "1 for a row")
 		}
-	default:
-		return Invalid("kind", m.Kind, "vector, combine or row")
+		rows := 0
+		for _, b := range m.Mask {
+			rows += bits.OnesCount8(b)
+		}
+		if rows != 1 {
+			return Invalid("mask", itoa(rows)+" slots", "one slot for a row")
+		}
+		return checkLen(m.Payload, 0)
 	}
-	if err := checkMask(m.Mask); err != nil {
-		return err
-	}
-	return checkFloats(m.Payload)
+	return Invalid("kind", m.Kind, "vector, combine or row")
 }
 
+// Validate implements Message.
 func (m *Numbers) Validate() error {
-	if err := m.Shard.Validate(); err != nil {
-		return err
-	}
-	if m.Count < 0 || m.Count > MaxPayload/8 {
-		return Invalid("count", m.Count, "in [0, "+itoa(MaxPayload/8)+"]")
-	}
-	return checkLen(m.Payload, 8*int64(m.Count))
+	return cmp.Or(m.Shard.Validate(), checkCount("count", m.Count, MaxPayload/8), checkLen(m.Payload, 8*int64(m.Count)))
 }
 
+// Validate implements Message.
 func (m *Hello) Validate() error {
-	if err := CheckName("worker", m.Worker); err != nil {
+	if err := cmp.Or(
+		CheckName("worker", m.Worker),
+		checkWithin("capacity", m.Capacity, 0, math.MaxInt64),
+		checkWithin("used", m.Used, 0, math.MaxInt64),
+		checkCount("shards", m.Shards, math.MaxInt32),
+		checkCount("held", len(m.Held), MaxHeld),
+	); err != nil {
 		return err
 	}
-	if len(m.Held) > MaxHeld {
-		return Invalid("held", len(m.Held), "at most "+itoa(MaxHeld))
-	}
-	if m.Capacity < 0 || m.Used < 0 {
-		return Invalid("capacity", m.Capacity, ">= 0")
+	for _, h := range m.Held {
+		if err := checkShard(h.Run, h.Shard); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -171,21 +175,33 @@ func checkMask(mask []byte) error {
 	return nil
 }
 
-func checkFloats(p []byte) error {
-	if len(p)%8 != 0 {
-		return Invalid("payload bytes", len(p), "a multiple of 8")
+// checkCoef checks coefficients: so many vectors of a number for each slot, all finite.
+func checkCoef(p []byte, vectors int) error {
+	if len(p) == 0 || len(p)%(8*vectors) != 0 || len(p) > 8*vectors*maxSlots {
+		return Invalid("payload bytes", len(p), "a multiple of "+itoa(8*vectors)+" up to "+itoa(8*vectors*maxSlots))
+	}
+	return checkFinite("coefficients", p)
+}
+
+func checkRows(p []byte) error { return checkSlotted(p, rowBytes) }
+
+// checkSlotted checks a list of records that start with a slot, no slot twice.
+func checkSlotted(p []byte, size int) error {
+	if len(p)%size != 0 || len(p) > maxSlots*size {
+		return Invalid("payload bytes", len(p), "a multiple of "+itoa(size)+" up to "+itoa(maxSlots*size))
+	}
+	var seen [(maxSlots + 63) / 64]uint64
+	for ; len(p) > 0; p = p[size:] {
+		slot := Slot(binary.LittleEndian.Uint32(p))
+		if err := checkSlot("slot", slot); err != nil {
+			return err
+		}
+		if seen[slot/64]>>(slot%64)&1 != 0 {
+			return Invalid("slot", slot, "named once")
+		}
+		seen[slot/64] |= 1 << (slot % 64)
 	}
 	return nil
 }
 
-func checkRows(p []byte) error {
-	if len(p)%rowBytes != 0 {
-		return Invalid("payload bytes", len(p), "a multiple of "+itoa(rowBytes))
-	}
-	for _, r := range Rows(p) {
-		if r.Slot < 0 || r.Slot >= MaxWindow+MaxSpare {
-			return Invalid("slot", r.Slot, "in [0, "+itoa(MaxWindow+MaxSpare)+")")
-		}
-	}
-	return nil
-}
+func checkSlot(field string, s Slot) error { return checkWithin(field, s, 0, maxSlots-1) }

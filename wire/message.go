@@ -1,6 +1,13 @@
 package wire
 
-import "strconv"
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"reflect"
+	"regexp"
+	"strconv"
+)
 
 // Message is anything that travels. Its msgpack fields are its meta; a Bulk message has a payload
 // of raw little-endian numbers besides.
@@ -18,11 +25,18 @@ type Bulk interface {
 	Body() *[]byte
 }
 
-// makers makes an empty message of each type, for Decode.
-var makers = map[string]func() Message{}
+// types has what Decode needs to know of each type: how to make an empty message, and what its
+// msgpack must look like.
+var types = map[string]messageType{}
+
+type messageType struct {
+	make  func() Message
+	shape *shape
+}
 
 func register(make func() Message) struct{} {
-	makers[make().Type()] = make
+	m := make()
+	types[m.Type()] = messageType{make, shapeOf(reflect.TypeOf(m))}
 	return struct{}{}
 }
 
@@ -40,10 +54,13 @@ func (*OK) Validate() error { return nil }
 // Type implements Message.
 func (*Error) Type() string { return "error" }
 
+// codeRule is what a code looks like: one that is not known here comes from a later version.
+var codeRule = regexp.MustCompile(`^[a-z][a-z_]{0,31}$`)
+
 // Validate implements Message.
 func (e *Error) Validate() error {
-	if e.Code == "" {
-		return Invalid("code", `""`, "a code")
+	if !codeRule.MatchString(string(e.Code)) {
+		return Invalid("code", strconv.Quote(string(e.Code)), codeRule.String())
 	}
 	return nil
 }
@@ -59,6 +76,27 @@ func itoa[T ~int | ~int64 | ~uint64](n T) string {
 		return strconv.FormatInt(int64(n), 10)
 	}
 	return strconv.FormatUint(uint64(n), 10)
+}
+
+// checkWithin checks that lo <= n <= hi.
+func checkWithin[T ~int | ~int32 | ~int64](field string, n, lo, hi T) error {
+	if n < lo || n > hi {
+		return Invalid(field, n, fmt.Sprintf("in [%d, %d]", lo, hi))
+	}
+	return nil
+}
+
+// checkCount checks that a number of things is none, or at most so many.
+func checkCount(field string, n, most int) error { return checkWithin(field, n, 0, most) }
+
+// checkFinite checks float64 numbers.
+func checkFinite(field string, p []byte) error {
+	for i := 0; i+8 <= len(p); i += 8 {
+		if bits := binary.LittleEndian.Uint64(p[i:]); bits>>52&0x7ff == 0x7ff {
+			return Errorf(CodeNotFinite, field, fmt.Sprintf("%v at %d", math.Float64frombits(bits), i/8), "finite")
+		}
+	}
+	return nil
 }
 
 // checkLen checks a payload's length.
@@ -88,10 +126,7 @@ func checkShard(run string, shard int) error {
 	if err := CheckName("run", run); err != nil {
 		return err
 	}
-	if shard < 0 || shard >= MaxShards {
-		return Invalid("shard", shard, "in [0, "+itoa(MaxShards)+")")
-	}
-	return nil
+	return checkWithin("shard", shard, 0, MaxShards-1)
 }
 
 func checkEpoch(e Epoch) error {

@@ -97,11 +97,11 @@ func TestScanAllocatesNothing(t *testing.T) {
 func TestScanLargest(t *testing.T) {
 	name := rep("w", 63)
 	list := &ListReply{More: true}
-	for range 500 {
+	for range MaxList {
 		list.Runs = append(list.Runs, name)
 	}
 	status := &StatusReply{Coord: name, More: true}
-	for range 250 {
+	for range MaxStatus {
 		status.Workers = append(status.Workers, WorkerStatus{ID: name, Instance: 1 << 63, Capacity: 1 << 60, Used: 1 << 60, Shards: 1 << 30, SilentMS: 1 << 60})
 	}
 	hello := &Hello{Worker: name, Instance: 1 << 63}

@@ -86,8 +86,19 @@ func CheckReply(subject, reply string) error {
 		return err
 	}
 	prefix := InboxPrefix(caller) + "."
-	if !strings.HasPrefix(reply, prefix) || len(reply) == len(prefix) || strings.ContainsAny(reply, " \t\r\n*>") || strings.Contains(reply, "..") {
+	if !strings.HasPrefix(reply, prefix) || !plainSubject(reply) {
 		return Errorf(CodeDenied, "reply", reply, "under "+prefix)
 	}
 	return nil
+}
+
+// plainSubject reports whether a message can be published to s: tokens that are not empty, of
+// printable ASCII without wildcards.
+func plainSubject(s string) bool {
+	for token := range strings.SplitSeq(s, ".") {
+		if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '*' || r == '>' }) {
+			return false
+		}
+	}
+	return true
 }

@@ -23,8 +23,14 @@ const (
 	MaxVectors   = 64        // vectors in one query
 	MaxTensors   = 1 << 16   // tensors of a layout
 	MaxLayout    = 900_000   // bytes of a layout
+	MaxOpen      = 512       // steps being published in a run
+	MaxList      = 500       // names of runs in one reply
+	MaxStatus    = 250       // workers in one reply
 	MaxErrorRate = 1e-3      // the bound above which a query is refused
 )
+
+// MaxDeadlineMS is the longest time that a message may name, a day: in nanoseconds it fits int64.
+const MaxDeadlineMS = 24 * 60 * 60 * 1000
 
 // Step is a publisher's number of a gradient, unique and growing in a run.
 type Step uint64

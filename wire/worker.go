@@ -1,5 +1,10 @@
 package wire
 
+import (
+	"cmp"
+	"math"
+)
+
 // This file: what clients ask workers. All of it is bulk.
 
 // Chunk is columns [Lo, Lo+N) of a step's gradient, for the worker that holds the shard they lie
@@ -83,10 +88,7 @@ func (m *Part) Body() *[]byte  { return &m.Payload }
 
 // Validate implements Message.
 func (m *Chunk) Validate() error {
-	if err := checkShard(m.Run, m.Shard); err != nil {
-		return err
-	}
-	if err := checkEpoch(m.Epoch); err != nil {
+	if err := cmp.Or(checkShard(m.Run, m.Shard), checkEpoch(m.Epoch), checkWant(m.Want)); err != nil {
 		return err
 	}
 	if m.DType != F32 {
@@ -97,31 +99,33 @@ func (m *Chunk) Validate() error {
 
 // Validate implements Message.
 func (m *Vec) Validate() error {
-	if err := checkShard(m.Run, m.Shard); err != nil {
+	if err := cmp.Or(checkShard(m.Run, m.Shard), checkEpoch(m.Epoch), checkWant(m.Want)); err != nil {
 		return err
 	}
-	if err := checkEpoch(m.Epoch); err != nil {
+	if err := checkWithin("index", m.Index, 0, MaxVectors-1); err != nil {
 		return err
-	}
-	if m.Index < 0 || m.Index >= MaxVectors {
-		return Invalid("index", m.Index, "in [0, "+itoa(MaxVectors)+")")
 	}
 	return checkChunk(m.Lo, m.N, m.DType, m.Payload)
 }
 
 // Validate implements Message.
-func (m *Ack) Validate() error { return nil }
+func (m *Ack) Validate() error {
+	return cmp.Or(checkWithin("columns", m.Columns, 1, MaxVectors*MaxDim), checkWithin("staged", m.Staged, 0, m.Columns), checkCredit(m.Credit, m.CreditMS))
+}
+
+func checkCredit(bytes, ms int64) error {
+	return cmp.Or(checkWithin("credit", bytes, 0, math.MaxInt64), checkWithin("credit_ms", ms, 0, MaxDeadlineMS))
+}
+
+func checkWant(bytes int64) error { return checkWithin("want", bytes, 0, math.MaxInt64) }
 
 // Validate implements Message.
 func (m *Fetch) Validate() error {
-	if err := checkShard(m.Run, m.Shard); err != nil {
+	if err := cmp.Or(checkShard(m.Run, m.Shard), checkEpoch(m.Epoch), checkWant(m.Want)); err != nil {
 		return err
 	}
-	if err := checkEpoch(m.Epoch); err != nil {
+	if err := checkWithin("index", m.Index, 0, MaxVectors-1); err != nil {
 		return err
-	}
-	if m.Index < 0 || m.Index >= MaxVectors {
-		return Invalid("index", m.Index, "in [0, "+itoa(MaxVectors)+")")
 	}
 	size := int64(m.DType.Size())
 	if size == 0 {
@@ -144,7 +148,7 @@ func (m *Part) Validate() error {
 	if sum := Checksum(m.Payload); sum != m.Sum {
 		return Invalid("checksum", sum, itoa(uint64(m.Sum)))
 	}
-	return nil
+	return checkCredit(m.Credit, m.CreditMS)
 }
 
 var (

@@ -1,0 +1,100 @@
+package wire
+
+import "math"
+
+// One message of each type, for the golden files: they tell of one run, digits, in two shards on
+// the workers w1 and w2. A message that has several forms is there more than once.
+
+type example struct {
+	name string // of the golden file
+	msg  Message
+}
+
+var (
+	exEpoch  = Epoch{0x1f2e3d4c5b6a7988, 17}
+	exLayout = []Tensor{{"fc.weight", []int64{2, 3}, 0}, {"fc.bias", []int64{6}, 6}}
+	exSpec   = RunSpec{
+		Name: "digits", Dim: 12, Window: 4, Spare: 2, Shards: 2, Damping: 1e-5, Divisor: Capacity, Store: F32,
+		Durability: DurabilityMemory, Layout: LayoutHash(CanonicalLayout(exLayout)),
+	}
+	exShard = Shard{Seq: 41, Run: "digits", Epoch: exEpoch, Shard: 1}
+	exRows  = []Row{{0, 5, 7}, {3, 6, 8}}
+	exMask  = []byte{0b001001}
+)
+
+func f32s(x ...float32) []byte {
+	var p []byte
+	for _, v := range x {
+		b := math.Float32bits(v)
+		p = append(p, byte(b), byte(b>>8), byte(b>>16), byte(b>>24))
+	}
+	return p
+}
+
+func examples() []example {
+	chunk := f32s(1, -2, 0.5, 0.25, 0, 3)
+	part := AppendFloats(nil, []float64{0.125, -1e-3, 7})
+	coef := AppendFloats(nil, []float64{0.5, 0, 0, -1, 0, 0})
+	list := []example{
+		{"create", &Create{Spec: exSpec, Payload: CanonicalLayout(exLayout)}},
+		{"delete", &Delete{Run: "digits"}},
+		{"info", &InfoRequest{Run: "digits"}},
+		{"info.reply", &Info{
+			Spec: exSpec, UID: 0x0123456789abcdef, Epoch: exEpoch, State: StateReady, Lo: []int64{0, 6}, Workers: []string{"w1", "w2"}, Owner: []int{0, 1},
+			Version: 2, Rows: 2, Newest: 6, Cond: 1.5, Open: 1, Coord: "coordinator",
+		}},
+		{"layout", &LayoutRequest{Run: "digits"}},
+		{"layout.reply", &Layout{Payload: CanonicalLayout(exLayout)}},
+		{"list", &List{}},
+		{"list.reply", &ListReply{Runs: []string{"digits", "faces"}}},
+		{"status", &Status{After: "w0"}},
+		{"status.reply", &StatusReply{Coord: "coordinator", Workers: []WorkerStatus{{"w1", 0xfeedfacecafebeef, 1 << 30, 4096, 1, 120}}}},
+		{"open", &Open{Run: "digits", Step: 7, Token: 0xa1b2c3d4e5f60718, DeadlineMS: 30_000, Precondition: &Precondition{Result: F32}}},
+		{"open-plain", &Open{Run: "digits", Step: 7}},
+		{"open.reply", &OpenReply{Epoch: exEpoch, Attempt: 9, Whole: []int{0}}},
+		{"wait", &Wait{Run: "digits", Epoch: exEpoch, Step: 7, Attempt: 9}},
+		{"wait.reply", &WaitReply{State: StateCommitted, Version: 3, Rows: 3, Query: 12, Bounds: []float64{5.96e-8}}},
+		{"wait.reply-pending", &WaitReply{State: StatePending}},
+		{"query", &Query{Run: "digits", Token: 99, Kind: KindVector, Vectors: 1, DType: F32, Result: F64, AtLeast: 3, MinRows: 2, DeadlineMS: 10_000}},
+		{"query-combine", &Query{
+			Run: "digits", Token: 100, Kind: KindCombine, Vectors: 1, Steps: 2, Result: F32, Damping: 1e-3, Divisor: Count,
+			Payload: AppendFloats(AppendUint64s(nil, []Step{6, 7}), []float64{0.1, 0.9}),
+		}},
+		{"query-row", &Query{Run: "digits", Token: 101, Kind: KindRow, Vectors: 1, Result: F32, Exactly: 3, Payload: AppendUint64s(nil, []Step{7})}},
+		{"query.reply", &QueryReply{Query: 13, Epoch: exEpoch, Version: 3, Rows: 3}},
+		{"result", &Result{Run: "digits", Epoch: exEpoch, Query: 13}},
+		{"result.reply", &ResultReply{State: StateReady, Version: 3, Rows: 3, Bounds: []float64{1.2e-12}}},
+		{"close", &Close{Run: "digits", Epoch: exEpoch, Query: 13}},
+		{"steps", &StepsRequest{Run: "digits"}},
+		{"steps.reply", &Steps{Version: 3, Rows: 3, Payload: AppendUint64s(nil, []Step{5, 6, 7})}},
+
+		{"chunk", &Chunk{Run: "digits", Epoch: exEpoch, Step: 7, Attempt: 9, Shard: 1, Lo: 6, N: 6, DType: F32, Sum: Checksum(chunk), Want: 4_000_000, Payload: chunk}},
+		{"vec", &Vec{Run: "digits", Epoch: exEpoch, Query: 13, Shard: 1, Lo: 6, N: 6, DType: F32, Sum: Checksum(chunk), Payload: chunk}},
+		{"ack", &Ack{Staged: 6, Columns: 6, Credit: 2_000_000, CreditMS: 2000}},
+		{"fetch", &Fetch{Run: "digits", Epoch: exEpoch, Query: 13, Shard: 1, Lo: 6, N: 3, DType: F64, Want: 24}},
+		{"fetch.reply", &Part{Lo: 6, N: 3, DType: F64, Sum: Checksum(part), Credit: 24, CreditMS: 2000, Payload: part}},
+
+		{"adopt", &Adopt{Shard: exShard, UID: 0x0123456789abcdef, Placed: 11, Lo: 6, Cols: 6, Slots: 6, Store: F32}},
+		{"adopt.reply", &Adopted{Shard: exShard, Version: 2, Staged: []Staged{{1, 7, 9, 0xa1b2c3d4e5f60718, true}}, Payload: AppendRows(nil, exRows)}},
+		{"install", &Install{Shard: exShard, Version: 2, Keep: []Staged{{1, 7, 9, 0xa1b2c3d4e5f60718, true}}, Payload: AppendRows(nil, exRows)}},
+		{"gram", &Gram{Shard: exShard, I0: 0, I1: 2, Payload: AppendSlots(nil, []Slot{0, 3})}},
+		{"stage", &Stage{Shard: exShard, Step: 7, Attempt: 9, Slot: 1, Token: 0xa1b2c3d4e5f60718}},
+		{"products", &Multiply{Shard: exShard, Step: 7, Attempt: 9, Payload: AppendSlots(nil, []Slot{3})}},
+		{"products.reply", &Products{Shard: exShard, Step: 7, Attempt: 9, Payload: AppendProducts(nil, []Product{{0, 7, -0.5}, {3, 8, 2}, {1, 9, 14.3125}})}},
+		{"commit", &Commit{Shard: exShard, Version: 3, Step: 7, Attempt: 9, Slot: 1, Evict: true, EvictStep: 3, EvictSlot: 2, Query: 12, Result: F32, Payload: coef}},
+		{"drop", &Drop{Shard: exShard, Step: 7, Attempt: 9}},
+		{"prepare", &Prepare{Shard: exShard, Query: 13, Vectors: 1, DType: F32, Mask: exMask}},
+		{"coef", &Coef{Shard: exShard, Query: 13, Kind: KindVector, Vectors: 1, Damping: 1e-5, Result: F64, Mask: exMask, Payload: coef}},
+		{"coef-row", &Coef{Shard: exShard, Query: 14, Kind: KindRow, Vectors: 1, Result: F32, Mask: []byte{0b001000}}},
+		{"norms", &Norms{Shard: exShard, Query: 13}},
+		{"numbers", &Numbers{Shard: exShard, Count: 3, Payload: AppendFloats(nil, []float64{1, -0.5, 14.3125})}},
+		{"close_query", &CloseQuery{Shard: exShard, Query: 13}},
+		{"release", &Release{Shard: exShard, UID: 0x0123456789abcdef, Placed: 11}},
+		{"hello", &Hello{Worker: "w2", Instance: 0xfeedfacecafebeef, Capacity: 1 << 30, Used: 4096, Held: []Held{{"digits", 0x0123456789abcdef, 1, 11}}, Shards: 1}},
+
+		{"ok", &OK{Seq: 41}},
+		{"error", &Error{Code: CodeStaleEpoch, Field: "epoch", Value: "1f2e3d4c5b6a7988-16", Limit: "1f2e3d4c5b6a7988-17", Hint: "ask for the run's info again", Epoch: exEpoch}},
+		{"error-invalid", Invalid("damping", -1, "> 0 and finite")},
+	}
+	return list
+}
