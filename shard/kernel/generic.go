@@ -113,6 +113,7 @@ func combineGeneric(r []float64, g Tile, line int, c []float64, mask []byte) {
 
 func combinePanel(r []float64, g []float32, c *[PanelSlots]float64) {
 	c0, c1, c2, c3, c4, c5, c6, c7 := c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]
+	zeroAbove(c0, c1, c2)
 	for ; len(r) >= LineCols; r, g = r[LineCols:], g[panelLine:] {
 		r16, g128 := (*[LineCols]float64)(r), (*[panelLine]float32)(g)
 		for j := range r16 {
@@ -128,6 +129,14 @@ func combinePanel(r []float64, g []float32, c *[PanelSlots]float64) {
 		}
 	}
 }
+
+// zeroAbove does nothing, but to be called: arguments are loaded into their registers with
+// zeros above. CVTSS2SD keeps what is above in its target, on amd64 the register of FMA's
+// second argument; where a copy left something there, each conversion waits for the one
+// before it, and a combination takes three times as long.
+//
+//go:noinline
+func zeroAbove(_, _, _ float64) {}
 
 func combineSlot(r []float64, g []float32, stride int, c float64) {
 	for {

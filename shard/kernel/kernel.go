@@ -29,13 +29,13 @@ func (g Tile) line(slot int) (at, stride int) {
 
 // A Variant is one implementation of the arithmetic. All of them give the same bits. It is
 // immutable; its methods may run at the same time where what they write is not shared.
-// Only the full panels are its own business: slots by themselves go the generic way.
+// The functions inside trust their arguments.
 type Variant struct {
 	name    string
 	dots    func(y []float64, g Tile, x []float64, mask []byte)
 	combine func(r []float64, g Tile, line int, c []float64, mask []byte)
 	dot     func(x, y []float64) float64
-	put     func(line []float32, stride int, p []byte)
+	put     func(g []float32, stride int, p []byte) // whole lines, stride floats apart
 }
 
 // Name is what ByName takes.
