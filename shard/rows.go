@@ -1,8 +1,6 @@
 package shard
 
-import (
-	"mfac/shard/kernel"
-)
+import "mfac/shard/kernel"
 
 // Write sets columns [lo, lo+len(p)/4) of the row in slot from little-endian float32
 // bytes, at any alignment. It does not look at the values: FirstNonFinite32 does.
@@ -40,7 +38,7 @@ func (s *Store) chunks(slot int, lo int64, p []byte, f func(g kernel.Tile, col i
 	}
 	for len(p) > 0 {
 		i, col := int(lo/TileCols), int(lo%TileCols)
-		n := min(len(p)/4, s.width(i)-col)
+		n := min(len(p)/4, TileCols-col)
 		f(s.tile(i), col, p[:4*n])
 		p, lo = p[4*n:], lo+int64(n)
 	}

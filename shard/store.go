@@ -35,7 +35,8 @@ type Config struct {
 
 	// Region is the memory of the rows, say of a mapped file: Bytes(cfg) bytes, writable,
 	// aligned to 64, the numbers in the machine's byte order. What it holds are the rows.
-	// It is the Store's from New on. If nil, New allocates one of zeros on Go's heap.
+	// It is the Store's from New on. If nil, New allocates one of zeros on Go's heap, where
+	// the collector takes it for live data and lets as much garbage grow beside it.
 	Region []byte
 }
 
