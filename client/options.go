@@ -1,72 +1,166 @@
 package client
 
 import (
-	"errors"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"go.uber.org/zap"
 
+	"mfac/internal/natsx"
 	"mfac/wire"
 )
 
-var errNotBuilt = errors.New("not built yet")
+const (
+	// DefaultDeadline is the deadline of a call whose context has none.
+	DefaultDeadline = 2 * time.Minute
 
-// DefaultDeadline is the deadline of a call whose context has none.
-const DefaultDeadline = 2 * time.Minute
+	// DefaultChunkBytes is the most bytes of numbers in one message, unless the server's
+	// max_payload is lower: 240 tiles of 1,024 float32 columns, or 120 of float64.
+	DefaultChunkBytes = 240 * tileColumns * 4
+
+	tileColumns = 1024
+	headerBytes = 4 << 10 // left free below max_payload, which counts headers too
+
+	defaultConnectTimeout = 10 * time.Second
+	defaultTryTimeout     = 2 * time.Second
+	mostTryTimeout        = 5 * time.Second
+)
 
 // Option is an option of Connect.
 type Option func(*config) error
 
-type config struct{}
+type config struct {
+	nats       natsx.Options
+	tenant     string
+	conn       *nats.Conn
+	chunkBytes int
+	tryTimeout time.Duration
+}
 
 // WithName names the client: its subjects and its inbox, _INBOX.<name>, carry the name, and NATS
 // permissions are given for it. The default is random.
-func WithName(name string) Option { return nil }
+func WithName(name string) Option {
+	return func(c *config) error {
+		c.nats.Name = name
+		return wire.CheckName("name", name)
+	}
+}
 
 // WithTenant sets the tenant, "default" by default.
-func WithTenant(tenant string) Option { return nil }
+func WithTenant(tenant string) Option {
+	return func(c *config) error {
+		c.tenant = tenant
+		return wire.CheckName("tenant", tenant)
+	}
+}
 
 // WithCreds authenticates with a file of JWT credentials.
-func WithCreds(file string) Option { return nil }
+func WithCreds(file string) Option {
+	return func(c *config) error {
+		c.nats.Creds = file
+		return nil
+	}
+}
 
 // WithNKey authenticates with the nkey whose seed is in a file.
-func WithNKey(seedFile string) Option { return nil }
+func WithNKey(seedFile string) Option {
+	return func(c *config) error {
+		c.nats.NKeySeed = seedFile
+		return nil
+	}
+}
 
-// WithTLS checks the server's certificate against the authorities in a file, and presents a
-// certificate if one is given: each may be "".
-func WithTLS(ca, cert, key string) Option { return nil }
+// WithTLS checks the server's certificate against the authorities in the file ca, and presents the
+// certificate in the file cert, whose key is in the file key. What is "" is left out.
+func WithTLS(ca, cert, key string) Option {
+	return func(c *config) error {
+		c.nats.TLSCA, c.nats.TLSCert, c.nats.TLSKey = ca, cert, key
+		return nil
+	}
+}
 
 // WithLogger sets the logger; by default nothing is logged.
-func WithLogger(log *zap.Logger) Option { return nil }
+func WithLogger(log *zap.Logger) Option {
+	return func(c *config) error {
+		c.nats.Log = log
+		return nil
+	}
+}
 
 // WithConn uses a connection that is there; Close leaves it open. Its inbox prefix must be
 // _INBOX.<name>: the name is taken from there if WithName doesn't give it.
-func WithConn(nc *nats.Conn) Option { return nil }
+func WithConn(nc *nats.Conn) Option {
+	return func(c *config) error {
+		c.conn = nc
+		return nil
+	}
+}
 
 // WithConnectTimeout bounds the wait for the first connection, 10 s by default.
-func WithConnectTimeout(d time.Duration) Option { return nil }
+func WithConnectTimeout(d time.Duration) Option {
+	return func(c *config) error {
+		c.nats.Timeout = d
+		return positive("connect timeout", d)
+	}
+}
 
 // WithWaiting sets what is told every few seconds while there is no first connection.
-func WithWaiting(f func(message string)) Option { return nil }
+func WithWaiting(f func(message string)) Option {
+	return func(c *config) error {
+		c.nats.Waiting = f
+		return nil
+	}
+}
 
-// WithChunkBytes sets the most bytes of numbers in one message.
-func WithChunkBytes(n int) Option { return nil }
+// WithChunkBytes sets the most bytes of numbers in one message, instead of DefaultChunkBytes. It
+// must leave 4 KiB of the server's max_payload to headers.
+func WithChunkBytes(n int) Option {
+	return func(c *config) error {
+		c.chunkBytes = n
+		if n < wire.F64.Size() || n > wire.MaxPayload {
+			return wire.Invalid("chunk bytes", n, "in [8, 1000000]")
+		}
+		return nil
+	}
+}
 
 // WithTryTimeout sets how long an answer is waited for before it is asked for again, 2 s by
 // default.
-func WithTryTimeout(d time.Duration) Option { return nil }
+func WithTryTimeout(d time.Duration) Option {
+	return func(c *config) error {
+		c.tryTimeout = d
+		return positive("try timeout", d)
+	}
+}
 
-// PublishOption is an option of publishing a gradient.
+func positive(field string, d time.Duration) error {
+	if d <= 0 {
+		return wire.Invalid(field, d, "> 0")
+	}
+	return nil
+}
+
+// PublishOption is an option of publishing a gradient: a StepOption or WithoutWait.
 type PublishOption interface{ publish(*call) error }
 
-// PreconditionOption is an option of publishing a gradient and preconditioning it.
+// PreconditionOption is an option of publishing a gradient and preconditioning it: a StepOption or
+// a ResultOption.
 type PreconditionOption interface{ precondition(*call) error }
 
-// QueryOption is an option of a query.
+// QueryOption is an option of a query: a ResultOption or a WindowOption.
 type QueryOption interface{ query(*call) error }
 
-type call struct{}
+// call is what the options of one call set.
+type call struct {
+	damping      float64
+	divisor      wire.Divisor
+	minRows      int
+	atLeast      wire.Version
+	exactly      wire.Version
+	token        *uint64
+	stepDeadline time.Duration
+	noWait       bool
+}
 
 // ResultOption changes how a result is computed: it is an option of queries and preconditions.
 type ResultOption func(*call) error
@@ -92,30 +186,98 @@ type WaitOption func(*call) error
 func (f WaitOption) publish(c *call) error { return f(c) }
 
 // WithDamping answers at lambda instead of the run's λ, with no more passes over G.
-func WithDamping(lambda float64) ResultOption { return nil }
+func WithDamping(lambda float64) ResultOption {
+	return func(c *call) error {
+		c.damping = lambda
+		return wire.CheckDamping("damping", lambda)
+	}
+}
 
 // WithDivisor answers with another divisor of the empirical Fisher than the run's.
-func WithDivisor(d wire.Divisor) ResultOption { return nil }
+func WithDivisor(d wire.Divisor) ResultOption {
+	return func(c *call) error {
+		c.divisor = d
+		if d != wire.Capacity && d != wire.Count {
+			return wire.Invalid("divisor", d, "capacity or count")
+		}
+		return nil
+	}
+}
 
 // WithMinRows refuses an answer from fewer rows than n, with wire.CodeTooFewRows: a window that
 // was lost or is half filled is never taken for a full one.
-func WithMinRows(n int) ResultOption { return nil }
+func WithMinRows(n int) ResultOption {
+	return func(c *call) error {
+		c.minRows = n
+		if n < 0 || n > wire.MaxWindow {
+			return wire.Invalid("min rows", n, "in [0, 4096]")
+		}
+		return nil
+	}
+}
 
 // WithAtLeast refuses an answer from a version below v, with wire.CodeBehind.
-func WithAtLeast(v wire.Version) WindowOption { return nil }
+func WithAtLeast(v wire.Version) WindowOption {
+	return func(c *call) error {
+		c.atLeast = v
+		return nil
+	}
+}
 
 // WithExactly asks for the answer at version v, or wire.CodeVersionGone or wire.CodeBehind: what
 // pins several queries to one window.
-func WithExactly(v wire.Version) WindowOption { return nil }
+func WithExactly(v wire.Version) WindowOption {
+	return func(c *call) error {
+		c.exactly = v
+		return nil
+	}
+}
 
 // WithToken sets what tells one publication of a step from another. Whoever opens the step with
 // the same token joins it; another token starts it anew. By default it is random, and 0 where a
 // step is published by columns, so that the ranks of a training job need not agree on one.
-func WithToken(token uint64) StepOption { return nil }
+func WithToken(token uint64) StepOption {
+	return func(c *call) error {
+		c.token = &token
+		return nil
+	}
+}
 
 // WithStepDeadline sets after how long the step is dropped if it is not complete by then. By
 // default it is what is left of the call's deadline.
-func WithStepDeadline(d time.Duration) StepOption { return nil }
+func WithStepDeadline(d time.Duration) StepOption {
+	return func(c *call) error {
+		c.stepDeadline = d
+		return positive("step deadline", d)
+	}
+}
 
-// WithoutWait returns as soon as the columns are staged, with no Commit.
-func WithoutWait() WaitOption { return nil }
+// WithoutWait returns as soon as the columns are staged, with a zero Commit.
+func WithoutWait() WaitOption {
+	return func(c *call) error {
+		c.noWait = true
+		return nil
+	}
+}
+
+func publishCall(opts []PublishOption) (*call, error) {
+	return collect(opts, PublishOption.publish)
+}
+
+func preconditionCall(opts []PreconditionOption) (*call, error) {
+	return collect(opts, PreconditionOption.precondition)
+}
+
+func queryCall(opts []QueryOption) (*call, error) {
+	return collect(opts, QueryOption.query)
+}
+
+func collect[O any](opts []O, apply func(O, *call) error) (*call, error) {
+	c := &call{}
+	for _, o := range opts {
+		if err := apply(o, c); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}

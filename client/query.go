@@ -2,78 +2,192 @@ package client
 
 import (
 	"context"
+	"fmt"
+	"math"
 
 	"mfac/wire"
 )
 
 // IHVP sets dst = H⁻¹v. Both have the run's dim numbers and must not overlap.
 func (r *Run) IHVP(ctx context.Context, dst, v []float32, opts ...QueryOption) (Answer, error) {
-	return Answer{}, errNotBuilt
+	return ihvps(ctx, r, [][]float32{dst}, [][]float32{v}, opts)
 }
 
 // IHVP64 is IHVP in float64.
 func (r *Run) IHVP64(ctx context.Context, dst, v []float64, opts ...QueryOption) (Answer, error) {
-	return Answer{}, errNotBuilt
+	return ihvps(ctx, r, [][]float64{dst}, [][]float64{v}, opts)
 }
 
 // IHVPs sets dst[k] = H⁻¹v[k] for at most MaxVectors vectors at once, for the price of two passes
 // over the window whatever their number. The answer has a bound for each.
 func (r *Run) IHVPs(ctx context.Context, dst, v [][]float32, opts ...QueryOption) (Answer, error) {
-	return Answer{}, errNotBuilt
+	return ihvps(ctx, r, dst, v, opts)
 }
 
 // IHVPs64 is IHVPs in float64.
 func (r *Run) IHVPs64(ctx context.Context, dst, v [][]float64, opts ...QueryOption) (Answer, error) {
-	return Answer{}, errNotBuilt
+	return ihvps(ctx, r, dst, v, opts)
+}
+
+func ihvps[T Float](ctx context.Context, r *Run, dst, v [][]T, opts []QueryOption) (Answer, error) {
+	if err := r.checkVectors(len(v)); err != nil {
+		return Answer{}, asking(wire.KindVector, err)
+	}
+	if err := checkResults(r, dst, len(v)); err != nil {
+		return Answer{}, asking(wire.KindVector, err)
+	}
+	for _, v := range v {
+		if err := r.checkDim("vector", len(v)); err != nil {
+			return Answer{}, asking(wire.KindVector, err)
+		}
+		for _, d := range dst {
+			if overlap(d, v) { // v may have to be sent again when part of dst is there
+				return Answer{}, asking(wire.KindVector, wire.Invalid("result", "in the vector's memory", "in its own"))
+			}
+		}
+	}
+	return r.vector(ctx, vectors[T]{v: dst}, vectors[T]{v: v}, len(v), opts)
 }
 
 // IHVPFrom is IHVP of a vector that is read in pieces, the result written in pieces.
 func (r *Run) IHVPFrom(ctx context.Context, sink Sink[float32], src Source[float32], opts ...QueryOption) (Answer, error) {
-	return Answer{}, errNotBuilt
+	return r.vector(ctx, &stream[float32]{sink: sink}, &stream[float32]{src: src}, 1, opts)
 }
 
 // IHVPFrom64 is IHVPFrom in float64.
 func (r *Run) IHVPFrom64(ctx context.Context, sink Sink[float64], src Source[float64], opts ...QueryOption) (Answer, error) {
-	return Answer{}, errNotBuilt
+	return r.vector(ctx, &stream[float64]{sink: sink}, &stream[float64]{src: src}, 1, opts)
+}
+
+func (r *Run) vector(ctx context.Context, out output, in input, k int, opts []QueryOption) (Answer, error) {
+	c, err := queryCall(opts)
+	if err != nil {
+		return Answer{}, asking(wire.KindVector, err)
+	}
+	q := r.question(wire.KindVector, k, out, c)
+	q.in = in
+	return q.ask(ctx)
 }
 
 // IHVPStep sets dst = H⁻¹g for the gradient g that is in the window as step: one pass, nothing
 // of length d is sent, nothing cancels.
 func (r *Run) IHVPStep(ctx context.Context, dst []float32, step wire.Step, opts ...QueryOption) (Answer, error) {
-	return Answer{}, errNotBuilt
+	return combines(ctx, r, [][]float32{dst}, []wire.Step{step}, [][]float64{{1}}, opts)
 }
 
 // IHVPStep64 is IHVPStep with a result in float64.
 func (r *Run) IHVPStep64(ctx context.Context, dst []float64, step wire.Step, opts ...QueryOption) (Answer, error) {
-	return Answer{}, errNotBuilt
+	return combines(ctx, r, [][]float64{dst}, []wire.Step{step}, [][]float64{{1}}, opts)
 }
 
 // IHVPCombine sets dst = H⁻¹ Σ coef[i]·g[i] over gradients in the window, named by their steps.
 func (r *Run) IHVPCombine(ctx context.Context, dst []float32, steps []wire.Step, coef []float64, opts ...QueryOption) (Answer, error) {
-	return Answer{}, errNotBuilt
+	return combines(ctx, r, [][]float32{dst}, steps, [][]float64{coef}, opts)
 }
 
 // IHVPCombine64 is IHVPCombine with a result in float64.
 func (r *Run) IHVPCombine64(ctx context.Context, dst []float64, steps []wire.Step, coef []float64, opts ...QueryOption) (Answer, error) {
-	return Answer{}, errNotBuilt
+	return combines(ctx, r, [][]float64{dst}, steps, [][]float64{coef}, opts)
 }
 
 // IHVPCombineTo is IHVPCombine with the result written in pieces.
 func (r *Run) IHVPCombineTo(ctx context.Context, sink Sink[float32], steps []wire.Step, coef []float64, opts ...QueryOption) (Answer, error) {
-	return Answer{}, errNotBuilt
+	return r.combine(ctx, &stream[float32]{sink: sink}, steps, [][]float64{coef}, opts)
 }
 
 // IHVPCombines sets dst[k] = H⁻¹ Σ coef[k][i]·g[i] for at most MaxVectors combinations at once.
 func (r *Run) IHVPCombines(ctx context.Context, dst [][]float32, steps []wire.Step, coef [][]float64, opts ...QueryOption) (Answer, error) {
-	return Answer{}, errNotBuilt
+	return combines(ctx, r, dst, steps, coef, opts)
 }
 
 // IHVPCombines64 is IHVPCombines with results in float64.
 func (r *Run) IHVPCombines64(ctx context.Context, dst [][]float64, steps []wire.Step, coef [][]float64, opts ...QueryOption) (Answer, error) {
-	return Answer{}, errNotBuilt
+	return combines(ctx, r, dst, steps, coef, opts)
+}
+
+func combines[T Float](ctx context.Context, r *Run, dst [][]T, steps []wire.Step, coef [][]float64, opts []QueryOption) (Answer, error) {
+	if err := checkResults(r, dst, len(coef)); err != nil {
+		return Answer{}, asking(wire.KindCombine, err)
+	}
+	return r.combine(ctx, vectors[T]{v: dst}, steps, coef, opts)
+}
+
+func (r *Run) combine(ctx context.Context, out output, steps []wire.Step, coef [][]float64, opts []QueryOption) (Answer, error) {
+	c, err := queryCall(opts)
+	if err == nil {
+		err = r.checkVectors(len(coef))
+	}
+	if err == nil && (len(steps) < 1 || len(steps) > r.spec.Window) {
+		err = wire.Invalid("steps", len(steps), fmt.Sprintf("in [1, %d], the run's window", r.spec.Window))
+	}
+	for k := 0; k < len(coef) && err == nil; k++ {
+		err = checkCoef(coef[k], len(steps))
+	}
+	if err != nil {
+		return Answer{}, asking(wire.KindCombine, err)
+	}
+	q := r.question(wire.KindCombine, len(coef), out, c)
+	q.req.Steps = len(steps)
+	q.req.Payload = combinePayload(steps, coef)
+	return q.ask(ctx)
+}
+
+func checkCoef(coef []float64, steps int) error {
+	if len(coef) != steps {
+		return wire.Invalid("coefficients", len(coef), fmt.Sprintf("%d, one a step", steps))
+	}
+	for _, a := range coef {
+		if math.IsNaN(a) || math.IsInf(a, 0) {
+			return wire.Errorf(wire.CodeNotFinite, "coefficient", a, "finite")
+		}
+	}
+	return nil
 }
 
 // Gradient sets dst to the gradient that is in the window as step, as it is stored.
 func (r *Run) Gradient(ctx context.Context, dst []float32, step wire.Step, opts ...WindowOption) (Answer, error) {
-	return Answer{}, errNotBuilt
+	c, err := collect(opts, WindowOption.query)
+	if err == nil {
+		err = r.checkDim("result", len(dst))
+	}
+	if err != nil {
+		return Answer{}, asking(wire.KindRow, err)
+	}
+	q := r.question(wire.KindRow, 1, whole(dst), c)
+	q.req.Payload = wire.AppendUint64s(nil, []wire.Step{step})
+	return q.ask(ctx)
+}
+
+func asking(kind string, err error) error { return fmt.Errorf("query (%s): %w", kind, err) }
+
+func (q *question) ask(ctx context.Context) (Answer, error) {
+	ctx, done, err := q.r.c.begin(ctx)
+	if err != nil {
+		return Answer{}, asking(q.req.Kind, err)
+	}
+	defer done()
+	a, err := q.run(ctx)
+	if err != nil {
+		return Answer{}, asking(q.req.Kind, err)
+	}
+	return a, nil
+}
+
+func (r *Run) checkVectors(k int) error {
+	if k < 1 || k > r.MaxVectors() {
+		return wire.Invalid("vectors", k, fmt.Sprintf("in [1, %d]", r.MaxVectors()))
+	}
+	return nil
+}
+
+func checkResults[T Float](r *Run, dst [][]T, k int) error {
+	if len(dst) != k {
+		return wire.Invalid("results", len(dst), fmt.Sprintf("%d, one a vector", k))
+	}
+	for _, d := range dst {
+		if err := r.checkDim("result", len(d)); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -90,6 +90,9 @@ func (o Options) await(ctx context.Context, nc *nats.Conn) error {
 			}
 			return nats.ErrConnectionClosed
 		}
+		if err := nc.LastError(); refused(err) { // no use in waiting for the end of the bound
+			return err
+		}
 		now := time.Now()
 		left := o.Timeout - now.Sub(start)
 		if left <= 0 {
@@ -105,6 +108,12 @@ func (o Options) await(ctx context.Context, nc *nats.Conn) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// refused reports whether the server doesn't want us.
+func refused(err error) bool {
+	return errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) ||
+		errors.Is(err, nats.ErrAuthRevoked) || errors.Is(err, nats.ErrAccountAuthExpired)
 }
 
 // reason is the last error of a connection, put behind another one.
@@ -129,6 +138,7 @@ func (o Options) nats() ([]nats.Option, error) {
 		nats.Timeout(dialTimeout),
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
+		nats.IgnoreAuthErrorAbort(), // a connection that was good once outlives a mistake in the server's users
 		nats.ReconnectWait(reconnectWait),
 		nats.ReconnectJitter(reconnectJitter, reconnectJitter),
 		nats.ReconnectBufSize(-1),

@@ -1,0 +1,275 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"mfac/wire"
+)
+
+// publication is one gradient, or some of its columns, on the way into the window.
+type publication struct {
+	r        *Run
+	step     wire.Step
+	token    uint64
+	shared   bool // with other publishers, who send the other columns
+	in       input
+	lo, n    int64
+	pre      *wire.Precondition
+	deadline time.Duration // of the step; 0: what is left of the call's
+	noWait   bool
+	queue    *queue // the pipeline that it is in, or nil
+	place    place
+
+	epoch    wire.Epoch   // of the last open
+	attempt  wire.Attempt // 0: none yet
+	pieces   []piece
+	acked    []bool // of pieces, at epoch and attempt
+	ackedMu  sync.Mutex
+	patience time.Duration // how long a whole step may be pending before all is looked at again
+}
+
+const (
+	leastNudge = 10 * time.Second
+	mostNudge  = time.Minute
+)
+
+// errNudge is a step that has been pending for long: what the shards have of it is looked at again.
+var errNudge = errors.New("the step is pending for long")
+
+// committed is how a publication ended well, and the placement at which it did.
+type committed struct {
+	*wire.WaitReply
+	info *wire.Info
+}
+
+// run publishes: it opens the step, sends what is missing and waits, again and again until that
+// has gone through at one epoch.
+func (p *publication) run(ctx context.Context) (committed, error) {
+	pause := backoff{least: 10 * time.Millisecond, most: time.Second}
+	p.patience = leastNudge
+	for {
+		seen := p.r.info()
+		done, err := p.round(ctx)
+		if err == nil {
+			return done, nil
+		}
+		if ctx.Err() != nil {
+			return committed{}, ended(ctx, err)
+		}
+		again := lost(err) || errors.Is(err, errNudge)
+		dropped := code(err) == wire.CodeDropped || p.shared && code(err) == wire.CodeSuperseded
+		if !again && !dropped {
+			return committed{}, err
+		}
+		p.r.c.log.Debug("publication goes on", zap.String("run", p.r.name), zap.Uint64("step", uint64(p.step)), zap.Error(err))
+		if !pause.sleep(ctx) {
+			return committed{}, ended(ctx, err)
+		}
+		info, rerr := p.r.renew(ctx, seen)
+		if rerr != nil {
+			return committed{}, rerr
+		}
+		// A step that was dropped while the run changed hands may be opened again; one that was
+		// dropped for good reason may not.
+		if dropped && info.Epoch == p.epoch {
+			return committed{}, err
+		}
+		if !keepsAcks(err) {
+			p.acked = nil
+		}
+	}
+}
+
+// keepsAcks reports whether an error leaves no doubt about pieces that were acknowledged.
+func keepsAcks(err error) bool {
+	var s *silence
+	return errors.As(err, &s) || code(err) == wire.CodeUnavailable
+}
+
+func (p *publication) round(ctx context.Context) (committed, error) {
+	info, whole, err := p.open(ctx)
+	if err != nil {
+		if code(err) == wire.CodeNotGrowing && p.attempt != 0 {
+			return p.settle(ctx, err)
+		}
+		return committed{}, err
+	}
+	if err := p.send(ctx, info, whole); err != nil {
+		return committed{}, err
+	}
+	if p.noWait {
+		return committed{&wire.WaitReply{}, info}, nil
+	}
+	return p.wait(ctx, info)
+}
+
+func (p *publication) open(ctx context.Context) (*wire.Info, []int, error) {
+	if err := p.queue.await(ctx, p); err != nil {
+		return nil, nil, err
+	}
+	req := &wire.Open{Run: p.r.name, Step: p.step, Token: p.token, DeadlineMS: millisLeft(ctx, p.deadline), Precondition: p.pre}
+	reply, err := ask[*wire.OpenReply](ctx, p.r.c, wire.OpOpen, req, whileBusy)
+	if err != nil {
+		return nil, nil, err
+	}
+	if p.epoch != reply.Epoch || p.attempt != reply.Attempt {
+		p.acked = nil
+	}
+	if p.pre != nil {
+		p.r.read(reply.Attempt, p.attempt)
+	}
+	p.epoch, p.attempt = reply.Epoch, reply.Attempt
+	p.queue.opened(p)
+	info, err := p.r.at(ctx, reply.Epoch)
+	return info, reply.Whole, err
+}
+
+// millisLeft is d, or what is left of the context where d is 0, in milliseconds: at least
+// one, at most what the protocol can say.
+func millisLeft(ctx context.Context, d time.Duration) int64 {
+	if t, ok := ctx.Deadline(); ok && d == 0 {
+		d = time.Until(t)
+	}
+	return min(max(1, d.Milliseconds()), wire.MaxDeadlineMS)
+}
+
+// send sends the pieces that the shards have not acknowledged.
+func (p *publication) send(ctx context.Context, info *wire.Info, whole []int) error {
+	if p.pieces == nil {
+		p.pieces = cut(info, p.lo, p.n, 1, p.r.c.chunkBytes, wire.F32)
+	}
+	if p.acked == nil {
+		p.acked = make([]bool, len(p.pieces))
+	}
+	for _, s := range whole {
+		for i, piece := range p.pieces {
+			if piece.shard == s {
+				p.acked[i] = true
+			}
+		}
+	}
+	skip := append([]bool(nil), p.acked...)
+	t := p.r.upload(info, p.pieces, p.in, wire.OpChunk,
+		func(c piece, payload []byte) wire.Message {
+			return &wire.Chunk{Run: p.r.name, Epoch: p.epoch, Step: p.step, Attempt: p.attempt, Shard: c.shard,
+				Lo: c.lo, N: c.n, DType: wire.F32, Sum: wire.Checksum(payload), Payload: payload}
+		},
+		func(m wire.Message, want int64) { m.(*wire.Chunk).Want = want })
+	t.skip = skip
+	t.sent = func(i int) {
+		p.ackedMu.Lock()
+		defer p.ackedMu.Unlock()
+		p.acked[i] = true
+	}
+	return t.run(ctx)
+}
+
+// wait polls until the step is committed.
+func (p *publication) wait(ctx context.Context, info *wire.Info) (committed, error) {
+	req := &wire.Wait{Run: p.r.name, Epoch: info.Epoch, Step: p.step, Attempt: p.attempt}
+	since := time.Now()
+	for {
+		asked := time.Now()
+		reply, err := ask[*wire.WaitReply](ctx, p.r.c, wire.OpWait, req, whileNoRoom)
+		if err != nil {
+			return committed{}, err
+		}
+		if reply.State != wire.StatePending {
+			return committed{reply, info}, nil
+		}
+		if time.Since(since) > p.patience {
+			p.patience = min(2*p.patience, mostNudge)
+			return committed{}, errNudge
+		}
+		if !leisurely(ctx, asked) {
+			return committed{}, ended(ctx, nil)
+		}
+	}
+}
+
+// leisurely pauses before the next poll if the last one, asked then, was not the long poll that it
+// should have been.
+func leisurely(ctx context.Context, asked time.Time) bool {
+	const shortPoll, pollPause = 100 * time.Millisecond, 50 * time.Millisecond
+	return time.Since(asked) >= shortPoll || sleep(ctx, pollPause)
+}
+
+// settle asks what became of the attempt when a step that was opened before can't be opened any
+// more: a new owner may have committed it. notGrowing is the answer if not.
+func (p *publication) settle(ctx context.Context, notGrowing error) (committed, error) {
+	info, err := p.r.renew(ctx, nil)
+	if err != nil {
+		return committed{}, err
+	}
+	done, err := p.wait(ctx, info)
+	switch {
+	case err == nil, ctx.Err() != nil, lost(err), errors.Is(err, errNudge):
+		return done, err
+	}
+	return committed{}, fmt.Errorf("%w (attempt %d before: %w)", notGrowing, p.attempt, err)
+}
+
+// queue keeps the publications of a pipeline in the order of their steps: one is opened, at
+// whatever epoch, when the one before it is open there or is over. A nil queue keeps no order.
+type queue struct {
+	mu      sync.Mutex
+	changed chan struct{} // closed and made anew at each change
+}
+
+// place is where a publication stands in a queue, whose lock guards it.
+type place struct {
+	prev   *publication
+	openAt wire.Epoch // where it was opened last
+	over   bool
+}
+
+// await waits for p's turn.
+func (q *queue) await(ctx context.Context, p *publication) error {
+	if q == nil {
+		return nil
+	}
+	const lookAgain = 50 * time.Millisecond // the run's epoch may change without a word here
+	for {
+		now := p.r.info().Epoch
+		q.mu.Lock()
+		prev := p.place.prev
+		ready := prev == nil || prev.place.over || prev.place.openAt == now
+		changed := q.changed
+		q.mu.Unlock()
+		if ready {
+			return nil
+		}
+		t := time.NewTimer(lookAgain)
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		case <-t.C:
+		}
+		t.Stop()
+		if ctx.Err() != nil {
+			return ended(ctx, nil)
+		}
+	}
+}
+
+func (q *queue) opened(p *publication) {
+	if q != nil {
+		q.set(func() { p.place.openAt = p.epoch })
+	}
+}
+
+func (q *queue) ended(p *publication) { q.set(func() { p.place.over, p.place.prev = true, nil }) }
+
+func (q *queue) set(f func()) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	f()
+	close(q.changed)
+	q.changed = make(chan struct{})
+}

@@ -1,0 +1,154 @@
+package client
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"go.uber.org/zap"
+
+	"mfac/wire"
+)
+
+// question is a query on the way to its answer.
+type question struct {
+	r     *Run
+	req   wire.Query // all but token and deadline
+	in    input      // nil but for KindVector
+	out   output
+	lo, n int64 // the columns of the result that are wanted
+}
+
+func (r *Run) question(kind string, vectors int, out output, c *call) *question {
+	return &question{r: r, out: out, n: r.spec.Dim, req: wire.Query{
+		Run: r.name, Kind: kind, Vectors: vectors, Result: out.dtype(), Damping: c.damping, Divisor: c.divisor,
+		AtLeast: c.atLeast, Exactly: c.exactly, MinRows: c.minRows,
+	}}
+}
+
+// combination asks for H⁻¹ of a stored gradient.
+func (r *Run) combination(step wire.Step, out output, c *call) *question {
+	q := r.question(wire.KindCombine, 1, out, c)
+	q.req.Steps = 1
+	q.req.Payload = combinePayload([]wire.Step{step}, [][]float64{{1}})
+	return q
+}
+
+func combinePayload(steps []wire.Step, coef [][]float64) []byte {
+	p := wire.AppendUint64s(nil, steps)
+	for _, row := range coef {
+		p = wire.AppendFloats(p, row)
+	}
+	return p
+}
+
+// queryLost reports whether an error means that the query is no more, through no fault of its own:
+// it is asked from the beginning then.
+func queryLost(err error) bool { return lost(err) || code(err) == wire.CodeUnknownQuery }
+
+// run asks, again from the beginning when the query is lost.
+func (q *question) run(ctx context.Context) (Answer, error) {
+	pause := backoff{least: 10 * time.Millisecond, most: time.Second}
+	for {
+		seen := q.r.info()
+		a, err := q.round(ctx)
+		if err == nil {
+			return a, nil
+		}
+		if ctx.Err() != nil {
+			return Answer{}, ended(ctx, err)
+		}
+		if !queryLost(err) {
+			return Answer{}, err
+		}
+		q.r.c.log.Debug("query is asked again", zap.String("run", q.r.name), zap.Error(err))
+		if !pause.sleep(ctx) {
+			return Answer{}, ended(ctx, err)
+		}
+		if _, err := q.r.renew(ctx, seen); err != nil {
+			return Answer{}, err
+		}
+	}
+}
+
+func (q *question) round(ctx context.Context) (Answer, error) {
+	r := q.r
+	req := q.req
+	req.Token = rand.Uint64()
+	req.DeadlineMS = millisLeft(ctx, 0)
+	if q.in != nil {
+		req.DType = q.in.dtype()
+	}
+	reply, err := ask[*wire.QueryReply](ctx, r.c, wire.OpQuery, &req, whileBusy)
+	if err != nil {
+		return Answer{}, err
+	}
+	info, err := r.at(ctx, reply.Epoch)
+	if err != nil {
+		return Answer{}, err
+	}
+	defer r.close(info, reply.Query)
+	if q.in != nil {
+		if err := q.send(ctx, info, reply.Query); err != nil {
+			return Answer{}, err
+		}
+	}
+	result, err := q.wait(ctx, info, reply.Query)
+	if err != nil {
+		return Answer{}, err
+	}
+	pieces := cut(info, q.lo, q.n, q.req.Vectors, r.c.chunkBytes, q.out.dtype())
+	if err := r.download(info, reply.Query, pieces, q.out).run(ctx); err != nil {
+		return Answer{}, err
+	}
+	return Answer{Version: result.Version, Rows: result.Rows, Bounds: result.Bounds}, nil
+}
+
+func (q *question) send(ctx context.Context, info *wire.Info, id wire.QueryID) error {
+	r := q.r
+	t := q.in.dtype()
+	pieces := cut(info, 0, r.spec.Dim, q.req.Vectors, r.c.chunkBytes, t)
+	return r.upload(info, pieces, q.in, wire.OpVec,
+		func(p piece, payload []byte) wire.Message {
+			return &wire.Vec{Run: r.name, Epoch: info.Epoch, Query: id, Index: p.index, Shard: p.shard,
+				Lo: p.lo, N: p.n, DType: t, Sum: wire.Checksum(payload), Payload: payload}
+		},
+		func(m wire.Message, want int64) { m.(*wire.Vec).Want = want }).run(ctx)
+}
+
+func (q *question) wait(ctx context.Context, info *wire.Info, id wire.QueryID) (*wire.ResultReply, error) {
+	req := &wire.Result{Run: q.r.name, Epoch: info.Epoch, Query: id}
+	for {
+		asked := time.Now()
+		reply, err := ask[*wire.ResultReply](ctx, q.r.c, wire.OpResult, req, whileNoRoom)
+		if err != nil {
+			return nil, err
+		}
+		if reply.State != wire.StatePending {
+			return reply, nil
+		}
+		if !leisurely(ctx, asked) {
+			return nil, ended(ctx, nil)
+		}
+	}
+}
+
+// close tells, in the background, that a query is done with: the version that it pins can go. If
+// the word doesn't get through, the query ends at its deadline.
+func (r *Run) close(info *wire.Info, id wire.QueryID) {
+	c := r.c
+	f, err := wire.Encode(&wire.Close{Run: r.name, Epoch: info.Epoch, Query: id})
+	if err != nil {
+		return
+	}
+	c.closers.Go(func() {
+		const tries = 3
+		pause := backoff{least: 10 * time.Millisecond, most: time.Second}
+		for range tries {
+			_, err := c.try(c.lateCtx, c.subjects.Coordinator(wire.OpClose, c.name), f, c.tryTimeout)
+			if err == nil || code(err) != wire.CodeBusy && !lost(err) || !pause.sleep(c.lateCtx) {
+				return
+			}
+		}
+	})
+}
