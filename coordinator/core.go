@@ -121,7 +121,8 @@ type Core struct {
 
 	open       []*openStep // by step
 	committing *openStep
-	held       []Request // queries that came during a commit
+	settling   []*openStep // committed, with a precondition whose bound takes a further pass
+	held       []Request   // queries that came during a commit
 	queries    map[wire.QueryID]*query
 	tokens     map[callerToken]wire.QueryID
 	outcomes   ring[wire.Attempt, outcome]
@@ -250,7 +251,7 @@ func (c *Core) restart(e *Effects, why string) {
 
 // abandon answers everybody who waits.
 func (c *Core) abandon(e *Effects, err *wire.Error) {
-	for _, o := range c.open {
+	for _, o := range append(slices.Clone(c.open), c.settling...) {
 		for _, w := range o.waiters {
 			e.send(w.to, err)
 		}
@@ -389,6 +390,9 @@ func (c *Core) onTick(e *Effects) {
 		}
 		o.waiters = c.pending(e, o.waiters, &wire.WaitReply{State: wire.StatePending})
 	}
+	for _, o := range c.settling {
+		o.waiters = c.pending(e, o.waiters, &wire.WaitReply{State: wire.StatePending})
+	}
 	for _, id := range sortedKeys(c.queries) {
 		q := c.queries[id]
 		if q.deadline <= c.tick && !q.closing {
@@ -446,7 +450,7 @@ func (c *Core) hello(e *Effects, h wire.Hello) {
 
 // request answers a client.
 func (c *Core) request(e *Effects, in Request) error {
-	switch m := in.Msg.(type) {
+	switch in.Msg.(type) {
 	case *wire.InfoRequest:
 		e.send(in.From, c.info())
 		return nil

@@ -26,15 +26,16 @@ type query struct {
 	mask     shard.Mask
 	deadline int64 // tick
 
-	win     *window.Window // the window of its version, once the run's own has gone on
-	parts   [][]float64    // a shard's dots and norms
-	left    int
-	coef    []byte
-	bounds  []float64
-	numer   []window.Bound // of a vector query
-	ready   bool
-	closing bool
-	waiters []waiter
+	win       *window.Window // the window of its version, once the run's own has gone on
+	parts     [][]float64    // a shard's dots and norms
+	left      int
+	coef      []byte
+	bounds    []float64
+	unsettled []window.Bound              // that need the shards' norms; nil where scalars do
+	then      func(*Effects, *wire.Error) // hears of a precondition's outcome
+	ready     bool
+	closing   bool
+	waiters   []waiter
 }
 
 // callerToken makes a request for a query idempotent.
@@ -115,7 +116,6 @@ func (c *Core) precondition(o *openStep, rows []row) (*query, *wire.Error) {
 	if err := c.combine(q, [][]float64{a}); err != nil {
 		return nil, wire.AsError(err)
 	}
-	q.ready = true
 	return q, nil
 }
 
@@ -123,16 +123,6 @@ func (c *Core) precondition(o *openStep, rows []row) (*query, *wire.Error) {
 func (c *Core) combine(q *query, as [][]float64) error {
 	f, err := c.factor(q)
 	if err != nil {
-		return err
-	}
-	bound, err := f.CombinationBound()
-	if err != nil {
-		return illConditioned(q, err.Error())
-	}
-	if q.result == wire.F32 {
-		bound += roundingF32
-	}
-	if err := limit(q, bound); err != nil {
 		return err
 	}
 	slots := c.rec.Spec.Slots()
@@ -145,8 +135,13 @@ func (c *Core) combine(q *query, as [][]float64) error {
 		for j, s := range q.slots {
 			coef[i*slots+int(s)] = n[j]
 		}
-		q.bounds = append(q.bounds, bound)
+		b, err := f.CombinationBoundOf(n)
+		if err != nil {
+			return illConditioned(q, err.Error())
+		}
+		c.bounded(q, b)
 	}
+	c.settle(q)
 	if i := firstNonFinite(coef); i >= 0 {
 		return wire.Errorf(wire.CodeOverflow, "coefficient", coef[i], "finite", "scale the combination down")
 	}
@@ -300,7 +295,6 @@ func (c *Core) solve(e *Effects, q *query) error {
 	coef := make([]float64, q.vectors*slots)
 	y := make([]float64, len(q.slots))
 	x := make([]float64, len(q.slots))
-	settled := true
 	for i := range q.vectors {
 		for j, s := range q.slots {
 			y[j] = sum[i*slots+int(s)]
@@ -311,21 +305,37 @@ func (c *Core) solve(e *Effects, q *query) error {
 		for j, s := range q.slots {
 			coef[i*slots+int(s)] = x[j]
 		}
-		b := f.VectorBound(x, y, sum[q.vectors*slots+i])
-		q.numer = append(q.numer, b)
-		q.bounds = append(q.bounds, c.rounded(q, b.Relative))
-		settled = settled && limit(q, q.bounds[i]) == nil
+		b, err := f.VectorBound(x, y, sum[q.vectors*slots+i])
+		if err != nil {
+			return illConditioned(q, err.Error())
+		}
+		c.bounded(q, b)
 	}
 	if i := firstNonFinite(coef); i >= 0 {
 		return wire.Errorf(wire.CodeOverflow, "coefficient", coef[i], "finite", "scale the vector down")
 	}
 	q.coef = wire.AppendFloats(nil, coef)
 	q.win = nil
-	if settled {
-		q.numer = nil
-	}
+	c.settle(q)
 	c.sendCoef(e, q)
 	return nil
+}
+
+// bounded takes note of a vector's bound.
+func (c *Core) bounded(q *query, b window.Bound) {
+	q.unsettled = append(q.unsettled, b)
+	q.bounds = append(q.bounds, c.rounded(q, b.Relative))
+}
+
+// settle forgets what a further pass would need, where scalars alone show every bound to be
+// within the limit.
+func (c *Core) settle(q *query) {
+	for _, b := range q.bounds {
+		if limit(q, b) != nil {
+			return
+		}
+	}
+	q.unsettled = nil
 }
 
 func (c *Core) rounded(q *query, bound float64) float64 {
@@ -355,7 +365,7 @@ func (c *Core) sendCoef(e *Effects, q *query) {
 			if q.left--; q.left > 0 {
 				return
 			}
-			if q.numer != nil {
+			if q.unsettled != nil {
 				c.norms(e, q)
 				return
 			}
@@ -383,7 +393,7 @@ func (c *Core) norms(e *Effects, q *query) {
 			}
 			sum := sumInOrder(q.parts)
 			q.parts = nil
-			for i, b := range q.numer {
+			for i, b := range q.unsettled {
 				q.bounds[i] = c.rounded(q, min(b.Relative, b.With(sum[i]).Relative))
 				if err := limit(q, q.bounds[i]); err != nil {
 					c.refuse(e, q, err)
@@ -397,11 +407,14 @@ func (c *Core) norms(e *Effects, q *query) {
 
 // answer tells who waits that the result can be fetched.
 func (c *Core) answer(e *Effects, q *query) {
-	q.ready, q.numer = true, nil
+	q.ready, q.unsettled = true, nil
 	for _, w := range q.waiters {
 		e.send(w.to, q.reply())
 	}
 	q.waiters = nil
+	if q.then != nil {
+		q.then(e, nil)
+	}
 }
 
 func (q *query) reply() *wire.ResultReply {
@@ -445,6 +458,9 @@ func (c *Core) closeQuery(e *Effects, q *query, why *wire.Error) {
 		e.send(w.to, why)
 	}
 	q.waiters = nil
+	if q.then != nil {
+		q.then(e, why)
+	}
 	delete(c.tokens, q.token)
 	c.forget(func(m wire.Control) bool {
 		switch m := m.(type) {

@@ -303,15 +303,7 @@ func (c *Core) committed(e *Effects, o *openStep, after []row) {
 	invariant.That(len(after) == c.win.Len(), "%d rows, %d in A", len(after), c.win.Len())
 	c.rows, c.version, c.newest, c.hasNewest, c.committing = after, c.version+1, o.step, true, nil
 	c.open = slices.DeleteFunc(c.open, func(p *openStep) bool { return p == o })
-	reply := &wire.WaitReply{State: wire.StateCommitted, Version: c.version, Rows: len(c.rows), Refused: o.refused}
-	if o.query != nil {
-		c.queries[o.query.id] = o.query
-		reply.Query, reply.Bounds = o.query.id, o.query.bounds
-	}
-	c.outcomes.put(o.attempt, outcome{reply: reply})
-	for _, w := range o.waiters {
-		e.send(w.to, reply)
-	}
+	c.settleStep(e, o)
 	held := c.held
 	c.held = nil
 	for _, in := range held {
@@ -320,6 +312,40 @@ func (c *Core) committed(e *Effects, o *openStep, after []row) {
 		}
 	}
 	c.advance(e)
+}
+
+// settleStep tells who waits for a committed step, once its precondition's bound is known.
+func (c *Core) settleStep(e *Effects, o *openStep) {
+	reply := &wire.WaitReply{State: wire.StateCommitted, Version: c.version, Rows: len(c.rows), Refused: o.refused}
+	tell := func(e *Effects) {
+		c.outcomes.put(o.attempt, outcome{reply: reply})
+		c.settling = slices.DeleteFunc(c.settling, func(p *openStep) bool { return p == o })
+		for _, w := range o.waiters {
+			e.send(w.to, reply)
+		}
+		o.waiters = nil
+	}
+	q := o.query
+	if q == nil {
+		tell(e)
+		return
+	}
+	c.queries[q.id] = q
+	c.settling = append(c.settling, o)
+	q.then = func(e *Effects, refused *wire.Error) {
+		q.then = nil
+		if refused != nil {
+			reply.Refused = refused
+		} else {
+			reply.Query, reply.Bounds = q.id, q.bounds
+		}
+		tell(e)
+	}
+	if q.unsettled != nil {
+		c.norms(e, q)
+	} else {
+		c.answer(e, q)
+	}
 }
 
 // supersede ends an attempt because another publication of its step begins.
@@ -372,6 +398,12 @@ func (c *Core) waitStep(e *Effects, in Request, m *wire.Wait) error {
 			if m.Epoch != c.epoch {
 				return c.stale(m.Epoch) // open it again: chunks may be missing
 			}
+			o.waiters = c.wait(o.waiters, in.From)
+			return nil
+		}
+	}
+	for _, o := range c.settling {
+		if o.attempt == m.Attempt {
 			o.waiters = c.wait(o.waiters, in.From)
 			return nil
 		}

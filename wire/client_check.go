@@ -109,9 +109,14 @@ func (m *Info) Validate() error {
 	if err := checkCount("workers", len(m.Workers), MaxShards); err != nil {
 		return err
 	}
-	for _, w := range m.Workers { // clients make subjects of them
-		if err := CheckName("workers", w); err != nil {
+	if m.State == StateReady { // till then there may be no workers
+		if err := checkEpoch(m.Epoch); err != nil {
 			return err
+		}
+		for _, w := range m.Workers { // clients make subjects of them
+			if err := CheckName("workers", w); err != nil {
+				return err
+			}
 		}
 	}
 	if !(m.Cond >= 0) || math.IsInf(m.Cond, 1) {

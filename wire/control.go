@@ -170,7 +170,8 @@ type Coef struct {
 	Payload []byte  `msgpack:"-"`
 }
 
-// Norms asks for the shard's part of ‖v − Gᵀc‖² of a vector query that has its coefficients.
+// Norms asks for the shard's part of ‖v − Gᵀc‖² of a vector query that has its coefficients, of
+// ‖Gᵀc‖² of a combination.
 // Reply: Numbers, one a vector.
 type Norms struct {
 	Shard `msgpack:",inline"`

@@ -25,7 +25,7 @@ func scan(p []byte) error {
 	for {
 		n, body, children := item(p[i:])
 		if n <= 0 {
-			return Errorf(CodeMalformed, "byte at "+itoa(i), hex(p[i]), "the start of a msgpack item, no extension")
+			return Errorf(CodeMalformed, "byte at "+itoa(i), hexByte(p[i]), "the start of a msgpack item, no extension")
 		}
 		// item's lengths are below 2³³, so that none of these sums wraps.
 		room := len(p) - i - n
@@ -123,6 +123,6 @@ var heads = [32]struct{ kind, bytes uint8 }{
 	0x1e: {table, 3}, 0x1f: {table, 5},
 }
 
-func hex(c byte) string {
+func hexByte(c byte) string {
 	return string([]byte{'0', 'x', "0123456789abcdef"[c>>4], "0123456789abcdef"[c&15]})
 }

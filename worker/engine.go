@@ -73,11 +73,13 @@ type (
 		Query wire.QueryID
 		Mask  shard.Mask
 	}
-	// Residuals works out ‖v − Gᵀc‖²: vectors floats.
+	// Residuals works out ‖v − Gᵀc‖², ‖Gᵀc‖² of a combination: vectors floats.
 	Residuals struct {
-		Query wire.QueryID
-		Coef  []float64
-		Mask  shard.Mask
+		Query   wire.QueryID
+		Kind    string
+		Vectors int
+		Coef    []float64
+		Mask    shard.Mask
 	}
 	// Compute works out columns of a result: the payload.
 	Compute struct {
@@ -184,9 +186,7 @@ func (g *Engine) do(j Job) (Done, error) {
 	case Dots:
 		return n.dots(op)
 	case Residuals:
-		views := n.vectors[op.Query].views()
-		out := make([]float64, len(views))
-		return Done{Floats: out}, n.store.ResidualNorm2(out, views, op.Coef, op.Mask)
+		return n.residuals(op)
 	case Compute:
 		return n.compute(op)
 	}
@@ -283,6 +283,20 @@ func (n *numbersOf) dots(op Dots) (Done, error) {
 		out[len(views)*slots+i] = norm
 	}
 	return Done{Floats: out}, nil
+}
+
+func (n *numbersOf) residuals(op Residuals) (Done, error) {
+	views := n.vectors[op.Query].views()
+	if op.Kind == wire.KindCombine {
+		for range op.Vectors {
+			views = append(views, shard.Zeros(n.store.Cols()))
+		}
+	}
+	if len(views) != op.Vectors {
+		return Done{}, unknownQuery(op.Query)
+	}
+	out := make([]float64, len(views))
+	return Done{Floats: out}, n.store.ResidualNorm2(out, views, op.Coef, op.Mask)
 }
 
 func (n *numbersOf) compute(op Compute) (Done, error) {

@@ -165,14 +165,14 @@ func (c *Core) coef(s *shardState, m *wire.Coef) error {
 	return nil
 }
 
-// norms works out ‖v − Gᵀc‖², for a bound that scalars can't settle.
+// norms works out ‖v − Gᵀc‖², or ‖Gᵀc‖² of a combination, for a bound that scalars can't settle.
 func (c *Core) norms(e *Effects, in Request, s *shardState, m *wire.Norms) error {
 	q := s.queries[m.Query]
-	if q == nil || !q.hasCoef || q.kind != wire.KindVector {
+	if q == nil || !q.hasCoef || q.kind == wire.KindRow {
 		return unknownQuery(m.Query)
 	}
 	head := m.Shard
-	c.job(e, s, Residuals{Query: q.id, Coef: q.coef, Mask: q.mask}, func(e *Effects, d Done) { numbers(e, in.From, head, d) })
+	c.job(e, s, Residuals{Query: q.id, Kind: q.kind, Vectors: q.vectors, Coef: q.coef, Mask: q.mask}, func(e *Effects, d Done) { numbers(e, in.From, head, d) })
 	return nil
 }
 

@@ -1,0 +1,194 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"mfac/internal/rpc"
+	"mfac/wire"
+)
+
+// This file: requests that any coordinator answers.
+
+// background answers a request that asks KV, off the subscription's goroutine; only so many at a
+// time.
+func (s *Service) background(r rpc.Request, f func(context.Context, rpc.Request) (wire.Message, error)) error {
+	select {
+	case s.creates <- struct{}{}:
+	default:
+		return wire.Errorf(wire.CodeBusy, "requests under way", mostCreates, fmt.Sprintf("below %d", mostCreates))
+	}
+	s.wg.Go(func() {
+		defer func() { <-s.creates }()
+		ctx, cancel := context.WithTimeout(s.ctx, kvTimeout)
+		defer cancel()
+		m, err := f(ctx, r)
+		if err != nil {
+			m = wire.AsError(err)
+		}
+		if m != nil {
+			rpc.Respond(r, m, s.log)
+		}
+	})
+	return nil
+}
+
+func (s *Service) anyone(r rpc.Request) error {
+	switch m := r.Msg.(type) {
+	case *wire.Create:
+		return s.background(r, s.create)
+	case *wire.List:
+		rpc.Respond(r, s.list(m.After), s.log)
+	case *wire.Status:
+		rpc.Respond(r, s.status(m.After), s.log)
+	}
+	return nil
+}
+
+// unknown answers for a run that this coordinator has not heard of. Another one may have made it
+// a moment ago: so not at once, and after asking KV.
+func (s *Service) unknown(ctx context.Context, r rpc.Request) (wire.Message, error) {
+	select {
+	case <-time.After(unknownDelay):
+	case <-ctx.Done():
+		return nil, nil
+	}
+	name := runOf(r.Msg)
+	_, err := s.runs.Get(ctx, recordPrefix+name)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return nil, wire.Errorf(wire.CodeUnknownRun, "run", name, "one that exists", "mfac run ls lists them")
+	}
+	return nil, nil // its owner answers, or nobody can: the client asks again
+}
+
+func (s *Service) layout(ctx context.Context, r rpc.Request) (wire.Message, error) {
+	entry, err := s.runs.Get(ctx, layoutPrefix+runOf(r.Msg))
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return &wire.Layout{}, nil
+	}
+	if err != nil {
+		return nil, wire.Errorf(wire.CodeUnavailable, "layout", runOf(r.Msg), "read", "%v", err)
+	}
+	return &wire.Layout{Payload: entry.Value()}, nil
+}
+
+// create makes a run's record, or joins a run of the same spec. The memory is asked for first.
+func (s *Service) create(ctx context.Context, r rpc.Request) (wire.Message, error) {
+	m := r.Msg.(*wire.Create)
+	var tensors []wire.Tensor
+	if len(m.Payload) > 0 {
+		var err error
+		if tensors, err = wire.ParseLayout(m.Payload, m.Spec.Dim); err != nil {
+			return nil, err
+		}
+		if hash := wire.LayoutHash(wire.CanonicalLayout(tensors)); hash != m.Spec.Layout {
+			return nil, wire.Invalid("layout", m.Spec.Layout, hash+", the hash of the layout sent")
+		}
+	}
+	if info, err := s.join(ctx, m.Spec); info != nil || err != nil {
+		return info, err
+	}
+	rec := &Record{
+		Format: recordFormat, Spec: m.Spec, UID: rand.Uint64(), Lo: wire.Borders(m.Spec.Dim, m.Spec.Shards, tensors),
+		Placed: make([]Place, m.Spec.Shards),
+	}
+	all := make([]int, m.Spec.Shards)
+	var rooms []room
+	for i := range all {
+		all[i] = i
+	}
+	for _, h := range s.live() {
+		rooms = append(rooms, room{h.Worker, h.Capacity - h.Used})
+	}
+	if _, err := place(rec, all, rooms); err != nil {
+		return nil, err
+	}
+	value, err := rec.Encode()
+	if err != nil {
+		return nil, err
+	}
+	if len(m.Payload) > 0 {
+		if _, err := s.runs.Put(ctx, layoutPrefix+m.Spec.Name, m.Payload); err != nil {
+			return nil, wire.Errorf(wire.CodeUnavailable, "layout", m.Spec.Name, "written", "%v", err)
+		}
+	}
+	if _, err := s.runs.Create(ctx, recordPrefix+m.Spec.Name, value); err != nil {
+		if info, again := s.join(ctx, m.Spec); info != nil || again != nil {
+			return info, again // somebody else made it just now, or this very write did after all
+		}
+		return nil, wire.Errorf(wire.CodeUnavailable, "run", m.Spec.Name, "written", "%v", err)
+	}
+	s.mu.Lock()
+	s.known[m.Spec.Name] = true
+	s.mu.Unlock()
+	s.claim(m.Spec.Name)
+	return infoOf(rec, s.cfg.Name), nil
+}
+
+// join answers for a run that exists: its info, or in what it differs. Nil where there is none.
+func (s *Service) join(ctx context.Context, spec wire.RunSpec) (wire.Message, error) {
+	entry, err := s.runs.Get(ctx, recordPrefix+spec.Name)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, wire.Errorf(wire.CodeUnavailable, "run", spec.Name, "read", "%v", err)
+	}
+	rec, err := DecodeRecord(entry.Value())
+	if err != nil {
+		return nil, err
+	}
+	if field, mine, theirs := spec.Differs(rec.Spec); field != "" {
+		return nil, wire.Errorf(wire.CodeExists, field, mine, fmt.Sprint(theirs), "the run %s exists with that %s", spec.Name, field)
+	}
+	return infoOf(&rec, s.cfg.Name), nil
+}
+
+// infoOf is what is known of a run from its record alone: it has no epoch yet.
+func infoOf(rec *Record, name string) *wire.Info {
+	info := &wire.Info{Spec: rec.Spec, UID: rec.UID, State: "starting", Lo: rec.Lo, Workers: []string{"-"}, Coord: name}
+	info.Owner = make([]int, len(rec.Lo))
+	return info
+}
+
+func (s *Service) list(after string) *wire.ListReply {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := &wire.ListReply{}
+	for name := range s.known {
+		if name > after {
+			m.Runs = append(m.Runs, name)
+		}
+	}
+	slices.Sort(m.Runs)
+	if len(m.Runs) > listed {
+		m.Runs, m.More = m.Runs[:listed], true
+	}
+	return m
+}
+
+func (s *Service) status(after string) *wire.StatusReply {
+	m := &wire.StatusReply{Coord: s.cfg.Name}
+	for _, h := range s.live() {
+		if h.Worker <= after {
+			continue
+		}
+		if len(m.Workers) == listedWorker {
+			m.More = true
+			break
+		}
+		s.mu.Lock()
+		at := s.workers[h.Worker].at
+		s.mu.Unlock()
+		m.Workers = append(m.Workers, wire.WorkerStatus{
+			ID: h.Worker, Instance: h.Instance, Capacity: h.Capacity, Used: h.Used, Shards: h.Shards, SilentMS: time.Since(at).Milliseconds(),
+		})
+	}
+	return m
+}

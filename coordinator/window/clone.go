@@ -1,0 +1,18 @@
+package window
+
+import "slices"
+
+// Clone returns a window that holds what w holds and goes its own way from there, for a query
+// that is pinned to this version: A, and the factor if it is made. 16m² bytes, O(m²).
+func (w *Window) Clone() *Window {
+	c := &Window{
+		capacity: w.capacity, damping: w.damping, divisor: w.divisor,
+		n: w.n, a: slices.Clone(w.a), slot: slices.Clone(w.slot), version: w.version,
+		own: w.own, rot: make([]rotation, w.capacity), sign: make([]int, w.capacity),
+	}
+	c.own.l = slices.Clone(w.own.l)
+	for i := range c.vec {
+		c.vec[i] = make([]float64, w.capacity)
+	}
+	return c
+}

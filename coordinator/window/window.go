@@ -1,0 +1,273 @@
+package window
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+)
+
+// A Divisor says what N is in F = GᵀG/N (maths.md, "Symbols").
+type Divisor uint8
+
+const (
+	Capacity Divisor = iota // N = m always: a part-filled window is the full one with zero rows
+	Count                   // N = n
+)
+
+func (d Divisor) String() string {
+	switch d {
+	case Capacity:
+		return "capacity"
+	case Count:
+		return "count"
+	}
+	return fmt.Sprintf("Divisor(%d)", uint8(d))
+}
+
+// ParseDivisor is the inverse of String.
+func ParseDivisor(s string) (Divisor, error) {
+	for d := Capacity; d <= Count; d++ {
+		if s == d.String() {
+			return d, nil
+		}
+	}
+	return 0, &InvalidError{"divisor", strconv.Quote(s), "capacity or count"}
+}
+
+// MaxCapacity is the largest m that New takes; A and L are 2 GiB each there.
+const MaxCapacity = 1 << 14
+
+// A Window holds A = GGᵀ, n×n for the n ≤ m gradients in it, and the factor of
+// K = A + NλI.
+type Window struct {
+	capacity int
+	damping  float64
+	divisor  Divisor
+
+	n       int
+	a       []float64 // m×m, both triangles, by slot; free slots hold finite numbers
+	slot    []int     // slot[:n] of the rows in age order, slot[n:] are free
+	version uint64    // of A
+
+	own   factorization    // at damping and divisor
+	other []*factorization // at other parameters, the last used first
+
+	// Scratch of length m.
+	rot  []rotation
+	vec  [4][]float64
+	sign []int
+}
+
+// New makes an empty window of m = capacity rows, 16m² bytes and more for overrides. An
+// InvalidError says which argument was refused: 1 ≤ capacity ≤ MaxCapacity, damping > 0
+// and finite, also times capacity.
+func New(capacity int, damping float64, divisor Divisor) (*Window, error) {
+	if capacity < 1 || capacity > MaxCapacity {
+		return nil, &InvalidError{"capacity", strconv.Itoa(capacity), fmt.Sprintf("in [1, %d]", MaxCapacity)}
+	}
+	if err := checkParams(capacity, damping, divisor); err != nil {
+		return nil, err
+	}
+	w := &Window{
+		capacity: capacity,
+		damping:  damping,
+		divisor:  divisor,
+		a:        make([]float64, capacity*capacity),
+		slot:     make([]int, capacity),
+		rot:      make([]rotation, capacity),
+		sign:     make([]int, capacity),
+	}
+	for i := range w.slot {
+		w.slot[i] = i
+	}
+	for i := range w.vec {
+		w.vec[i] = make([]float64, capacity)
+	}
+	w.own = factorization{l: make([]float64, capacity*capacity), ld: capacity, shift: w.shift(damping, divisor)}
+	w.own.made(0, w.version)
+	return w, nil
+}
+
+// Len returns n, the number of rows.
+func (w *Window) Len() int { return w.n }
+
+// Cap returns m.
+func (w *Window) Cap() int { return w.capacity }
+
+// Damping returns λ.
+func (w *Window) Damping() float64 { return w.damping }
+
+// Divisor returns the window's divisor.
+func (w *Window) Divisor() Divisor { return w.divisor }
+
+// N returns what the window's divisor comes to: m, or n.
+func (w *Window) N() int { return w.divide(w.divisor) }
+
+func (w *Window) divide(d Divisor) int {
+	if d == Count {
+		return w.n
+	}
+	return w.capacity
+}
+
+// shift returns Nλ.
+func (w *Window) shift(damping float64, d Divisor) float64 {
+	return float64(w.divide(d)) * damping
+}
+
+// At returns A_ij, the product of the i-th and j-th rows in age order, 0 ≤ i, j < n.
+// As with a slice, other indices panic.
+func (w *Window) At(i, j int) float64 {
+	rows := w.slot[:w.n]
+	return w.a[rows[i]*w.capacity+rows[j]]
+}
+
+// Append adds a gradient g. row has length n+1: the products with the rows in age order,
+// then g·g. O(n²): one triangular solve; none where N changes with n. A FullError when
+// n = m, an InvalidError for a wrong length, a NaN or Inf, or g·g < 0; then nothing
+// has changed. Never an error because of what K becomes.
+func (w *Window) Append(row []float64) error {
+	if w.n == w.capacity {
+		return &FullError{w.n, w.capacity}
+	}
+	if err := checkRow(row, w.n+1); err != nil {
+		return err
+	}
+	current := w.current()
+	w.insert(row)
+	if current {
+		w.extend(row)
+	}
+	w.check()
+	return nil
+}
+
+// Replace drops the oldest row and appends g. row has length n: the products with the
+// n−1 rows that remain, in age order, then g·g. O(n²): a rank-one update and a triangular
+// solve. Errors as for Append; an empty window has nothing to replace.
+func (w *Window) Replace(row []float64) error {
+	if w.n == 0 {
+		return &InvalidError{"n", "0", "≥ 1 to replace a row"}
+	}
+	if err := checkRow(row, w.n); err != nil {
+		return err
+	}
+	current := w.current()
+	w.remove(0)
+	w.insert(row)
+	if current {
+		dropRow(w.own.l, w.own.ld, w.n, 0, w.rot)
+		w.extend(row)
+	}
+	w.check()
+	return nil
+}
+
+// Drop removes row i in age order, 0 ≤ i < n. O((n−i)² + ni): a rank-one update of what
+// followed it; no work where N changes with n.
+func (w *Window) Drop(i int) error {
+	if i < 0 || i >= w.n {
+		return &InvalidError{"i", strconv.Itoa(i), fmt.Sprintf("in [0, %d)", w.n)}
+	}
+	current := w.current()
+	w.remove(i)
+	if current && w.own.shift == w.shift(w.damping, w.divisor) {
+		dropRow(w.own.l, w.own.ld, w.n+1, i, w.rot)
+		w.own.made(w.n, w.version)
+	}
+	w.check()
+	return nil
+}
+
+// Load makes the window hold n rows with the given A, its lower triangle row by row in age
+// order: A_00, A_10, A_11, A_20, …, n(n+1)/2 numbers. O(n²), and O(n³) at the next solve.
+// Errors as for Append.
+func (w *Window) Load(packed []float64, n int) error {
+	if n < 0 || n > w.capacity {
+		return &InvalidError{"n", strconv.Itoa(n), fmt.Sprintf("in [0, %d]", w.capacity)}
+	}
+	if err := checkLen("packed", len(packed), n*(n+1)/2); err != nil {
+		return err
+	}
+	if err := checkFinite("packed", packed); err != nil {
+		return err
+	}
+	for i := range n {
+		if g := packed[i*(i+3)/2]; g < 0 {
+			return invalid(fmt.Sprintf("A[%d][%d]", i, i), g, "≥ 0")
+		}
+	}
+	for i := range w.slot {
+		w.slot[i] = i
+	}
+	w.n = 0
+	for i := range n {
+		w.insert(packed[i*(i+1)/2:][:i+1])
+	}
+	w.version++ // also when n = 0
+	w.check()
+	return nil
+}
+
+// SetParams changes λ and the divisor. The factor is made anew from A, O(n³), when next asked
+// for, unless Nλ stays what it was. An InvalidError as for New.
+func (w *Window) SetParams(damping float64, divisor Divisor) error {
+	if err := checkParams(w.capacity, damping, divisor); err != nil {
+		return err
+	}
+	w.damping, w.divisor = damping, divisor
+	w.check()
+	return nil
+}
+
+// current reports whether own is a factor of the window as it is now.
+func (w *Window) current() bool {
+	return w.own.of(w.version, w.shift(w.damping, w.divisor)) && w.own.ill == nil
+}
+
+// remove takes row i out of A: its slot becomes the first free one.
+func (w *Window) remove(i int) {
+	s := w.slot[i]
+	copy(w.slot[i:], w.slot[i+1:w.n])
+	w.n--
+	w.slot[w.n] = s
+	w.version++
+}
+
+// insert puts a row of A after the others.
+func (w *Window) insert(row []float64) {
+	m, s := w.capacity, w.slot[w.n]
+	w.n++
+	w.version++
+	for i, v := range row {
+		p := w.slot[i]
+		w.a[s*m+p] = v
+		w.a[p*m+s] = v
+	}
+}
+
+// extend gives own, a factor of all rows but the last, the last one: l = L⁻¹a, then the
+// root of what is left of the diagonal. If nothing is, or N has changed, own stays behind
+// the window's version, and the next solve makes it anew.
+func (w *Window) extend(row []float64) {
+	f, n := &w.own, w.n-1
+	if f.shift != w.shift(w.damping, w.divisor) {
+		return
+	}
+	z := f.l[n*f.ld:][:n]
+	copy(z, row)
+	forward(f.l, f.ld, z)
+	pivot := row[n] + f.shift - dot(z, z)
+	if !(pivot > 0) || math.IsInf(pivot, 1) {
+		return
+	}
+	f.l[n*f.ld+n] = math.Sqrt(pivot)
+	f.made(n+1, w.version)
+}
+
+// diagonalTo sets dst, of length n, to diag K at the given shift, in age order.
+func (w *Window) diagonalTo(dst []float64, shift float64) {
+	for i := range dst {
+		dst[i] = w.a[w.slot[i]*(w.capacity+1)] + shift
+	}
+}

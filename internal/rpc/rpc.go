@@ -1,0 +1,79 @@
+// Package rpc is what the adapters of coordinator and worker share: NATS micro requests in,
+// decoded and checked, and frames out.
+package rpc
+
+import (
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+	"go.uber.org/zap"
+
+	"mfac/wire"
+)
+
+// Request is a request that is valid in itself and may be answered.
+type Request struct {
+	micro.Request
+	Caller string
+	Msg    wire.Message
+}
+
+// Handler makes the handler of an op. A request whose reply subject is not its caller's own is
+// dropped before any work: to answer it at all is what it is after. One that can't be decoded is
+// answered with why. accept takes the others; where it returns an error, that is the answer.
+func Handler(op string, log *zap.Logger, accept func(Request) error) micro.Handler {
+	return micro.HandlerFunc(func(r micro.Request) {
+		if err := wire.CheckReply(r.Subject(), r.Reply()); err != nil {
+			log.Debug("request dropped", zap.String("subject", r.Subject()), zap.Error(err))
+			return
+		}
+		m, err := wire.Decode(wire.Frame{Header: r.Headers(), Data: r.Data()}, op)
+		if err == nil {
+			err = accept(Request{Request: r, Caller: wire.Caller(r.Subject()), Msg: m})
+		}
+		if err != nil {
+			Respond(r, wire.AsError(err), log)
+		}
+	})
+}
+
+// Respond answers a request. An error answer carries micro's error headers too, for the standard
+// tools.
+func Respond(r micro.Request, m wire.Message, log *zap.Logger) {
+	f, err := wire.Encode(m)
+	if err != nil {
+		m = wire.AsError(err)
+		if f, err = wire.Encode(m); err != nil {
+			log.Error("answer not encoded", zap.Error(err))
+			return
+		}
+	}
+	if e, ok := m.(*wire.Error); ok {
+		err = r.Error(string(e.Code), e.Error(), f.Data, micro.WithHeaders(micro.Headers(f.Header)))
+	} else {
+		err = r.Respond(f.Data, micro.WithHeaders(micro.Headers(f.Header)))
+	}
+	if err != nil {
+		// Nothing is lost: who asked asks again.
+		log.Debug("answer not sent", zap.String("subject", r.Subject()), zap.Error(err))
+	}
+}
+
+// Publish sends a message.
+func Publish(nc *nats.Conn, subject, reply string, m wire.Message) error {
+	f, err := wire.Encode(m)
+	if err != nil {
+		return err
+	}
+	return nc.PublishMsg(&nats.Msg{Subject: subject, Reply: reply, Header: f.Header, Data: f.Data})
+}
+
+// Endpoints adds an endpoint for each op to a service, at prefix + op + ".*".
+func Endpoints(svc micro.Service, prefix string, ops []string, log *zap.Logger, accept func(op string) func(Request) error, opts ...micro.EndpointOpt) error {
+	for _, op := range ops {
+		o := append([]micro.EndpointOpt{micro.WithEndpointSubject(prefix + op + ".*")}, opts...)
+		if err := svc.AddEndpoint(op, Handler(op, log, accept(op)), o...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
