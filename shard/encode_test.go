@@ -14,7 +14,7 @@ import (
 // plainly is FirstNonFinite without its tricks.
 func plainly(p []byte, size int) int {
 	for i := 0; (i+1)*size <= len(p); i++ {
-		v := math.Float64frombits(0)
+		var v float64
 		if size == 4 {
 			v = float64(math.Float32frombits(binary.LittleEndian.Uint32(p[4*i:])))
 		} else {
