@@ -78,7 +78,7 @@ func (r Record) clone() Record {
 	return r
 }
 
-// Layout of a worker as placement sees it.
+// room is a worker as placement sees it.
 type room struct {
 	id   string
 	free int64
@@ -90,6 +90,10 @@ func place(rec *Record, shards []int, rooms []room) (map[int]string, error) {
 	if len(rooms) == 0 {
 		return nil, wire.Errorf(wire.CodeNoWorkers, "workers", 0, "at least 1", "start one: a worker joins by itself")
 	}
+	var free int64
+	for _, r := range rooms {
+		free += r.free
+	}
 	out := map[int]string{}
 	for _, s := range shards {
 		need, best := rec.shardBytes(s), 0
@@ -99,15 +103,12 @@ func place(rec *Record, shards []int, rooms []room) (map[int]string, error) {
 			}
 		}
 		if rooms[best].free < need {
-			var total, free int64
+			var total int64
 			for _, t := range shards {
 				total += rec.shardBytes(t)
 			}
-			for _, r := range rooms {
-				free += r.free
-			}
 			return nil, wire.Errorf(wire.CodeTooLarge, "memory", fmt.Sprintf("%d bytes (%d slots × %d columns × 4)", total, rec.Spec.Slots(), rec.Spec.Dim),
-				fmt.Sprintf("at most what is free: %d bytes on %d workers, %d on the roomiest for shard %d's %d", free+int64(len(out))*0, len(rooms), rooms[best].free, s, need),
+				fmt.Sprintf("at most the %d bytes that are free on %d workers, %d of them for shard %d, of which the roomiest has %d", free, len(rooms), need, s, rooms[best].free),
 				"add workers, take more shards, or a smaller window")
 		}
 		rooms[best].free -= need

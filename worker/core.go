@@ -19,6 +19,8 @@ type Request struct {
 	From   Token
 	Caller string
 	Msg    wire.Message
+
+	parked bool // it has waited already
 }
 
 // Done is a job carried out. Err is what was wrong with the data or the memory.
@@ -82,6 +84,7 @@ type Core struct {
 	lastJob     JobID
 	used        int64 // bytes of rows and staged vectors
 	flow        flow
+	parked      []parked
 	tick        int64
 	asked       int64 // tick of the last AskIncarnation
 	heldCursor  int
@@ -176,6 +179,7 @@ func (c *Core) Step(in Input) Effects {
 	case Tick:
 		c.tick++
 		c.flow.expire(c.tick)
+		c.unpark(&e, "", -1)
 		if c.tick%max(1, helloMS/c.cfg.TickMS) == 1 || helloMS <= c.cfg.TickMS {
 			e.Hello = c.hello()
 		}
@@ -244,7 +248,11 @@ func (c *Core) control(e *Effects, in Request, s *shardState, m wire.Control) er
 	case *wire.Gram:
 		return c.gram(e, in, s, m)
 	case *wire.Stage:
-		return c.stage(e, in, s, m)
+		if err := c.stage(e, in, s, m); err != nil {
+			return err
+		}
+		c.unpark(e, s.run, s.index)
+		return nil
 	case *wire.Multiply:
 		return c.multiply(e, in, s, m)
 	case *wire.Commit:
@@ -256,7 +264,11 @@ func (c *Core) control(e *Effects, in Request, s *shardState, m wire.Control) er
 			delete(s.staged, m.Step)
 		}
 	case *wire.Prepare:
-		return c.prepare(e, in, s, m)
+		if err := c.prepare(e, in, s, m); err != nil {
+			return err
+		}
+		c.unpark(e, s.run, s.index)
+		return nil
 	case *wire.Coef:
 		if err := c.coef(s, m); err != nil {
 			return err

@@ -72,7 +72,7 @@ func (c *Core) vec(e *Effects, in Request, m *wire.Vec) error {
 		if slices.Contains(s.closed, m.Query) {
 			return unknownQuery(m.Query)
 		}
-		return wire.Errorf(wire.CodeNotOpen, "query", uint64(m.Query), "open on this shard", "send the chunk again in a moment")
+		return c.park(in, int64(len(m.Payload)), wire.Errorf(wire.CodeNotOpen, "query", uint64(m.Query), "open on this shard", "send the chunk again in a moment"))
 	}
 	if m.Index >= len(q.slices) {
 		return wire.Invalid("index", m.Index, fmt.Sprintf("below the query's %d vectors", len(q.slices)))

@@ -147,7 +147,7 @@ func (c *Core) chunk(e *Effects, in Request, m *wire.Chunk) error {
 		}
 	}
 	if st == nil || st.attempt < m.Attempt {
-		return wire.Errorf(wire.CodeNotOpen, "step", m.Step, "open on this shard", "open it, or send the chunk again in a moment")
+		return c.park(in, int64(len(m.Payload)), wire.Errorf(wire.CodeNotOpen, "step", m.Step, "open on this shard", "open it, or send the chunk again in a moment"))
 	}
 	if st.attempt > m.Attempt {
 		return wire.Errorf(wire.CodeSuperseded, "attempt", m.Attempt, fmt.Sprint(st.attempt), "another publisher has opened step %d anew", m.Step)
