@@ -3,7 +3,9 @@
 package integration
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"testing"
@@ -20,7 +22,13 @@ import (
 	"mfac/worker"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain runs the tests, or is the process of one service where a test has started it as that.
+func TestMain(m *testing.M) {
+	if role := os.Getenv(roleEnv); role != "" {
+		os.Exit(serve(role))
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // cluster is a nats-server, coordinators and workers in this process, each on a connection of its
 // own.
@@ -28,6 +36,7 @@ type cluster struct {
 	t       testing.TB
 	server  *natsx.Server
 	log     *zap.Logger
+	shape   shape
 	workers map[string]*node
 	coords  map[string]*node
 }
@@ -39,9 +48,10 @@ type node struct {
 }
 
 type shape struct {
-	workers  int
-	capacity int64
-	threads  int
+	workers     int
+	capacity    int64
+	threads     int
+	coordinator coordinator.ServiceConfig // its durations; Name, Tenant and Logger are set
 }
 
 func start(t testing.TB, s shape) *cluster {
@@ -54,7 +64,7 @@ func start(t testing.TB, s shape) *cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cluster{t: t, server: server, log: log, workers: map[string]*node{}, coords: map[string]*node{}}
+	c := &cluster{t: t, server: server, log: log, shape: s, workers: map[string]*node{}, coords: map[string]*node{}}
 	t.Cleanup(func() {
 		for name := range c.coords {
 			c.stopCoordinator(name)
@@ -96,9 +106,10 @@ func (c *cluster) startWorker(id string, capacity int64, threads int) {
 func (c *cluster) startCoordinator(name string) {
 	c.t.Helper()
 	nc := c.connect(name)
-	s, err := coordinator.Serve(context.Background(), nc, coordinator.ServiceConfig{
-		Name: name, Tenant: "default", LeaseTTL: 2 * time.Second, Silent: 2 * time.Second, Logger: c.log,
-	})
+	cfg := c.shape.coordinator
+	cfg.Name, cfg.Tenant, cfg.Logger = name, "default", c.log
+	cfg.LeaseTTL, cfg.Silent = cmp.Or(cfg.LeaseTTL, 2*time.Second), cmp.Or(cfg.Silent, 2*time.Second)
+	s, err := coordinator.Serve(context.Background(), nc, cfg)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -125,6 +136,55 @@ func (c *cluster) stopCoordinator(name string) {
 	c.t.Helper()
 	c.stop(c.coords[name])
 	delete(c.coords, name)
+}
+
+// crash cuts a service off without a word to anybody. Its goroutines end too.
+func (c *cluster) crash(n *node) {
+	c.t.Helper()
+	n.nc.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := n.service.Stop(ctx); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+		c.t.Errorf("stop after the crash: %v", err)
+	}
+}
+
+func (c *cluster) crashCoordinator(name string) {
+	c.t.Helper()
+	c.crash(c.coords[name])
+	delete(c.coords, name)
+}
+
+func (c *cluster) crashWorker(id string) {
+	c.t.Helper()
+	c.crash(c.workers[id])
+	delete(c.workers, id)
+}
+
+// attach creates a run or joins it.
+func (c *cluster) attach(cl *client.Client, cfg client.RunConfig) *client.Run {
+	c.t.Helper()
+	r, err := cl.Attach(within(c.t, 20*time.Second), cfg)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return r
+}
+
+// eventually polls until f has no complaint, which is what time-outs say.
+func eventually(t testing.TB, f func() error) {
+	t.Helper()
+	deadline := time.Now().Add(15 * time.Second)
+	for {
+		err := f()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("still after 15 s: %v", err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // client attaches to the cluster.
