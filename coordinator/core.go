@@ -84,7 +84,7 @@ type Config struct {
 // Timings and limits that nobody needs to set.
 const (
 	waitMS      = 1000    // a long poll is answered "pending" after so long
-	retryMS     = 500     // a call is sent again after so long, then at growing intervals …
+	retryMS     = 200     // a call is sent again after so long, then at growing intervals …
 	retryMostMS = 2000    // … up to this
 	maxStepMS   = 600_000 // the longest deadline of a step
 	maxQueryMS  = 3_600_000
@@ -185,7 +185,9 @@ func NewCore(cfg Config) *Core {
 		workers: map[string]*peer{}, calls: map[uint64]*call{},
 		queries: map[wire.QueryID]*query{}, tokens: map[callerToken]wire.QueryID{},
 		outcomes: newRing[wire.Attempt, outcome](memory), gone: newRing[wire.QueryID, *wire.Error](memory),
-		lastID: cfg.Epoch.Revision << 32, // attempts and queries of later epochs are higher
+		// Attempts and queries of later epochs are higher; a late answer to an earlier epoch's
+		// call belongs to no call of this one.
+		lastID: cfg.Epoch.Revision << 32, lastSeq: cfg.Epoch.Revision << 32,
 	}
 	for _, h := range cfg.Workers {
 		c.workers[h.Worker] = &peer{hello: h}

@@ -110,7 +110,7 @@ func (c *Core) snapshot() {
 func (c *Core) precondition(o *openStep, rows []row) (*query, *wire.Error) {
 	q := c.newQuery(c.version+1, rows, o.pre.Damping, o.pre.Divisor, o.pre.Result)
 	q.kind, q.readers = wire.KindCombine, o.readers
-	q.deadline = c.deadlineOf(0, c.cfg.QueryMS, maxQueryMS)
+	q.deadline = c.deadlineOf(o.life, c.cfg.StepMS, maxQueryMS)
 	a := make([]float64, len(rows))
 	a[len(a)-1] = 1
 	if err := c.combine(q, [][]float64{a}); err != nil {

@@ -22,6 +22,7 @@ type openStep struct {
 	asked    []bool                       // a multiply is under way
 	waiters  []waiter
 	pre      *wire.Precondition
+	life     int64    // ms that the publisher gives it, and its precondition; 0: the default
 	readers  []string // who asked for the precondition
 	dropping bool
 	acks     int
@@ -93,6 +94,7 @@ func (c *Core) openStep(e *Effects, in Request, m *wire.Open) error {
 	default:
 		o.deadline = max(o.deadline, deadline)
 	}
+	o.life = max(o.life, m.DeadlineMS)
 	if p := m.Precondition; p != nil && o != c.committing {
 		if o.pre != nil && *o.pre != *p {
 			return wire.Invalid("precondition", fmt.Sprintf("%+v", *p), fmt.Sprintf("%+v, as another publisher of step %d asked", *o.pre, m.Step))

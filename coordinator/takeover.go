@@ -62,6 +62,15 @@ func (c *Core) place(e *Effects) {
 
 func (c *Core) adopted(e *Effects, s int, m wire.Message) {
 	a, ok := m.(*wire.Adopted)
+	if err, refused := m.(*wire.Error); refused && err.Code == wire.CodeTooLarge {
+		// No room there after all: another run was quicker. Look again, as the worker's next
+		// heartbeat tells.
+		c.workers[c.shards[s].worker].hello.Used = c.workers[c.shards[s].worker].hello.Capacity
+		c.rec.Placed[s] = Place{}
+		c.calls = map[uint64]*call{}
+		c.enter(placing, "looking for room: "+err.Error())
+		return
+	}
 	if !ok {
 		c.enter(failed, fmt.Sprintf("worker %s can't take shard %d: %v", c.shards[s].worker, s, m))
 		return

@@ -114,7 +114,8 @@ type shardState struct {
 	live      map[wire.Slot]wire.Row
 	staged    map[wire.Step]*staged
 	queries   map[wire.QueryID]*query
-	closed    []wire.QueryID // the last ones, as a ring
+	passes    map[uint64]Token // who waits for a pass over G, by the request's Seq
+	closed    []wire.QueryID   // the last ones, as a ring
 	gone      bool
 }
 
@@ -180,6 +181,9 @@ func (c *Core) Step(in Input) Effects {
 		c.tick++
 		c.flow.expire(c.tick)
 		c.unpark(&e, "", -1)
+		if c.tick == 1 {
+			e.AskIncarnation = true // so that the first adopt need not wait for it
+		}
 		if c.tick%max(1, helloMS/c.cfg.TickMS) == 1 || helloMS <= c.cfg.TickMS {
 			e.Hello = c.hello()
 		}
@@ -362,13 +366,14 @@ func (c *Core) adopt(e *Effects, in Request, m *wire.Adopt) error {
 		s = &shardState{
 			run: m.Run, index: m.Shard.Shard, placed: m.Placed, lo: m.Lo, cols: m.Cols, slots: m.Slots, bytes: bytes,
 			live: map[wire.Slot]wire.Row{}, staged: map[wire.Step]*staged{}, queries: map[wire.QueryID]*query{},
+			passes: map[uint64]Token{},
 		}
 		r.shards[s.index] = s
 		c.used += bytes
 		c.job(e, s, Alloc{cfg}, func(e *Effects, d Done) { c.allocated(e, s, d) })
 	}
 	if s.adopted != m.Epoch {
-		s.adopted, s.installed = m.Epoch, false
+		s.adopted, s.installed, s.passes = m.Epoch, false, map[uint64]Token{}
 	}
 	s.adopter, s.adoptSeq = in.From, m.Seq
 	if s.ready {

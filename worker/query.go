@@ -172,7 +172,10 @@ func (c *Core) norms(e *Effects, in Request, s *shardState, m *wire.Norms) error
 		return unknownQuery(m.Query)
 	}
 	head := m.Shard
-	c.job(e, s, Residuals{Query: q.id, Kind: q.kind, Vectors: q.vectors, Coef: q.coef, Mask: q.mask}, func(e *Effects, d Done) { numbers(e, in.From, head, d) })
+	if s.again(head.Seq, in.From) {
+		return nil
+	}
+	c.job(e, s, Residuals{Query: q.id, Kind: q.kind, Vectors: q.vectors, Coef: q.coef, Mask: q.mask}, func(e *Effects, d Done) { numbers(e, s.finish(head.Seq), head, d) })
 	return nil
 }
 

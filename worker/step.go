@@ -125,8 +125,11 @@ func (c *Core) multiply(e *Effects, in Request, s *shardState, m *wire.Multiply)
 		}
 	}
 	head := m.Shard
+	if s.again(head.Seq, in.From) {
+		return nil
+	}
 	c.job(e, s, Multiply{Slot: int(st.slot), Mask: maskOf(s.slots, rows)}, func(e *Effects, d Done) {
-		e.send(in.From, &wire.Products{Shard: head, Step: m.Step, Attempt: m.Attempt, Payload: wire.AppendProducts(nil, productsOf(rows, d.Floats))})
+		e.send(s.finish(head.Seq), &wire.Products{Shard: head, Step: m.Step, Attempt: m.Attempt, Payload: wire.AppendProducts(nil, productsOf(rows, d.Floats))})
 	})
 	return nil
 }
@@ -196,6 +199,7 @@ func (c *Core) write(e *Effects, in Request, s *shardState, w write) error {
 		c.ack(e, in, w.want, w.staged(), w.columns)
 		return nil
 	case !fresh:
+		in.Msg = nil // the payload is the first one's
 		sp.waiters = append(sp.waiters, in)
 		if len(sp.waiters) > 8 {
 			sp.waiters = sp.waiters[1:] // who asks again doesn't read the old answer
@@ -325,8 +329,26 @@ func (c *Core) gram(e *Effects, in Request, s *shardState, m *wire.Gram) error {
 		list[i] = int(slot)
 	}
 	head := m.Shard
-	c.job(e, s, Gram{Slots: list, I0: m.I0, I1: m.I1}, func(e *Effects, d Done) { numbers(e, in.From, head, d) })
+	if s.again(head.Seq, in.From) {
+		return nil
+	}
+	c.job(e, s, Gram{Slots: list, I0: m.I0, I1: m.I1}, func(e *Effects, d Done) { numbers(e, s.finish(head.Seq), head, d) })
 	return nil
+}
+
+// again notes who waits for the answer to a request that takes a pass over G, and reports whether
+// the pass is under way: asked again, it must not be done again.
+func (s *shardState) again(seq uint64, from Token) bool {
+	_, working := s.passes[seq]
+	s.passes[seq] = from
+	return working
+}
+
+// finish is who asked for a pass last.
+func (s *shardState) finish(seq uint64) Token {
+	from := s.passes[seq]
+	delete(s.passes, seq)
+	return from
 }
 
 // numbers answers with a job's numbers.
