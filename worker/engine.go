@@ -3,6 +3,7 @@ package worker
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 
 	"mfac/shard"
@@ -118,14 +119,16 @@ type Engine struct {
 // numbersOf is the memory of one shard.
 type numbersOf struct {
 	store   *shard.Store
+	rows    *region
 	vectors map[wire.QueryID]vectors
 	scratch []float64
 }
 
 // vectors are a query's vectors on one shard: little-endian bytes, as they came.
 type vectors struct {
-	dtype wire.DType
-	bytes [][]byte
+	dtype  wire.DType
+	bytes  [][]byte // in memory
+	memory *region
 }
 
 func (v vectors) views() []shard.Vector {
@@ -160,12 +163,17 @@ func (g *Engine) do(j Job) (Done, error) {
 	if _, ok := j.Op.(Free); ok {
 		delete(g.shards, j.Shard)
 		g.mu.Unlock()
+		if n != nil {
+			n.free()
+		}
 		return Done{}, nil
 	}
 	g.mu.Unlock()
 	if n == nil {
 		return Done{}, wire.Errorf(wire.CodeUnknownShard, "shard", j.Shard, "held")
 	}
+	// Its memory lies where the collector doesn't see that it is used.
+	defer runtime.KeepAlive(n)
 	switch op := j.Op.(type) {
 	case Write:
 		return Done{}, n.write(op)
@@ -176,10 +184,9 @@ func (g *Engine) do(j Job) (Done, error) {
 		out := make([]float64, op.I1*(op.I1+1)/2-op.I0*(op.I0+1)/2)
 		return Done{Floats: out}, n.store.Gram(out, op.Slots, op.I0, op.I1)
 	case NewVectors:
-		n.newVectors(op)
-		return Done{}, nil
+		return Done{}, n.newVectors(op)
 	case FreeVectors:
-		delete(n.vectors, op.Query)
+		n.freeVectors(op.Query)
 		return Done{}, nil
 	case WriteVector:
 		return Done{}, n.writeVector(op)
@@ -196,8 +203,18 @@ func (g *Engine) do(j Job) (Done, error) {
 func (g *Engine) alloc(key ShardKey, op Alloc) error {
 	cfg := op.Config
 	cfg.Threads = g.Threads
+	bytes, err := shard.Bytes(cfg)
+	if err != nil {
+		return err
+	}
+	rows, err := newRegion(bytes)
+	if err != nil {
+		return err
+	}
+	cfg.Region = rows.bytes
 	store, err := shard.New(cfg)
 	if err != nil {
+		rows.free()
 		return err
 	}
 	g.mu.Lock()
@@ -205,11 +222,18 @@ func (g *Engine) alloc(key ShardKey, op Alloc) error {
 	if g.shards == nil {
 		g.shards = map[ShardKey]*numbersOf{}
 	}
-	g.shards[key] = &numbersOf{store: store, vectors: map[wire.QueryID]vectors{}}
+	g.shards[key] = &numbersOf{store: store, rows: rows, vectors: map[wire.QueryID]vectors{}}
 	return nil
 }
 
-// Row reads a row back, for checks.
+func (n *numbersOf) free() {
+	for id := range n.vectors {
+		n.freeVectors(id)
+	}
+	n.rows.free()
+}
+
+// Row reads a row back, for checks: not while jobs of the shard are carried out.
 func (g *Engine) Row(key ShardKey, slot int) []byte {
 	g.mu.Lock()
 	n := g.shards[key]
@@ -218,7 +242,9 @@ func (g *Engine) Row(key ShardKey, slot int) []byte {
 		return nil
 	}
 	p := make([]byte, 4*n.store.Cols())
-	if err := n.store.ReadRow(p, slot, 0); err != nil {
+	err := n.store.ReadRow(p, slot, 0)
+	runtime.KeepAlive(n)
+	if err != nil {
 		return nil
 	}
 	return p
@@ -241,12 +267,25 @@ func checkPayload(p []byte, want uint32, col int64, bad int) error {
 	return nil
 }
 
-func (n *numbersOf) newVectors(op NewVectors) {
-	v := vectors{dtype: op.DType, bytes: make([][]byte, op.Vectors)}
+func (n *numbersOf) newVectors(op NewVectors) error {
+	each := n.store.Cols() * int64(op.DType.Size())
+	memory, err := newRegion(int64(op.Vectors) * each)
+	if err != nil {
+		return err
+	}
+	v := vectors{dtype: op.DType, bytes: make([][]byte, op.Vectors), memory: memory}
 	for i := range v.bytes {
-		v.bytes[i] = make([]byte, n.store.Cols()*int64(op.DType.Size()))
+		v.bytes[i] = memory.bytes[int64(i)*each:][:each]
 	}
 	n.vectors[op.Query] = v
+	return nil
+}
+
+func (n *numbersOf) freeVectors(id wire.QueryID) {
+	if v, ok := n.vectors[id]; ok {
+		delete(n.vectors, id)
+		v.memory.free()
+	}
 }
 
 func (n *numbersOf) writeVector(op WriteVector) error {

@@ -50,7 +50,12 @@ func (c *Core) prepare(e *Effects, in Request, s *shardState, m *wire.Prepare) e
 		}
 		s.queries[q.id] = q
 		c.used += q.vecBytes
-		c.job(e, s, NewVectors{Query: q.id, Vectors: m.Vectors, DType: m.DType}, func(*Effects, Done) {})
+		c.job(e, s, NewVectors{Query: q.id, Vectors: m.Vectors, DType: m.DType}, func(e *Effects, d Done) {
+			if d.Err != nil {
+				q.poison = d.Err
+				c.progressQuery(e, s, q)
+			}
+		})
 	}
 	q.waiter, q.seq = in.From, m.Seq
 	c.progressQuery(e, s, q)
