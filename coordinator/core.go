@@ -185,9 +185,16 @@ func NewCore(cfg Config) *Core {
 		workers: map[string]*peer{}, calls: map[uint64]*call{},
 		queries: map[wire.QueryID]*query{}, tokens: map[callerToken]wire.QueryID{},
 		outcomes: newRing[wire.Attempt, outcome](memory), gone: newRing[wire.QueryID, *wire.Error](memory),
-		// Attempts and queries of later epochs are higher; a late answer to an earlier epoch's
-		// call belongs to no call of this one.
-		lastID: cfg.Epoch.Revision << 32, lastSeq: cfg.Epoch.Revision << 32,
+		// A late answer to an earlier epoch's call belongs to no call of this one.
+		lastSeq: (cfg.Epoch.Revision ^ cfg.Epoch.Incarnation<<16) << 24,
+	}
+	// Attempts and queries of later owners are higher. Not by the epoch's revision: a bucket of
+	// leases that is made anew starts at 1 again. Who writes the record has the number alone.
+	c.rec.Takeovers++
+	c.rec.Epoch = cfg.Epoch
+	c.lastID = c.rec.Takeovers << 32
+	if n := c.rec.Newest; n != nil {
+		c.newest, c.hasNewest = *n, true
 	}
 	for _, h := range cfg.Workers {
 		c.workers[h.Worker] = &peer{hello: h}

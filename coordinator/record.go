@@ -16,9 +16,15 @@ type Record struct {
 	Lo     []int64      `json:"lo"`     // first column of each shard
 	Placed []Place      `json:"placed"` // where each shard is
 	Floor  wire.Version `json:"floor"`  // versions below may have been used
+
+	// Takeovers counts the owners that have written this record. It tells their attempts, queries
+	// and placements apart, for ever: revisions begin anew with a new bucket of leases.
+	Takeovers uint64     `json:"takeovers"`
+	Epoch     wire.Epoch `json:"epoch"`            // of the owner that wrote it: no two write alike
+	Newest    *wire.Step `json:"newest,omitempty"` // the highest step seen at a takeover; nil: none yet
 }
 
-// Place is where a shard is: on Worker, since the epoch of this revision.
+// Place is where a shard is: on Worker, since the takeover of this number.
 type Place struct {
 	Worker   string `json:"worker"`
 	Revision uint64 `json:"revision"`

@@ -47,7 +47,7 @@ func (c *Core) place(e *Effects) {
 			return
 		}
 		for _, s := range away {
-			c.rec.Placed[s] = Place{Worker: where[s], Revision: c.epoch.Revision}
+			c.rec.Placed[s] = Place{Worker: where[s], Revision: c.rec.Takeovers}
 		}
 	}
 	c.enter(adopting, "asking workers what they hold")
@@ -125,6 +125,10 @@ func (c *Core) decide(e *Effects) {
 	c.lost = len(lost)
 	if len(lost) > 0 {
 		e.Notes = append(e.Notes, Note{"rows dropped: a shard has lost them", lost})
+	}
+	if c.hasNewest {
+		newest := c.newest // a window that loses all its rows does not forget how far it was
+		c.rec.Newest = &newest
 	}
 	c.keepOpen()
 	c.rec.Floor = max(c.rec.Floor, c.version) + versionReserve
