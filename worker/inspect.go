@@ -9,6 +9,7 @@ import (
 type Inspection struct {
 	Used     int64 // bytes
 	InFlight int64 // bytes
+	Parked   int   // chunks that wait for their step or query
 	Jobs     int   // under way
 	Shards   []InspectedShard
 }
@@ -36,7 +37,7 @@ type InspectedQuery struct {
 
 // Inspect tells how the core stands.
 func (c *Core) Inspect() Inspection {
-	in := Inspection{Used: c.used, InFlight: c.flow.inflight, Jobs: len(c.jobs)}
+	in := Inspection{Used: c.used, InFlight: c.flow.inflight, Parked: len(c.parked), Jobs: len(c.jobs)}
 	for _, name := range sortedKeys(c.runs) {
 		for _, i := range sortedKeys(c.runs[name].shards) {
 			in.Shards = append(in.Shards, *c.InspectShard(name, i))

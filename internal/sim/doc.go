@@ -1,0 +1,36 @@
+// Package sim drives the very cores that are shipped, coordinator.Core and worker.Core with its
+// Engine, through a virtual cluster: a bus that loses, doubles, delays and reorders, partitions,
+// processes that crash and come back with nothing, coordinators that are paused past their lease
+// and wake up in the belief that they own the run, a KV bucket with leases that can be made anew.
+// One seed is one history: everything random comes from it, nothing runs at the same time.
+//
+//	r := sim.Run(sim.Config{Seed: 7})
+//	if r.Failure != "" { … }
+//
+// The parts, each a file:
+//
+//	world        the clock and the queue of events
+//	bus          packets, their faults, partitions
+//	kv           leases, the run's record, the incarnation
+//	workers      a worker's process: core, engine, jobs in lanes
+//	coordinators what coordinator.Manager does around a core
+//	client       processes of clients, written as they would be with blocking calls
+//	publish      publishers: good ones, and those that send NaN, conflicts, overlaps, or die
+//	query        queriers
+//	faults       when which fault happens, and the table of fault × phase
+//	check        what must hold after each event; reference is the dense arithmetic
+//
+// What is checked:
+//
+//	V1  a publisher hears "committed" only when every shard has the step, or has had it
+//	V2  shards at one version have one window; a version never gets another window once it was told
+//	V3  a row's bytes are those of one publication, on every shard
+//	V4  steps commit in growing order; versions grow
+//	V5  what was told leaves the window only by eviction, or because a shard lost it: then everywhere
+//	V6  A is the Gram matrix of the window; an answer is within its bound of the dense reference
+//	V7  a slot has one use; a slot that a query reads is not reserved
+//	V8  a worker's memory is that of its shards and queries, its bytes in flight those of its jobs
+//	V9  with the faults over, everything comes to rest, and a step and a query succeed
+//
+// The durability here is memory: a full disk can't happen, and a crash loses what a worker held.
+package sim

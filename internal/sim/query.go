@@ -1,0 +1,348 @@
+package sim
+
+import (
+	"encoding/binary"
+	"math"
+
+	"mfac/wire"
+)
+
+// question is what a client asks, with all that the reference needs to answer it.
+type question struct {
+	kind    string
+	vectors [][]float64 // as the shards see them
+	dtype   wire.DType
+	result  wire.DType
+	damping float64 // 0: the run's
+	divisor wire.Divisor
+	steps   []wire.Step
+	coef    [][]float64
+	atLeast wire.Version
+	exactly wire.Version
+	minRows int
+	after   wire.Version // versions that had been told when it was asked
+}
+
+// querier asks questions while the faults last.
+func (c *client) querier() {
+	w := c.w
+	for w.now < w.shape.quiet {
+		q := c.question()
+		c.doing = "query " + q.kind
+		slow := []ms{0, 0, 200, 1500}[w.rng.IntN(4)]
+		abandon := w.chance(0.1)
+		c.query(q, slow, abandon, w.now+15_000)
+		c.sleep(w.between(0, 500))
+	}
+}
+
+func (c *client) question() *question {
+	w := c.w
+	q := &question{result: []wire.DType{wire.F32, wire.F64}[w.rng.IntN(2)], dtype: []wire.DType{wire.F32, wire.F64}[w.rng.IntN(2)]}
+	if w.chance(0.3) {
+		q.damping = w.shape.damping * []float64{0.5, 3}[w.rng.IntN(2)]
+	}
+	if w.chance(0.3) {
+		q.divisor = []wire.Divisor{wire.Capacity, wire.Count}[w.rng.IntN(2)]
+	}
+	if w.chance(0.2) {
+		q.atLeast = w.check.told
+	}
+	if w.chance(0.1) {
+		q.minRows = 1 + w.rng.IntN(w.shape.window)
+	}
+	if w.chance(0.1) {
+		q.exactly = w.check.told
+	}
+	steps := w.check.window(w.check.told)
+	switch r := w.rng.Float64(); {
+	case r < 0.55 || len(steps) == 0:
+		q.kind = wire.KindVector
+		for range 1 + w.rng.IntN(2) {
+			v := make([]float64, w.shape.dim)
+			for i := range v {
+				v[i] = w.rng.NormFloat64()
+				if q.dtype == wire.F32 {
+					v[i] = float64(float32(v[i]))
+				}
+			}
+			q.vectors = append(q.vectors, v)
+		}
+	case r < 0.8:
+		q.kind = wire.KindCombine
+		for _, s := range steps {
+			if len(q.steps) == 0 || w.chance(0.5) {
+				q.steps = append(q.steps, s.Step)
+			}
+		}
+		for range 1 + w.rng.IntN(2) {
+			a := make([]float64, len(q.steps))
+			for i := range a {
+				a[i] = w.rng.NormFloat64()
+			}
+			q.coef = append(q.coef, a)
+		}
+	default:
+		q.kind, q.result, q.damping, q.divisor = wire.KindRow, wire.F32, 0, ""
+		q.steps = []wire.Step{steps[w.rng.IntN(len(steps))].Step}
+	}
+	return q
+}
+
+func (q *question) outputs() int { return max(len(q.vectors), len(q.coef), 1) }
+
+func (q *question) message(token uint64) *wire.Query {
+	m := &wire.Query{
+		Run: runName, Token: token, Kind: q.kind, Vectors: q.outputs(), Result: q.result, Damping: q.damping, Divisor: q.divisor,
+		AtLeast: q.atLeast, Exactly: q.exactly, MinRows: q.minRows,
+	}
+	switch q.kind {
+	case wire.KindVector:
+		m.DType = q.dtype
+	case wire.KindCombine:
+		m.Steps = len(q.steps)
+		m.Payload = wire.AppendUint64s(nil, q.steps)
+		for _, a := range q.coef {
+			m.Payload = wire.AppendFloats(m.Payload, a)
+		}
+	default:
+		m.Payload = wire.AppendUint64s(nil, q.steps)
+	}
+	return m
+}
+
+// query asks until it has an answer, the question is refused, or the time is up.
+func (c *client) query(q *question, slow ms, abandon bool, until ms) (answered bool) {
+	w := c.w
+	for w.now < until {
+		if c.info == nil && !c.attach(until) {
+			return false
+		}
+		token := w.rng.Uint64()
+		q.after = w.check.told
+		var r *wire.QueryReply
+		for r == nil && w.now < until {
+			switch m := c.owner(q.message(token)).(type) {
+			case *wire.QueryReply:
+				r = m
+			case *wire.Error:
+				switch m.Code {
+				case wire.CodeBusy, wire.CodeUnavailable:
+					c.sleep(w.between(20, 200))
+				case wire.CodeBehind:
+					if q.atLeast == 0 && q.exactly == 0 {
+						w.fail("V6 %s without at_least is behind: %v", q.kind, m)
+					}
+					if w.chance(0.5) {
+						return false
+					}
+					c.sleep(200)
+				case wire.CodeTooFewRows, wire.CodeVersionGone, wire.CodeUnknownStep, wire.CodeIllConditioned, wire.CodeUnknownQuery:
+					return false
+				default:
+					w.fail("query %s is answered %s: %v", q.kind, m.Code, m)
+				}
+			}
+		}
+		if r == nil {
+			return false
+		}
+		if r.Epoch != c.info.Epoch {
+			if c.info = nil; !c.attach(until) {
+				return false
+			}
+			if r.Epoch != c.info.Epoch {
+				continue
+			}
+		}
+		code := c.answer(q, r, slow, abandon, until)
+		if abandon && w.chance(0.5) {
+			return false // it ends at its deadline
+		}
+		if code == "" || code != wire.CodeTimeout {
+			c.owner(&wire.Close{Run: runName, Epoch: r.Epoch, Query: r.Query})
+		}
+		switch code {
+		case "":
+			return true
+		case wire.CodeStaleEpoch, wire.CodeUnknownQuery, wire.CodeUnknownShard, wire.CodeTimeout, wire.CodeUnavailable:
+			c.info = nil
+		case wire.CodeVersionGone, wire.CodeIllConditioned, wire.CodeDropped:
+			return false
+		default:
+			w.fail("%s query %d is answered %s", q.kind, uint64(r.Query), code)
+		}
+	}
+	return false
+}
+
+// answer sends the vectors, waits for the result and fetches it.
+func (c *client) answer(q *question, r *wire.QueryReply, slow ms, abandon bool, until ms) wire.Code {
+	w := c.w
+	if q.kind == wire.KindVector {
+		var wants []want
+		for i, v := range q.vectors {
+			for _, s := range c.grid(0, w.shape.dim, []int64{5, 16, 100}[w.rng.IntN(3)]) {
+				b := encode(v[s.lo:s.lo+s.n], q.dtype)
+				wants = append(wants, want{c.workerOf(s.shard), &wire.Vec{
+					Run: runName, Epoch: r.Epoch, Query: r.Query, Index: i, Shard: s.shard, Lo: s.lo, N: s.n, DType: q.dtype, Sum: wire.Checksum(b), Payload: b,
+				}})
+			}
+		}
+		if code := c.all(wants, until, func(m wire.Message) { _ = m.(*wire.Ack) }); code != "" {
+			return code
+		}
+	}
+	var ready *wire.ResultReply
+	for silent := 0; ready == nil; {
+		switch m := c.owner(&wire.Result{Run: runName, Epoch: r.Epoch, Query: r.Query}).(type) {
+		case *wire.ResultReply:
+			silent = 0
+			if m.State == wire.StateReady {
+				ready = m
+			}
+		case *wire.Error:
+			return m.Code
+		default:
+			if silent++; silent > 3 || w.now > until {
+				return wire.CodeTimeout
+			}
+		}
+	}
+	if abandon {
+		return wire.CodeDropped
+	}
+	out, code := c.fetch(r.Epoch, r.Query, q.outputs(), q.result, slow, until)
+	if code == "" {
+		w.check.answered(c, q, r, ready, out)
+	}
+	return code
+}
+
+// all asks workers until each want is answered; take hears the answers.
+func (c *client) all(wants []want, until ms, take func(wire.Message)) wire.Code {
+	w := c.w
+	for silent := 0; len(wants) > 0; {
+		if w.now > until || silent > 3 {
+			return wire.CodeTimeout
+		}
+		n := min(len(wants), 1+w.rng.IntN(5))
+		var rest []want
+		got := false
+		for i, m := range c.ask(wants[:n]...) {
+			switch m := m.(type) {
+			case nil:
+				rest = append(rest, wants[i])
+			case *wire.Error:
+				switch m.Code {
+				case wire.CodeBusy, wire.CodeNotOpen, wire.CodeUnavailable:
+					got = got || m.Code == wire.CodeBusy
+					rest = append(rest, wants[i])
+				default:
+					return m.Code
+				}
+			default:
+				got = true
+				take(m)
+			}
+		}
+		if silent++; got {
+			silent = 0
+		} else {
+			c.sleep(w.between(5, 100))
+		}
+		wants = append(rest, wants[n:]...)
+	}
+	return ""
+}
+
+// fetch gets all columns of a query's results.
+func (c *client) fetch(epoch wire.Epoch, id wire.QueryID, outputs int, dtype wire.DType, slow, until ms) ([][]float64, wire.Code) {
+	w := c.w
+	out := make([][]float64, outputs)
+	for i := range out {
+		out[i] = make([]float64, w.shape.dim)
+		for _, s := range c.grid(0, w.shape.dim, 16) {
+			if slow > 0 {
+				c.sleep(w.between(0, slow))
+			}
+			m := want{c.workerOf(s.shard), &wire.Fetch{Run: runName, Epoch: epoch, Query: id, Index: i, Shard: s.shard, Lo: s.lo, N: s.n, DType: dtype}}
+			code := c.all([]want{m}, until, func(m wire.Message) {
+				p := m.(*wire.Part)
+				if p.Lo != s.lo || p.N != s.n || p.DType != dtype || p.Sum != wire.Checksum(p.Payload) {
+					w.fail("V6 a part of other columns, dtype or bytes: %s", describe(p))
+				}
+				copy(out[i][s.lo:], decode(p.Payload, dtype))
+			})
+			if code != "" {
+				return nil, code
+			}
+		}
+	}
+	return out, ""
+}
+
+// fetchPreconditioned fetches what came with a commit, and closes it.
+func (c *client) fetchPreconditioned(p *publication, m manner, epoch wire.Epoch, r *wire.WaitReply) {
+	q := &question{kind: wire.KindCombine, result: m.pre.Result, steps: []wire.Step{p.step}, coef: [][]float64{{1}}}
+	out, code := c.fetch(epoch, r.Query, 1, m.pre.Result, m.fetchSlow, c.w.now+5000)
+	if code == "" {
+		c.w.check.answered(c, q, &wire.QueryReply{Query: r.Query, Epoch: epoch, Version: r.Version, Rows: r.Rows},
+			&wire.ResultReply{State: wire.StateReady, Version: r.Version, Rows: r.Rows, Bounds: r.Bounds}, out)
+	}
+	c.owner(&wire.Close{Run: runName, Epoch: epoch, Query: r.Query})
+}
+
+// last is the step and the query that must succeed when the faults are over.
+func (c *client) last() {
+	w := c.w
+	for {
+		step := w.check.newest + 1
+		p := c.publication(step)
+		m := c.usual()
+		m.patience = 60_000
+		c.doing = "last " + p.String()
+		out := c.publish(p, m)
+		if out.committed == nil {
+			if out.err == wire.CodeNotGrowing { // a step that was left whole came first
+				c.info = nil
+				c.sleep(100)
+				continue
+			}
+			w.fail("V9 the last step came to %q", out.err)
+		}
+		q := &question{kind: wire.KindRow, result: wire.F32, steps: []wire.Step{step}, atLeast: out.committed.Version, minRows: 1}
+		if !c.query(q, 0, false, w.now+30_000) {
+			w.fail("V9 the last row could not be read")
+		}
+		q = c.question()
+		q.atLeast, q.exactly, q.minRows = 0, 0, 0
+		if !c.query(q, 0, false, w.now+30_000) {
+			w.fail("V9 the last %s query was not answered", q.kind)
+		}
+		return
+	}
+}
+
+func encode(x []float64, t wire.DType) []byte {
+	var p []byte
+	for _, v := range x {
+		if t == wire.F32 {
+			p = binary.LittleEndian.AppendUint32(p, math.Float32bits(float32(v)))
+		} else {
+			p = binary.LittleEndian.AppendUint64(p, math.Float64bits(v))
+		}
+	}
+	return p
+}
+
+func decode(p []byte, t wire.DType) []float64 {
+	if t == wire.F64 {
+		return wire.Floats(p)
+	}
+	x := make([]float64, len(p)/4)
+	for i := range x {
+		x[i] = float64(math.Float32frombits(binary.LittleEndian.Uint32(p[4*i:])))
+	}
+	return x
+}

@@ -1,0 +1,167 @@
+package sim
+
+import (
+	"math"
+
+	"mfac/coordinator"
+	"mfac/wire"
+)
+
+// Tolerances.
+const (
+	gramTolerance      = 1e-12 // of A against float64 sums in another order, relative to Σ|ab|
+	referenceTolerance = 1e-13 // of the reference's last sums, relative
+	referenceShare     = 2     // the reference is float64 too: it is as far off as the answer may be
+)
+
+// gram is V6 of A.
+func (k *checker) gram(core *coordinator.Core, now *served) {
+	a := core.Gram()
+	for i := range a {
+		x := k.attempts[now.rows[i].Attempt]
+		for j := range a[i] {
+			y := k.attempts[now.rows[j].Attempt]
+			if len(x.others)+len(y.others) > 0 {
+				continue // its shards are away: which of two it is can't be told
+			}
+			sum, size := 0.0, 0.0
+			for c := range x.row {
+				v := float64(x.row[c]) * float64(y.row[c])
+				sum += v
+				size += math.Abs(v)
+			}
+			if !(math.Abs(a[i][j]-sum) <= gramTolerance*size) {
+				k.w.fail("V6 A[%d][%d] of version %d is %v, the rows' product is %v", i, j, now.version, a[i][j], sum)
+			}
+		}
+	}
+}
+
+// answered is V6 of an answer: within its bound of the dense reference, at the version it names.
+func (k *checker) answered(c *client, q *question, r *wire.QueryReply, ready *wire.ResultReply, out [][]float64) {
+	w := k.w
+	now := k.windows[r.Version]
+	switch {
+	case now == nil:
+		w.fail("V6 %s hears of version %d, which nobody served", c.name, r.Version)
+	case ready.Version != r.Version || ready.Rows != r.Rows || r.Rows != len(now.rows):
+		w.fail("V6 version %d with %d rows, then %d with %d; it has %d", r.Version, r.Rows, ready.Version, ready.Rows, len(now.rows))
+	case r.Version < q.atLeast || q.exactly != 0 && r.Version != q.exactly || r.Rows < q.minRows:
+		w.fail("V6 version %d with %d rows, asked for at least %d, exactly %d, %d rows", r.Version, r.Rows, q.atLeast, q.exactly, q.minRows)
+	case r.Version < q.after:
+		w.fail("V6 a query answers at version %d, and %d had been told before it was asked", r.Version, q.after)
+	case len(ready.Bounds) != q.outputs():
+		w.fail("V6 %d bounds of %d results", len(ready.Bounds), q.outputs())
+	}
+	w.stats.Answered++
+	g := make([][]float64, len(now.rows))
+	for i, row := range now.rows {
+		p := k.attempts[row.Attempt]
+		if len(p.others) > 0 {
+			return
+		}
+		g[i] = make([]float64, len(p.row))
+		for j, v := range p.row {
+			g[i][j] = float64(v)
+		}
+	}
+	index := map[wire.Step]int{}
+	for i, row := range now.rows {
+		index[row.Step] = i
+	}
+	for i := range out {
+		want := k.reference(q, i, g, index)
+		diff, size := 0.0, 0.0
+		for j := range want {
+			diff = math.Hypot(diff, out[i][j]-want[j])
+			size = math.Hypot(size, want[j])
+		}
+		bound := ready.Bounds[i]
+		if !(diff <= (referenceShare*bound+referenceTolerance)*size) {
+			w.fail("V6 %s's answer %d to query %d (%s) at version %d is off by %.3g, bound %.3g", c.name, i, uint64(r.Query), q.kind, r.Version, diff/size, bound)
+		}
+	}
+}
+
+// reference answers a question densely, in float64.
+func (k *checker) reference(q *question, i int, g [][]float64, index map[wire.Step]int) []float64 {
+	s := k.w.shape
+	if q.kind == wire.KindRow {
+		return g[index[q.steps[0]]]
+	}
+	damping, n := q.damping, float64(s.window)
+	if damping == 0 {
+		damping = s.damping
+	}
+	if q.divisor == wire.Count {
+		n = float64(len(g))
+	}
+	// (v − Gᵀ K⁻¹ G v)/λ for a vector, N Gᵀ K⁻¹ a for a combination, K = GGᵀ + NλI
+	right := make([]float64, len(g))
+	if q.kind == wire.KindVector {
+		for r := range g {
+			right[r] = dot(g[r], q.vectors[i])
+		}
+	} else {
+		for j, step := range q.steps {
+			right[index[step]] += q.coef[i][j]
+		}
+	}
+	c := solve(g, n*damping, right)
+	x := make([]float64, s.dim)
+	for col := range x {
+		for r := range g {
+			x[col] += c[r] * g[r][col]
+		}
+		if q.kind == wire.KindVector {
+			x[col] = (q.vectors[i][col] - x[col]) / damping
+		} else {
+			x[col] *= n
+		}
+	}
+	return x
+}
+
+// solve is K⁻¹y by Gaussian elimination with pivots.
+func solve(g [][]float64, shift float64, y []float64) []float64 {
+	m := len(g)
+	a := make([][]float64, m)
+	for r := range a {
+		a[r] = make([]float64, m+1)
+		for c := range m {
+			a[r][c] = dot(g[r], g[c])
+		}
+		a[r][r] += shift
+		a[r][m] = y[r]
+	}
+	for c := range a {
+		best := c
+		for r := c; r < m; r++ {
+			if math.Abs(a[r][c]) > math.Abs(a[best][c]) {
+				best = r
+			}
+		}
+		a[c], a[best] = a[best], a[c]
+		for r := range a {
+			if r != c {
+				f := a[r][c] / a[c][c]
+				for j := c; j <= m; j++ {
+					a[r][j] -= f * a[c][j]
+				}
+			}
+		}
+	}
+	x := make([]float64, m)
+	for r := range x {
+		x[r] = a[r][m] / a[r][r]
+	}
+	return x
+}
+
+func dot(x, y []float64) float64 {
+	sum := 0.0
+	for i := range x {
+		sum += x[i] * y[i]
+	}
+	return sum
+}

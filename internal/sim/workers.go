@@ -1,0 +1,151 @@
+package sim
+
+import (
+	"mfac/wire"
+	"mfac/worker"
+)
+
+// Ticks of both cores.
+const tickMS ms = 50
+
+// workerNode is a worker's process, or the place where it was.
+type workerNode struct {
+	w        *world
+	name     string
+	up       bool
+	life     int // of the process: what an earlier one began is nothing to this one
+	core     *worker.Core
+	engine   *worker.Engine
+	lanes    map[worker.ShardKey]*lane
+	answers  map[worker.Token]packet
+	last     worker.Token
+	instance uint64
+	asking   bool
+}
+
+// lane carries out a shard's jobs in order.
+type lane struct {
+	jobs    []worker.Job
+	running bool
+}
+
+func newWorkerNode(w *world, name string) *workerNode {
+	n := &workerNode{w: w, name: name}
+	w.bus.nodes[name] = n
+	return n
+}
+
+// capacity has room for all shards at every worker, some times over.
+func (n *workerNode) capacity() int64 { return 1 << 20 }
+
+func (n *workerNode) start() {
+	n.life++
+	n.up, n.instance = true, n.w.rng.Uint64()
+	n.core = worker.NewCore(worker.Config{ID: n.name, Instance: n.instance, Capacity: n.capacity(), Budget: n.w.shape.budget, TickMS: tickMS})
+	n.engine = &worker.Engine{Threads: 1}
+	n.lanes, n.answers, n.asking = map[worker.ShardKey]*lane{}, map[worker.Token]packet{}, false
+	n.w.logf("%s starts", n.name)
+	n.tick(n.life)
+}
+
+func (n *workerNode) tick(life int) {
+	if n.life != life || !n.up {
+		return
+	}
+	n.step(worker.Tick{})
+	n.w.after(tickMS, func() { n.tick(life) })
+}
+
+// crash ends the process. All that it held is gone.
+func (n *workerNode) crash() {
+	if !n.up {
+		return
+	}
+	n.w.logf("%s CRASHES", n.name)
+	n.w.stats.WorkerCrashes++
+	n.w.check.loses(n)
+	n.up, n.core, n.engine = false, nil, nil
+	n.life++
+	life := n.life
+	n.w.after(n.w.between(100, 5000), func() {
+		if n.life == life {
+			n.start()
+		}
+	})
+}
+
+func (n *workerNode) take(p packet) {
+	if !n.up || p.reply {
+		return
+	}
+	n.last++
+	n.answers[n.last] = p
+	n.step(worker.Request{From: n.last, Caller: p.from, Msg: p.msg})
+}
+
+func (n *workerNode) step(in worker.Input) {
+	e := n.core.Step(in)
+	life := n.life
+	for _, j := range e.Jobs {
+		l := n.lanes[j.Shard]
+		if l == nil {
+			l = &lane{}
+			n.lanes[j.Shard] = l
+		}
+		l.jobs = append(l.jobs, j)
+		if !l.running {
+			l.running = true
+			n.next(l)
+		}
+	}
+	for _, s := range e.Sends {
+		p, ok := n.answers[s.To]
+		if !ok {
+			n.w.fail("%s answers request %d twice, or one that there wasn't: %s", n.name, s.To, describe(s.Msg))
+		}
+		delete(n.answers, s.To)
+		n.w.bus.send(packet{from: n.name, to: p.from, id: p.id, reply: true, msg: s.Msg, phase: p.phase})
+	}
+	if e.Hello != nil {
+		for _, c := range n.w.coordinators {
+			n.w.bus.send(packet{from: n.name, to: c.name, msg: e.Hello, phase: "hello"})
+		}
+	}
+	if e.AskIncarnation {
+		var inc uint64
+		n.w.kv.ask(n.name, "incarnation", func() { inc = n.w.kv.incarnation }, func(ok bool) {
+			if ok && n.life == life && n.up {
+				n.step(worker.Incarnation{Value: inc})
+			}
+		})
+	}
+	if _, tick := in.(worker.Tick); !tick {
+		n.w.check.worker(n, in)
+	}
+}
+
+// next carries out a lane's first job, at one moment some time from now.
+func (n *workerNode) next(l *lane) {
+	life := n.life
+	d := n.w.between(0, 3)
+	if n.w.bus.hurtful && n.w.chance(0.02) {
+		d = n.w.between(20, 800)
+	}
+	n.w.after(d, func() {
+		if n.life != life || !n.up {
+			return
+		}
+		j := l.jobs[0]
+		l.jobs = l.jobs[1:]
+		done := n.engine.Do(j)
+		if done.Err != nil && done.Err.Code == wire.CodeInternal {
+			n.w.fail("%s: job %T: %v", n.name, j.Op, done.Err)
+		}
+		if len(l.jobs) > 0 {
+			n.next(l)
+		} else {
+			l.running = false
+		}
+		n.step(done)
+	})
+}
