@@ -158,20 +158,6 @@ func (g *guarded) denied(user string) (list []string) {
 	return list
 }
 
-// await waits until f has nothing to complain of.
-func await(t testing.TB, d time.Duration, f func() error) {
-	t.Helper()
-	for end := time.Now().Add(d); ; time.Sleep(20 * time.Millisecond) {
-		err := f()
-		if err == nil {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("after %v: %v", d, err)
-		}
-	}
-}
-
 // TestPermissions runs services and clients under the users of deploy/permissions.conf: all that
 // each needs works, what it must not do is denied.
 func TestPermissions(t *testing.T) {
@@ -458,7 +444,7 @@ func (g *guarded) checkReplies(t *testing.T) {
 		send(nc, subjects.Worker("worker-1", wire.OpChunk, "publisher"), reply, malformed, 1)
 		send(nc, subjects.Worker("worker-2", wire.OpFetch, "publisher"), reply, malformed, 1)
 	}
-	await(t, 5*time.Second, func() error {
+	eventually(t, func() error {
 		if n := g.dropped() - before; n != want {
 			return fmt.Errorf("%d requests dropped, want %d", n, want)
 		}
