@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"mfac/client"
+	"mfac/cmd/internal/cli"
+	"mfac/internal/config"
+	"mfac/shard"
+	"mfac/wire"
+)
+
+// creation is the flags of run create.
+type creation struct {
+	spec             wire.RunSpec
+	divisor, store   string
+	layout           string
+	dryRun           bool
+	workers          int
+	tensors          []wire.Tensor
+	shardsAreWorkers bool
+}
+
+func (t *tool) createCommand() *cobra.Command {
+	var o creation
+	cmd := &cobra.Command{
+		Use:   "create NAME --dim D --window M --damping L",
+		Short: "Make a run, or join one that is the same",
+		Long: `Makes a run of H = λI + 1/N Σ g gᵀ over the last M gradients of D numbers each. Where one of that name
+exists, it is joined if it is the same, its shards and spares apart; else the error says what differs.
+
+A layout is a JSON array of the tensors that the parameters are: [{"name": "w", "shape": [3, 4]}, …].
+Shard borders fall on tensors' borders where they can.`,
+		Args: cli.Names("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := cli.Required(cmd.Flags(), "dim", "window", "damping"); err != nil {
+				return err
+			}
+			o.spec.Name = args[0]
+			o.shardsAreWorkers = !cmd.Flags().Changed("shards")
+			if err := o.check(cmd.Flags().Changed("workers")); err != nil {
+				return err
+			}
+			if o.dryRun && o.workers > 0 { // no cluster needed
+				return t.dryRun(o, o.workers)
+			}
+			return t.connected(cmd.Context(), cmd, quick, func(ctx context.Context, c *client.Client) error {
+				if o.dryRun {
+					return t.dryRunLive(ctx, c, o)
+				}
+				return t.create(ctx, c, o)
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.Int64Var(&o.spec.Dim, "dim", 0, "`d`, the numbers of a gradient (required)")
+	f.IntVar(&o.spec.Window, "window", 0, "`m`, the gradients to keep (required)")
+	f.Float64Var(&o.spec.Damping, "damping", 0, "the `λ` of H (required)")
+	f.IntVar(&o.spec.Shards, "shards", 0, "`n`umber of parts that the columns are cut into (default one for each worker)")
+	f.StringVar(&o.divisor, "divisor", string(wire.Capacity), "`N`: capacity (the window's) or count (of the gradients in it)")
+	f.StringVar(&o.layout, "layout", "", "JSON `file` of the tensors")
+	f.StringVar(&o.store, "store", string(wire.F32), "`dtype` in which gradients are kept: f32")
+	f.StringVar(&o.spec.Durability, "durability", wire.DurabilityMemory, "`what` gradients survive: memory (nothing)")
+	f.IntVar(&o.spec.Spare, "spare", wire.DefaultSpare, "`n`umber of slots for gradients that are being published")
+	f.BoolVar(&o.dryRun, "dry-run", false, "only print the bytes that a worker and a step take")
+	f.IntVar(&o.workers, "workers", 0, "with --dry-run: for this `n`umber of workers (default those of the cluster)")
+	return cmd
+}
+
+// check checks all that can be checked here.
+func (o *creation) check(workersGiven bool) error {
+	o.spec.Divisor, o.spec.Store = wire.Divisor(o.divisor), wire.DType(o.store)
+	spec := o.spec
+	if o.shardsAreWorkers {
+		spec.Shards = 1
+	}
+	if err := spec.Validate(); err != nil {
+		return err
+	}
+	switch {
+	case workersGiven && !o.dryRun:
+		return cli.UsageError("--workers goes with --dry-run")
+	case workersGiven && o.workers < 1:
+		return wire.Invalid("workers", o.workers, ">= 1")
+	case o.layout == "":
+		return nil
+	}
+	var err error
+	if o.tensors, err = readLayout(o.layout, o.spec.Dim); err != nil {
+		return err
+	}
+	o.spec.Layout = wire.LayoutHash(wire.CanonicalLayout(o.tensors))
+	return nil
+}
+
+func (t *tool) create(ctx context.Context, c *client.Client, o creation) error {
+	s := o.spec
+	r, err := c.Attach(ctx, client.RunConfig{
+		Name: s.Name, Dim: s.Dim, Window: s.Window, Damping: s.Damping, Divisor: s.Divisor, Layout: o.tensors,
+		Shards: s.Shards, Spare: s.Spare, Store: s.Store, Durability: s.Durability,
+	})
+	if err != nil {
+		return err
+	}
+	info, err := r.Status(ctx)
+	if err != nil {
+		return err
+	}
+	v := viewOf(info)
+	v.Placement = placement(info)
+	return t.print(v, func(w io.Writer) {
+		fmt.Fprintf(w, "run %s: %d columns in %s, the last %s, damping %g, %s\n",
+			v.Name, v.Dim, plural(v.Shards, "shard"), plural(v.Window, "gradient"), v.Damping, v.State)
+	})
+}
+
+// plan is what --dry-run prints.
+type plan struct {
+	Run           string `json:"run"`
+	Dim           int64  `json:"dim"`
+	Window        int    `json:"window"`
+	Spare         int    `json:"spare"`
+	Shards        int    `json:"shards"`
+	Workers       int    `json:"workers"`
+	BytesWorker   int64  `json:"bytes_per_worker"` // the most that any takes
+	BytesTotal    int64  `json:"bytes_total"`
+	BytesStep     int64  `json:"bytes_per_step"`
+	BytesPrecond  int64  `json:"bytes_per_preconditioned_step"`
+	BytesCoordMat int64  `json:"bytes_of_coordinator"`
+}
+
+func (t *tool) dryRunLive(ctx context.Context, c *client.Client, o creation) error {
+	workers, err := c.Workers(ctx)
+	if err != nil {
+		return err
+	}
+	if len(workers) == 0 {
+		return wire.Errorf(wire.CodeNoWorkers, "workers", 0, "at least 1", "start one, or say --workers")
+	}
+	return t.dryRun(o, len(workers))
+}
+
+// dryRun prints what a run would take. The shards go to workers as the coordinator puts them on
+// workers that are alike and empty: each to the one with the least so far.
+func (t *tool) dryRun(o creation, workers int) error {
+	s := o.spec
+	if o.shardsAreWorkers {
+		s.Shards = int(min(int64(workers), s.Dim, wire.MaxShards))
+	}
+	p := plan{
+		Run: s.Name, Dim: s.Dim, Window: s.Window, Spare: s.Spare, Shards: s.Shards, Workers: workers,
+		BytesStep: 4 * s.Dim, BytesPrecond: 8 * s.Dim, BytesCoordMat: 8 * int64(s.Window) * int64(s.Window),
+	}
+	info := wire.Info{Spec: s, Lo: wire.Borders(s.Dim, s.Shards, o.tensors)}
+	load := make([]int64, min(workers, s.Shards))
+	for i := range s.Shards {
+		_, cols := info.Range(i)
+		n, err := shard.Bytes(shard.Config{Slots: s.Slots(), Cols: cols})
+		if err != nil {
+			return err
+		}
+		least := 0
+		for w := range load {
+			if load[w] < load[least] {
+				least = w
+			}
+		}
+		load[least] += n
+		p.BytesTotal += n
+		p.BytesWorker = max(p.BytesWorker, load[least])
+	}
+	return t.print(p, func(w io.Writer) {
+		size := func(n int64) string { return fmt.Sprintf("%d\t(%s)", n, config.FormatBytes(n)) }
+		fmt.Fprintf(w, "bytes a worker\t%s\tat most: %s × %d columns × 4 in %s on %s\n",
+			size(p.BytesWorker), plural(s.Slots(), "slot"), s.Dim, plural(s.Shards, "shard"), plural(workers, "worker"))
+		fmt.Fprintf(w, "bytes in all\t%s\n", size(p.BytesTotal))
+		fmt.Fprintf(w, "bytes a step\t%s\tsent to publish a gradient; with its preconditioned one %d\n", size(p.BytesStep), p.BytesPrecond)
+		fmt.Fprintf(w, "nothing was made: --dry-run\n")
+	})
+}

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"os"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"mfac/client"
+	"mfac/cmd/internal/cli"
+	"mfac/internal/npy"
+	"mfac/wire"
+)
+
+// Gradients above streamBytes are sent from the file piece by piece; smaller ones are read, at most
+// batchBytes at once, and several are under way at a time.
+const (
+	streamBytes = 16 << 20
+	batchBytes  = 32 << 20
+	batchRows   = 256
+)
+
+func (t *tool) publishCommand() *cobra.Command {
+	var step uint64
+	cmd := &cobra.Command{
+		Use:   "publish NAME --step K grads.npy",
+		Short: "Publish gradients, a row each, as steps K, K+1, …",
+		Long: `Publishes the file's rows as steps K, K+1, …; each is in the window on all workers when it counts as
+published. Without --step, K is the step after the newest one: say --step where a command that
+failed may be given again, as then no row can come twice.
+
+The file is looked through first: a NaN or Inf in it, and nothing is published.`,
+		Args: cli.Names("NAME", "grads.npy"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return t.publish(cmd, args[0], args[1], step)
+		},
+	}
+	cmd.Flags().Uint64Var(&step, "step", 0, "`K`, the first row's step (default the one after the newest)")
+	return cmd
+}
+
+// published is what publish prints.
+type published struct {
+	Run     string       `json:"run"`
+	First   wire.Step    `json:"first_step"`
+	Last    wire.Step    `json:"last_step"`
+	Count   int64        `json:"published"`
+	Version wire.Version `json:"version"`
+	Rows    int          `json:"rows"`
+}
+
+func (t *tool) publish(cmd *cobra.Command, name, path string, step uint64) error {
+	if err := wire.CheckName("run", name); err != nil {
+		return err
+	}
+	f, err := npy.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return t.connected(cmd.Context(), cmd, 0, func(ctx context.Context, c *client.Client) error {
+		r, err := c.Join(ctx, name)
+		if err != nil {
+			return err
+		}
+		if err := checkCols(f, r); err != nil {
+			return err
+		}
+		if err := f.CheckFinite(ctx, true); err != nil {
+			return err
+		}
+		first := wire.Step(step)
+		if !cmd.Flags().Changed("step") {
+			info, err := r.Status(ctx)
+			if err != nil {
+				return err
+			}
+			first = info.Newest + 1
+		}
+		if uint64(f.Rows()-1) > math.MaxUint64-uint64(first) {
+			return wire.Invalid("step", first, fmt.Sprintf("at most %d, for %d rows", math.MaxUint64-uint64(f.Rows()-1), f.Rows()))
+		}
+		done, err := t.publishRows(ctx, r, f, first)
+		if err != nil {
+			return partly(err, done, f)
+		}
+		return t.print(done, func(w io.Writer) {
+			fmt.Fprintf(w, "published %s of run %s: version %d, %d of %d in the window\n",
+				span(done.First, done.Last), name, done.Version, done.Rows, r.Spec().Window)
+		})
+	})
+}
+
+// publishRows publishes all rows of f. On an error it says how many were published before.
+func (t *tool) publishRows(ctx context.Context, r *client.Run, f *npy.File, first wire.Step) (published, error) {
+	done := published{Run: r.Spec().Name, First: first}
+	rowBytes := 4 * f.Cols()
+	bar := t.bar("publishing", rowBytes*f.Rows())
+	defer bar.Clear()
+	take := func(c client.Commit) {
+		done.Last = first + wire.Step(done.Count)
+		done.Count++
+		done.Version, done.Rows = c.Version, c.Rows
+		bar.Set64(done.Count * rowBytes)
+	}
+	for done.Count < f.Rows() {
+		next := first + wire.Step(done.Count)
+		if rowBytes > streamBytes {
+			c, err := r.PublishFrom(ctx, next, npy.Row[float32](f, done.Count))
+			if err != nil {
+				return done, err
+			}
+			take(c)
+			continue
+		}
+		rows, err := npy.ReadRows[float32](f, done.Count, min(f.Rows()-done.Count, batchRows, batchBytes/rowBytes))
+		if err != nil {
+			return done, err
+		}
+		commits, err := r.PublishMany(ctx, next, rows)
+		for _, c := range commits {
+			if c.Version == 0 { // this one and those after it were not
+				break
+			}
+			take(c)
+		}
+		if err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// partly adds to an error what was published before it.
+func partly(err error, done published, f *npy.File) error {
+	if done.Count == 0 {
+		return err
+	}
+	return fmt.Errorf("%w; %s published before that, %d of %d rows", err, span(done.First, done.Last), done.Count, f.Rows())
+}
+
+func span(first, last wire.Step) string {
+	if first == last {
+		return fmt.Sprintf("step %d", first)
+	}
+	return fmt.Sprintf("steps %d to %d", first, last)
+}
+
+func checkCols(f *npy.File, r *client.Run) error {
+	if f.Cols() != r.Dim() {
+		return fmt.Errorf("%s: columns is %d, must be %d, the dim of run %s", f.Path(), f.Cols(), r.Dim(), r.Spec().Name)
+	}
+	return nil
+}
+
+// bar is a progress bar on stderr, invisible where that is no terminal.
+func (t *tool) bar(what string, total int64) *progressbar.ProgressBar {
+	f, ok := t.stderr.(*os.File)
+	visible := ok && term.IsTerminal(int(f.Fd()))
+	return progressbar.NewOptions64(total,
+		progressbar.OptionSetWriter(t.stderr), progressbar.OptionSetVisibility(visible), progressbar.OptionSetDescription(what),
+		progressbar.OptionShowBytes(true), progressbar.OptionUseIECUnits(true), progressbar.OptionClearOnFinish(),
+		progressbar.OptionThrottle(100e6), progressbar.OptionSetWidth(30))
+}
