@@ -8,7 +8,7 @@ func (w *Window) Clone() *Window {
 	c := &Window{
 		capacity: w.capacity, damping: w.damping, divisor: w.divisor,
 		n: w.n, a: slices.Clone(w.a), slot: slices.Clone(w.slot), version: w.version,
-		own: w.own, rot: make([]rotation, w.capacity), sign: make([]int, w.capacity),
+		own: w.own, rot: make([]rotation, w.capacity),
 	}
 	c.own.l = slices.Clone(w.own.l)
 	for i := range c.vec {

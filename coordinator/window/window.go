@@ -53,9 +53,8 @@ type Window struct {
 	other []*factorization // at other parameters, the last used first
 
 	// Scratch of length m.
-	rot  []rotation
-	vec  [4][]float64
-	sign []int
+	rot []rotation
+	vec [4][]float64
 }
 
 // New makes an empty window of m = capacity rows, 16m² bytes and more for overrides. An
@@ -75,7 +74,6 @@ func New(capacity int, damping float64, divisor Divisor) (*Window, error) {
 		a:        make([]float64, capacity*capacity),
 		slot:     make([]int, capacity),
 		rot:      make([]rotation, capacity),
-		sign:     make([]int, capacity),
 	}
 	for i := range w.slot {
 		w.slot[i] = i
