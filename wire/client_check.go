@@ -8,7 +8,8 @@ import (
 
 // This file: what the messages between clients and the coordinator are checked for.
 
-// Validate implements Message. Whether the layout is one is for Tensors to tell.
+// Validate implements Message. That the layout's bytes have the spec's hash shows nothing about
+// what they are; whoever parses them checks that they are the layout's canonical form.
 func (m *Create) Validate() error {
 	if err := m.Spec.Validate(); err != nil {
 		return err
@@ -16,22 +17,13 @@ func (m *Create) Validate() error {
 	if (len(m.Payload) == 0) != (m.Spec.Layout == "") {
 		return Invalid("layout bytes", len(m.Payload), "sent with its hash, and only then")
 	}
-	return checkLayoutBytes(m.Payload)
-}
-
-// Tensors reads the layout, and checks that it is the one whose hash the spec has. Nil without one.
-func (m *Create) Tensors() ([]Tensor, error) {
-	if m.Spec.Layout == "" {
-		return nil, nil
+	if err := checkLayoutBytes(m.Payload); err != nil {
+		return err
 	}
-	tensors, err := ParseLayout(m.Payload, m.Spec.Dim)
-	if err != nil {
-		return nil, err
+	if hash := LayoutHash(m.Payload); m.Spec.Layout != "" && hash != m.Spec.Layout {
+		return Invalid("layout hash", m.Spec.Layout, hash+", of the bytes sent")
 	}
-	if hash := LayoutHash(CanonicalLayout(tensors)); hash != m.Spec.Layout {
-		return nil, Invalid("layout hash", m.Spec.Layout, hash+", of the layout in its canonical form")
-	}
-	return tensors, nil
+	return nil
 }
 
 // Validate implements Message.

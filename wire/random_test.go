@@ -55,7 +55,7 @@ var ranges = map[string][2]int64{
 
 // words are what the strings that are not free can be.
 var words = map[string][]string{
-	"durability": {DurabilityMemory}, "layout": {rep("0a", 32)}, "code": {string(CodeBusy), "one_of_later"},
+	"durability": {DurabilityMemory}, "layout": {"", rep("0a", 32)}, "code": {string(CodeBusy), "one_of_later"},
 	"store": {"f32"}, "dtype": {"f32", "f64"}, "result": {"f32", "f64"}, "divisor": {string(Capacity), string(Count)},
 }
 
@@ -129,7 +129,10 @@ func repair(t *rapid.T, m Message) {
 	}
 	switch m := m.(type) {
 	case *Create:
-		m.Payload = []byte("[]")
+		if m.Payload = nil; m.Spec.Layout != "" {
+			m.Payload = rapid.SliceOfN(rapid.Byte(), 1, 100).Draw(t, "layout")
+			m.Spec.Layout = LayoutHash(m.Payload)
+		}
 	case *Info:
 		m.State = rapid.SampledFrom([]string{StateReady, "adopting", ""}).Draw(t, "state")
 		m.Workers = []string{"w1", "w2"}

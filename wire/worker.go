@@ -2,6 +2,7 @@ package wire
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 )
 
@@ -146,7 +147,7 @@ func (m *Part) Validate() error {
 		return err
 	}
 	if sum := Checksum(m.Payload); sum != m.Sum {
-		return Invalid("checksum", sum, itoa(uint64(m.Sum)))
+		return Errorf(CodeMalformed, "checksum", fmt.Sprintf("%08x", sum), fmt.Sprintf("%08x", m.Sum), "the part was changed on its way: fetch it again")
 	}
 	return checkCredit(m.Credit, m.CreditMS)
 }
