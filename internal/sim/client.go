@@ -147,6 +147,7 @@ func (c *client) attach(until ms) bool {
 	for c.w.now < until {
 		if m, ok := c.owner(&wire.InfoRequest{Run: runName}).(*wire.Info); ok && m.State == wire.StateReady {
 			c.info = m
+			c.w.check.newest = max(c.w.check.newest, m.Newest)
 			return true
 		}
 		c.sleep(c.w.between(50, 300))

@@ -77,6 +77,9 @@ func (c *client) publisher(index, of int) {
 	w := c.w
 	style := w.rng.IntN(3)
 	for k := 1; w.now < w.shape.quiet; k++ {
+		if c.info == nil && !c.attach(w.shape.quiet) {
+			return
+		}
 		var step wire.Step
 		switch style {
 		case 0: // every publisher steps of its own
@@ -149,6 +152,7 @@ func (c *client) publish(p *publication, m manner) (out outcome) {
 				if allAcked && last != nil { // a new owner may have finished it
 					return c.await(p, m, last, until)
 				}
+				c.info = nil // it says which step is the newest
 				out.err = r.Code
 				return out
 			case wire.CodeBusy, wire.CodeUnavailable:

@@ -297,6 +297,9 @@ func (c *client) fetchPreconditioned(p *publication, m manner, epoch wire.Epoch,
 func (c *client) last() {
 	w := c.w
 	for {
+		if c.info == nil && !c.attach(w.now+60_000) {
+			continue
+		}
 		step := w.check.newest + 1
 		p := c.publication(step)
 		m := c.usual()
