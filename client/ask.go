@@ -55,14 +55,21 @@ func (e *expired) Unwrap() []error {
 	return errs
 }
 
-// ended is the error of a call whose context has ended; last is what it heard last, or nil.
-func ended(ctx context.Context, last error) error {
-	var e *expired
-	if errors.As(last, &e) {
-		return last
-	}
-	if last != nil && errors.Is(last, ctx.Err()) {
-		last = nil
+// ended is the error of a call whose context has ended: with the first of heard, the latest first,
+// that is more than that.
+func ended(ctx context.Context, heard ...error) error {
+	var last error
+	for _, err := range heard {
+		var e *expired
+		switch {
+		case errors.As(err, &e):
+			last = e.last
+		case err != nil && !errors.Is(err, ctx.Err()):
+			last = err
+		}
+		if last != nil {
+			break
+		}
 	}
 	return &expired{cause: context.Cause(ctx), last: last}
 }
@@ -86,10 +93,17 @@ func whileNoRoom(c wire.Code) bool { return c == wire.CodeBusy }
 
 // ask asks the coordinator until there is an answer other than those that again names.
 func ask[M wire.Message](ctx context.Context, c *Client, op string, req wire.Message, again func(wire.Code) bool) (M, error) {
+	reply, _, err := askTwice[M](ctx, c, op, req, again)
+	return reply, err
+}
+
+// askTwice is ask that also tells whether the request may have been carried out before the one
+// that was answered.
+func askTwice[M wire.Message](ctx context.Context, c *Client, op string, req wire.Message, again func(wire.Code) bool) (_ M, before bool, _ error) {
 	var none M
 	f, err := wire.Encode(req)
 	if err != nil {
-		return none, err
+		return none, false, err
 	}
 	subject := c.subjects.Coordinator(op, c.name)
 	pause := backoff{least: 5 * time.Millisecond, most: 500 * time.Millisecond}
@@ -98,15 +112,12 @@ func ask[M wire.Message](ctx context.Context, c *Client, op string, req wire.Mes
 		m, err := c.try(ctx, subject, f, c.tryTimeout)
 		if err == nil {
 			if reply, ok := m.(M); ok {
-				return reply, nil
+				return reply, before, nil
 			}
-			return none, wrongType(op, m, none)
+			return none, before, wrongType(op, m, none)
 		}
 		if ctx.Err() != nil {
-			if last == nil {
-				last = err
-			}
-			return none, ended(ctx, last)
+			return none, before, ended(ctx, err, last)
 		}
 		var s *silence
 		switch {
@@ -114,13 +125,14 @@ func ask[M wire.Message](ctx context.Context, c *Client, op string, req wire.Mes
 			err = fmt.Errorf("no answer from a coordinator of tenant %s: %w", c.subjects.Tenant, err)
 			if !s.away { // the wait was long enough
 				pause.reset()
+				before = true
 			}
 		case !again(code(err)):
-			return none, err
+			return none, before, err
 		}
 		last = err
 		if !pause.sleep(ctx) {
-			return none, ended(ctx, last)
+			return none, before, ended(ctx, last)
 		}
 	}
 }

@@ -194,10 +194,11 @@ func (c *Client) Delete(ctx context.Context, name string) error {
 	if err := req.Validate(); err != nil {
 		return err
 	}
-	if _, err := ask[*wire.OK](ctx, c, wire.OpDelete, req, whileBusy); err != nil {
-		return fmt.Errorf("delete run %s: %w", name, err)
+	_, before, err := askTwice[*wire.OK](ctx, c, wire.OpDelete, req, whileBusy)
+	if err == nil || before && code(err) == wire.CodeUnknownRun { // then it was this call that deleted it
+		return nil
 	}
-	return nil
+	return fmt.Errorf("delete run %s: %w", name, err)
 }
 
 // Runs lists the names of the tenant's runs, in order.

@@ -125,7 +125,7 @@ func WithChunkBytes(n int) Option {
 }
 
 // WithTryTimeout sets how long an answer is waited for before it is asked for again, 2 s by
-// default.
+// default. Answers to polls take a second.
 func WithTryTimeout(d time.Duration) Option {
 	return func(c *config) error {
 		c.tryTimeout = d
@@ -244,7 +244,8 @@ func WithToken(token uint64) StepOption {
 }
 
 // WithStepDeadline sets after how long the step is dropped if it is not complete by then. By
-// default it is what is left of the call's deadline.
+// default it lives as long as the call, and is dropped within half a minute of an end without a
+// commit.
 func WithStepDeadline(d time.Duration) StepOption {
 	return func(c *call) error {
 		c.stepDeadline = d

@@ -21,7 +21,8 @@ type publication struct {
 	in       input
 	lo, n    int64
 	pre      *wire.Precondition
-	deadline time.Duration // of the step; 0: what is left of the call's
+	deadline time.Duration // of the step; 0: it lives while the call does
+	beat     time.Duration // how often it is kept alive then
 	noWait   bool
 	queue    *queue // the pipeline that it is in, or nil
 	place    place
@@ -37,6 +38,11 @@ type publication struct {
 const (
 	leastNudge = 10 * time.Second
 	mostNudge  = time.Minute
+
+	// A step holds a slot, and later steps commit after it: one that was abandoned is dropped
+	// after the lease, one that takes long has it renewed by being opened again.
+	stepLease = 30 * time.Second
+	stepBeat  = 10 * time.Second
 )
 
 // errNudge is a step that has been pending for long: what the shards have of it is looked at again.
@@ -52,7 +58,10 @@ type committed struct {
 // has gone through at one epoch.
 func (p *publication) run(ctx context.Context) (committed, error) {
 	pause := backoff{least: 10 * time.Millisecond, most: time.Second}
-	p.patience = leastNudge
+	var last error
+	if p.patience == 0 {
+		p.patience = leastNudge
+	}
 	for {
 		seen := p.r.info()
 		done, err := p.round(ctx)
@@ -60,8 +69,9 @@ func (p *publication) run(ctx context.Context) (committed, error) {
 			return done, nil
 		}
 		if ctx.Err() != nil {
-			return committed{}, ended(ctx, err)
+			return committed{}, ended(ctx, err, last)
 		}
+		last = err
 		again := lost(err) || errors.Is(err, errNudge)
 		dropped := code(err) == wire.CodeDropped || p.shared && code(err) == wire.CodeSuperseded
 		if !again && !dropped {
@@ -72,6 +82,9 @@ func (p *publication) run(ctx context.Context) (committed, error) {
 			return committed{}, ended(ctx, err)
 		}
 		info, rerr := p.r.renew(ctx, seen)
+		if ctx.Err() != nil {
+			return committed{}, ended(ctx, err)
+		}
 		if rerr != nil {
 			return committed{}, rerr
 		}
@@ -100,6 +113,9 @@ func (p *publication) round(ctx context.Context) (committed, error) {
 		}
 		return committed{}, err
 	}
+	if p.deadline == 0 {
+		defer p.keepAlive(ctx)()
+	}
 	if err := p.send(ctx, info, whole); err != nil {
 		return committed{}, err
 	}
@@ -113,8 +129,7 @@ func (p *publication) open(ctx context.Context) (*wire.Info, []int, error) {
 	if err := p.queue.await(ctx, p); err != nil {
 		return nil, nil, err
 	}
-	req := &wire.Open{Run: p.r.name, Step: p.step, Token: p.token, DeadlineMS: millisLeft(ctx, p.deadline), Precondition: p.pre}
-	reply, err := ask[*wire.OpenReply](ctx, p.r.c, wire.OpOpen, req, whileBusy)
+	reply, err := ask[*wire.OpenReply](ctx, p.r.c, wire.OpOpen, p.opening(ctx), whileBusy)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -127,16 +142,43 @@ func (p *publication) open(ctx context.Context) (*wire.Info, []int, error) {
 	p.epoch, p.attempt = reply.Epoch, reply.Attempt
 	p.queue.opened(p)
 	info, err := p.r.at(ctx, reply.Epoch)
+	if err == nil {
+		err = p.queue.check(ctx, p)
+	}
 	return info, reply.Whole, err
 }
 
-// millisLeft is d, or what is left of the context where d is 0, in milliseconds: at least
-// one, at most what the protocol can say.
-func millisLeft(ctx context.Context, d time.Duration) int64 {
-	if t, ok := ctx.Deadline(); ok && d == 0 {
-		d = time.Until(t)
+func (p *publication) opening(ctx context.Context) *wire.Open {
+	ms := p.deadline.Milliseconds()
+	if p.deadline == 0 {
+		ms = min(millisLeft(ctx), stepLease.Milliseconds())
 	}
-	return min(max(1, d.Milliseconds()), wire.MaxDeadlineMS)
+	return &wire.Open{Run: p.r.name, Step: p.step, Token: p.token, DeadlineMS: clampMillis(ms), Precondition: p.pre}
+}
+
+// millisLeft is what is left of a call's context.
+func millisLeft(ctx context.Context) int64 {
+	t, _ := ctx.Deadline() // it has one
+	return clampMillis(time.Until(t).Milliseconds())
+}
+
+// clampMillis makes a deadline one that the protocol can say; 0 would be its default.
+func clampMillis(ms int64) int64 { return min(max(1, ms), wire.MaxDeadlineMS) }
+
+// keepAlive opens the step again now and then, until stop is called: joining it puts its deadline
+// off. What goes wrong is for send and wait to find out.
+func (p *publication) keepAlive(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for sleep(ctx, p.beat) {
+			_, _ = ask[*wire.OpenReply](ctx, p.r.c, wire.OpOpen, p.opening(ctx), func(wire.Code) bool { return false })
+		}
+	})
+	return func() {
+		cancel()
+		wg.Wait()
+	}
 }
 
 // send sends the pieces that the shards have not acknowledged.
@@ -229,17 +271,36 @@ type place struct {
 	over   bool
 }
 
-// await waits for p's turn.
+// await waits until p may be opened, as far as is known.
 func (q *queue) await(ctx context.Context, p *publication) error {
+	return q.follow(ctx, p, func() (wire.Epoch, error) { return p.r.info().Epoch, nil })
+}
+
+// check waits, after p was opened, until the one before it is open at the same epoch. It need not
+// be if the run changed hands in between, and then it must not be overtaken.
+func (q *queue) check(ctx context.Context, p *publication) error {
+	return q.follow(ctx, p, func() (wire.Epoch, error) {
+		if now := p.r.info().Epoch; now != p.epoch {
+			return now, &wire.Error{Code: wire.CodeStaleEpoch, Epoch: now}
+		}
+		return p.epoch, nil
+	})
+}
+
+// follow waits until the publication before p is over or open at an epoch.
+func (q *queue) follow(ctx context.Context, p *publication, epoch func() (wire.Epoch, error)) error {
 	if q == nil {
 		return nil
 	}
 	const lookAgain = 50 * time.Millisecond // the run's epoch may change without a word here
 	for {
-		now := p.r.info().Epoch
+		e, err := epoch()
+		if err != nil {
+			return err
+		}
 		q.mu.Lock()
 		prev := p.place.prev
-		ready := prev == nil || prev.place.over || prev.place.openAt == now
+		ready := prev == nil || prev.place.over || prev.place.openAt == e
 		changed := q.changed
 		q.mu.Unlock()
 		if ready {
@@ -253,7 +314,7 @@ func (q *queue) await(ctx context.Context, p *publication) error {
 		}
 		t.Stop()
 		if ctx.Err() != nil {
-			return ended(ctx, nil)
+			return ended(ctx)
 		}
 	}
 }

@@ -110,7 +110,8 @@ func whole[T Float](v []T) vectors[T] { return vectors[T]{v: [][]T{v}} }
 
 // publication is that of a whole gradient.
 func (r *Run) publication(step wire.Step, in input, c *call) *publication {
-	p := &publication{r: r, step: step, token: rand.Uint64(), in: in, n: r.spec.Dim, deadline: c.stepDeadline, noWait: c.noWait}
+	p := &publication{r: r, step: step, token: rand.Uint64(), in: in, n: r.spec.Dim, deadline: c.stepDeadline,
+		beat: stepBeat, noWait: c.noWait}
 	if c.token != nil {
 		p.token = *c.token
 	}

@@ -49,6 +49,7 @@ func queryLost(err error) bool { return lost(err) || code(err) == wire.CodeUnkno
 // run asks, again from the beginning when the query is lost.
 func (q *question) run(ctx context.Context) (Answer, error) {
 	pause := backoff{least: 10 * time.Millisecond, most: time.Second}
+	var last error
 	for {
 		seen := q.r.info()
 		a, err := q.round(ctx)
@@ -56,8 +57,9 @@ func (q *question) run(ctx context.Context) (Answer, error) {
 			return a, nil
 		}
 		if ctx.Err() != nil {
-			return Answer{}, ended(ctx, err)
+			return Answer{}, ended(ctx, err, last)
 		}
+		last = err
 		if !queryLost(err) {
 			return Answer{}, err
 		}
@@ -65,7 +67,9 @@ func (q *question) run(ctx context.Context) (Answer, error) {
 		if !pause.sleep(ctx) {
 			return Answer{}, ended(ctx, err)
 		}
-		if _, err := q.r.renew(ctx, seen); err != nil {
+		if _, err := q.r.renew(ctx, seen); ctx.Err() != nil {
+			return Answer{}, ended(ctx, last)
+		} else if err != nil {
 			return Answer{}, err
 		}
 	}
@@ -75,7 +79,7 @@ func (q *question) round(ctx context.Context) (Answer, error) {
 	r := q.r
 	req := q.req
 	req.Token = rand.Uint64()
-	req.DeadlineMS = millisLeft(ctx, 0)
+	req.DeadlineMS = millisLeft(ctx)
 	if q.in != nil {
 		req.DType = q.in.dtype()
 	}
@@ -90,7 +94,7 @@ func (q *question) round(ctx context.Context) (Answer, error) {
 	defer r.close(info, reply.Query)
 	if q.in != nil {
 		if err := q.send(ctx, info, reply.Query); err != nil {
-			return Answer{}, err
+			return Answer{}, q.reason(ctx, info, reply.Query, err)
 		}
 	}
 	result, err := q.wait(ctx, info, reply.Query)
@@ -114,6 +118,19 @@ func (q *question) send(ctx context.Context, info *wire.Info, id wire.QueryID) e
 				Lo: p.lo, N: p.n, DType: t, Sum: wire.Checksum(payload), Payload: payload}
 		},
 		func(m wire.Message, want int64) { m.(*wire.Vec).Want = want }).run(ctx)
+}
+
+// reason is why a worker doesn't know the query any more: the coordinator may have refused it
+// since, for what another shard has said of it. err where the coordinator doesn't know either.
+func (q *question) reason(ctx context.Context, info *wire.Info, id wire.QueryID, err error) error {
+	if code(err) != wire.CodeUnknownQuery {
+		return err
+	}
+	_, refused := ask[*wire.ResultReply](ctx, q.r.c, wire.OpResult, &wire.Result{Run: q.r.name, Epoch: info.Epoch, Query: id}, whileNoRoom)
+	if refused == nil {
+		return err
+	}
+	return refused
 }
 
 func (q *question) wait(ctx context.Context, info *wire.Info, id wire.QueryID) (*wire.ResultReply, error) {

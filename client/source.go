@@ -36,10 +36,12 @@ type input interface {
 type output interface {
 	dtype() wire.DType
 	store(index int, lo int64, payload []byte) error
+	// window is the most payloads that may be on their way from one of so many workers.
+	window(workers int) int
 }
 
-// Goroutines, and so chunks in flight, of a call to one worker; and chunks of a call that reads a
-// Source, which lie in memory.
+// Chunks in flight of a call at one worker; and of a call with a Source or a Sink, which lie in
+// memory besides, in all.
 const (
 	sliceWindow  = 32
 	streamWindow = 8

@@ -65,6 +65,20 @@ type transfer struct {
 	window int    // the most pieces in flight at one worker, whatever its credit
 	start  func(p piece) (job, error)
 	sent   func(i int) // told of each piece that is through, or nil
+
+	cancel context.CancelFunc
+	mu     sync.Mutex
+	err    error // the first one
+}
+
+// fail stops the transfer.
+func (t *transfer) fail(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err == nil {
+		t.err = err
+	}
+	t.cancel()
 }
 
 // run sends or fetches all pieces. The first error stops the rest and is returned when they have
@@ -77,27 +91,23 @@ func (t *transfer) run(ctx context.Context) error {
 			byWorker[w] = append(byWorker[w], i)
 		}
 	}
-	inner, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	ctx, t.cancel = context.WithCancel(ctx)
+	defer t.cancel()
 	var wg sync.WaitGroup
 	for w, list := range byWorker {
 		if len(list) > 0 {
-			wg.Go(func() {
-				if err := t.feed(inner, t.c.link(t.info.Workers[w]), list); err != nil {
-					cancel(err)
-				}
-			})
+			wg.Go(func() { t.feed(ctx, t.c.link(t.info.Workers[w]), list) })
 		}
 	}
 	wg.Wait()
-	if inner.Err() != nil {
-		return context.Cause(inner)
+	if t.err == nil && ctx.Err() != nil {
+		return ended(ctx, nil)
 	}
-	return nil
+	return t.err
 }
 
 // feed starts the pieces of one worker in order, each when it may be in flight.
-func (t *transfer) feed(ctx context.Context, l *link, list []int) error {
+func (t *transfer) feed(ctx context.Context, l *link, list []int) {
 	var left int64
 	for _, i := range list {
 		left += t.pieces[i].n * t.size
@@ -105,9 +115,8 @@ func (t *transfer) feed(ctx context.Context, l *link, list []int) error {
 	l.want(left)
 	defer func() { l.want(-left) }()
 
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	var wg sync.WaitGroup
+	defer wg.Wait()
 	room := make(chan struct{}, t.window)
 	for _, i := range list {
 		select {
@@ -115,18 +124,18 @@ func (t *transfer) feed(ctx context.Context, l *link, list []int) error {
 		case <-ctx.Done():
 		}
 		if ctx.Err() != nil {
-			break
+			return
 		}
 		p := t.pieces[i]
 		j, err := t.start(p)
 		if err != nil {
-			cancel(err)
-			break
+			t.fail(err)
+			return
 		}
 		bytes := p.n * t.size
 		if l.acquire(ctx, bytes) != nil {
 			j.done()
-			break
+			return
 		}
 		left -= bytes
 		want := l.want(-bytes)
@@ -134,17 +143,12 @@ func (t *transfer) feed(ctx context.Context, l *link, list []int) error {
 			defer func() { <-room }()
 			defer j.done()
 			if err := t.piece(ctx, l, j, bytes, want); err != nil {
-				cancel(err)
+				t.fail(err)
 			} else if t.sent != nil {
 				t.sent(i)
 			}
 		})
 	}
-	wg.Wait()
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return nil
 }
 
 // piece tries until the piece is through. It holds the link when it is called, and doesn't when
@@ -154,12 +158,17 @@ func (t *transfer) piece(ctx context.Context, l *link, j job, bytes, want int64)
 	timeout := t.c.tryTimeout
 	var silent, bad int
 	var notYet time.Time // since when the worker hasn't heard of the step or the query
+	var last error
 	for {
 		g, err := j.send(ctx, timeout, want)
 		l.release(bytes, g)
-		if err == nil || ctx.Err() != nil {
-			return err
+		if err == nil {
+			return nil
 		}
+		if ctx.Err() != nil {
+			return ended(ctx, last)
+		}
+		last = err
 		var s *silence
 		var b *badReply
 		var source *sourceError
@@ -225,7 +234,7 @@ func (r *Run) download(info *wire.Info, q wire.QueryID, pieces []piece, out outp
 	c := r.c
 	t := out.dtype()
 	return &transfer{
-		c: c, info: info, pieces: pieces, size: int64(t.Size()), window: sliceWindow,
+		c: c, info: info, pieces: pieces, size: int64(t.Size()), window: out.window(len(info.Workers)),
 		start: func(p piece) (job, error) {
 			m := &wire.Fetch{Run: info.Spec.Name, Epoch: info.Epoch, Query: q, Index: p.index, Shard: p.shard, Lo: p.lo, N: p.n, DType: t}
 			subject := c.subjects.Worker(info.Workers[info.Owner[p.shard]], wire.OpFetch, c.name)
