@@ -32,6 +32,7 @@ var may = map[string][]string{
 	"internal/config":    {"wire", "internal/natsx"},
 	"internal/cluster":   {"wire", "coordinator", "worker", "internal/natsx"},
 	"internal/sim":       {"wire", "coordinator", "coordinator/window", "worker", "shard", "internal/invariant", "internal/planted"},
+	"internal/script":    {},
 	"internal/lint":      {},
 }
 
