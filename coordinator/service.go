@@ -61,10 +61,12 @@ type Service struct {
 	done        chan struct{}
 	wg          sync.WaitGroup
 	creates     chan struct{} // slots for requests that ask KV
+	creating    sync.Mutex    // one run at a time, so that no two take the same memory
 
 	mu      sync.Mutex
-	known   map[string]bool // runs that have a record
-	synced  bool            // known is complete
+	known   map[string]bool   // runs that have a record
+	records map[string]Record // of those, as last heard of
+	synced  bool              // known is complete
 	owners  map[string]*owner
 	workers map[string]heard
 	orphans map[wire.Held]time.Time
@@ -74,7 +76,8 @@ type Service struct {
 // heard is a worker's last heartbeat.
 type heard struct {
 	wire.Hello
-	at time.Time
+	at     time.Time
+	former uint64 // the instance before this one
 }
 
 // Serve starts a coordinator on a connection and returns when it is subscribed. Stop ends it; the
@@ -105,7 +108,7 @@ func Serve(ctx context.Context, nc *nats.Conn, cfg ServiceConfig) (*Service, err
 	s := &Service{
 		cfg: cfg, nc: nc, log: cfg.Logger.With(zap.String("coordinator", cfg.Name)), sub: wire.Subjects{Tenant: cfg.Tenant},
 		instance: fmt.Sprintf("%016x", rand.Uint64()), done: make(chan struct{}), creates: make(chan struct{}, mostCreates),
-		known: map[string]bool{}, owners: map[string]*owner{}, workers: map[string]heard{}, orphans: map[wire.Held]time.Time{},
+		known: map[string]bool{}, records: map[string]Record{}, owners: map[string]*owner{}, workers: map[string]heard{}, orphans: map[wire.Held]time.Time{},
 	}
 	if err := s.buckets(ctx); err != nil {
 		return nil, fmt.Errorf("coordinator %s: %w", cfg.Name, err)
@@ -270,8 +273,12 @@ func (s *Service) note(entry jetstream.KeyValueEntry) {
 	}
 	if entry.Operation() == jetstream.KeyValuePut {
 		s.known[name] = true
+		if rec, err := DecodeRecord(entry.Value()); err == nil {
+			s.records[name] = rec
+		}
 	} else {
 		delete(s.known, name)
+		delete(s.records, name)
 	}
 }
 
@@ -341,7 +348,16 @@ func (s *Service) onHello(m *nats.Msg) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.workers[h.Worker] = heard{*h, time.Now()}
+	last := s.workers[h.Worker]
+	now := heard{Hello: *h, at: time.Now(), former: last.former}
+	if last.Worker != "" && last.Instance != h.Instance {
+		// One that restarts is heard of under a new instance for good; two alternate.
+		if h.Instance == last.former {
+			s.log.Error("two workers have the same id: each undoes what the other holds", zap.String("worker", h.Worker))
+		}
+		now.former = last.Instance
+	}
+	s.workers[h.Worker] = now
 	for _, o := range s.owners {
 		o.offer(Hello{*h})
 	}
