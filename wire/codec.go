@@ -45,7 +45,8 @@ func Encode(m Message) (Frame, error) {
 
 // Decode reads a frame. want is the type that a request's subject names; "" takes the one of the
 // header. The payload of a bulk message is f.Data itself, not a copy. Nothing is allocated for
-// what the message only declares: the msgpack is scanned before it is decoded.
+// what the message only declares, and no number is changed to fit its field (doc.go has the
+// steps). The error is an *Error: malformed, protocol, too_large, or what Validate says.
 func Decode(f Frame, want string) (Message, error) {
 	if p := first(f.Header, HeaderProtocol); p != Protocol {
 		return nil, Errorf(CodeProtocol, "protocol", fmt.Sprintf("%q", p), Protocol)
