@@ -112,6 +112,8 @@ type shardState struct {
 	bytes     int64
 	version   wire.Version
 	live      map[wire.Slot]wire.Row
+	filled    map[wire.Slot]bool         // its row is or was of the window, and is there still
+	reserved  map[wire.Slot]wire.Attempt // the last one that the slot was for
 	staged    map[wire.Step]*staged
 	queries   map[wire.QueryID]*query
 	passes    map[uint64]Token // who waits for a pass over G, by the request's Seq
@@ -244,6 +246,11 @@ func (c *Core) request(e *Effects, in Request) error {
 
 func (c *Core) control(e *Effects, in Request, s *shardState, m wire.Control) error {
 	ok := &wire.OK{Seq: m.Head().Seq}
+	if _, install := m.(*wire.Install); !install && !s.installed {
+		// An owner asks for nothing before its install was answered. So this shard was made anew
+		// since, by a late copy of the adopt: it holds nothing of what it is asked about.
+		return lostShard(s)
+	}
 	switch m := m.(type) {
 	case *wire.Install:
 		if err := c.install(e, s, m); err != nil {
@@ -264,7 +271,7 @@ func (c *Core) control(e *Effects, in Request, s *shardState, m wire.Control) er
 			return err
 		}
 	case *wire.Drop:
-		if st := s.staged[m.Step]; st != nil && st.attempt == m.Attempt {
+		if st := s.staged[m.Step]; st != nil && st.attempt <= m.Attempt { // a lower one was superseded
 			delete(s.staged, m.Step)
 		}
 	case *wire.Prepare:
@@ -286,6 +293,10 @@ func (c *Core) control(e *Effects, in Request, s *shardState, m wire.Control) er
 	}
 	e.send(in.From, ok)
 	return nil
+}
+
+func lostShard(s *shardState) error {
+	return wire.Errorf(wire.CodeUnknownShard, "shard", fmt.Sprintf("%s/%d", s.run, s.index), "one whose rows this worker holds", "it was made anew")
 }
 
 // held finds a shard that has adopted exactly this epoch.
@@ -348,11 +359,12 @@ func (c *Core) adopt(e *Effects, in Request, m *wire.Adopt) error {
 		}
 		r.uid = m.UID
 	}
+	c.runs[m.Run] = r // free may have forgotten it
 	r.epoch = m.Epoch
 	s := r.shards[m.Shard.Shard]
 	if s != nil && (s.placed != m.Placed || s.lo != m.Lo || s.cols != m.Cols || s.slots != m.Slots) {
 		c.free(e, s) // rows of an earlier placement: the run went on without them
-		r.shards[m.Shard.Shard], s = nil, nil
+		c.runs[m.Run], s = r, nil
 	}
 	if s == nil {
 		cfg := shard.Config{Slots: m.Slots, Cols: m.Cols}
@@ -365,7 +377,7 @@ func (c *Core) adopt(e *Effects, in Request, m *wire.Adopt) error {
 		}
 		s = &shardState{
 			run: m.Run, index: m.Shard.Shard, placed: m.Placed, lo: m.Lo, cols: m.Cols, slots: m.Slots, bytes: bytes,
-			live: map[wire.Slot]wire.Row{}, staged: map[wire.Step]*staged{}, queries: map[wire.QueryID]*query{},
+			live: map[wire.Slot]wire.Row{}, filled: map[wire.Slot]bool{}, reserved: map[wire.Slot]wire.Attempt{}, staged: map[wire.Step]*staged{}, queries: map[wire.QueryID]*query{},
 			passes: map[uint64]Token{},
 		}
 		r.shards[s.index] = s
@@ -445,8 +457,11 @@ func (c *Core) release(e *Effects, in Request, m *wire.Release) error {
 	}
 	if r := c.runs[m.Run]; r != nil && r.uid == m.UID {
 		s := r.shards[m.Shard.Shard]
-		if s != nil && (m.Placed == 0 || m.Placed == s.placed) && m.Epoch.Revision >= s.adopted.Revision {
+		// known has seen that the incarnation is the present one: an epoch of another is over.
+		over := s != nil && (s.adopted.Incarnation != m.Epoch.Incarnation || s.adopted.Revision <= m.Epoch.Revision)
+		if over && (m.Placed == 0 || m.Placed == s.placed) {
 			c.free(e, s)
+			e.Hello = c.hello() // coordinators may give the memory to another run at once
 		}
 	}
 	e.send(in.From, &wire.OK{Seq: m.Seq})

@@ -22,6 +22,11 @@ func (s *shardState) checkMask(mask []byte) (shard.Mask, error) {
 			return nil, wire.Invalid("mask", fmt.Sprintf("slot %d", t), fmt.Sprintf("below %d", s.slots))
 		}
 	}
+	for t := range s.slots {
+		if m.Has(t) && !s.filled[wire.Slot(t)] {
+			return nil, lostShard(s) // zeros, or another row, must not be taken for the row
+		}
+	}
 	return m, nil
 }
 

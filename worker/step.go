@@ -15,11 +15,15 @@ func (st *staged) whole() bool { return st.slice.whole() && st.poison == nil }
 // stage reserves a slot. The coordinator alone knows which slots are free: what still holds this
 // one here, a dropped attempt or a closed query of which a late copy came, gives way.
 func (c *Core) stage(e *Effects, in Request, s *shardState, m *wire.Stage) error {
+	if int(m.Slot) >= s.slots {
+		return wire.Invalid("slot", m.Slot, fmt.Sprintf("in [0, %d)", s.slots))
+	}
 	if row, ok := s.live[m.Slot]; ok {
 		return wire.Errorf(wire.CodeConflict, "slot", m.Slot, fmt.Sprintf("free, it holds step %d", row.Step))
 	}
-	if int(m.Slot) >= s.slots {
-		return wire.Invalid("slot", m.Slot, fmt.Sprintf("in [0, %d)", s.slots))
+	if st := s.staged[m.Step]; m.Attempt <= s.reserved[m.Slot] && (st == nil || st.attempt != m.Attempt) {
+		// A late copy, of an attempt that has ended here. A query may read the slot by now.
+		return wire.Errorf(wire.CodeDropped, "attempt", uint64(m.Attempt), "one that has not ended", "slot %d has been attempt %d's since", m.Slot, uint64(s.reserved[m.Slot]))
 	}
 	for _, step := range sortedKeys(s.staged) {
 		other := s.staged[step]
@@ -42,6 +46,8 @@ func (c *Core) stage(e *Effects, in Request, s *shardState, m *wire.Stage) error
 		}
 		st = &staged{step: m.Step, attempt: m.Attempt, slot: m.Slot, token: m.Token, slice: slice{lo: s.lo, cols: s.cols}}
 		s.staged[m.Step] = st
+		s.reserved[m.Slot] = m.Attempt
+		delete(s.filled, m.Slot)
 	}
 	if st.slot != m.Slot {
 		return wire.Errorf(wire.CodeConflict, "slot", m.Slot, fmt.Sprintf("%d, which the attempt has", st.slot))
@@ -72,7 +78,11 @@ func (c *Core) progress(e *Effects, s *shardState, st *staged) {
 		rows := s.readable(st)
 		c.job(e, s, Multiply{Slot: int(st.slot), Mask: maskOf(s.slots, rows)}, func(e *Effects, d Done) {
 			st.working = false
-			st.products = productsOf(rows, d.Floats)
+			if d.Err != nil {
+				st.poison = d.Err
+			} else {
+				st.products = productsOf(rows, d.Floats)
+			}
 			c.progress(e, s, st)
 		})
 	}
@@ -129,6 +139,10 @@ func (c *Core) multiply(e *Effects, in Request, s *shardState, m *wire.Multiply)
 		return nil
 	}
 	c.job(e, s, Multiply{Slot: int(st.slot), Mask: maskOf(s.slots, rows)}, func(e *Effects, d Done) {
+		if d.Err != nil {
+			numbers(e, s.finish(head.Seq), head, d)
+			return
+		}
 		e.send(s.finish(head.Seq), &wire.Products{Shard: head, Step: m.Step, Attempt: m.Attempt, Payload: wire.AppendProducts(nil, productsOf(rows, d.Floats))})
 	})
 	return nil
@@ -188,7 +202,9 @@ func (c *Core) write(e *Effects, in Request, s *shardState, w write) error {
 	}
 	sp, fresh, err := w.slice.admit(w.lo, w.n, w.sum)
 	if err != nil {
-		if we := wire.AsError(err); we.Code == wire.CodeConflict {
+		// Who has all its columns has been answered for: they are of one gradient, and this chunk
+		// changes nothing any more.
+		if we := wire.AsError(err); we.Code == wire.CodeConflict && w.staged() < w.columns {
 			*w.poison = we // it holds bytes of two gradients
 			w.progress(e)
 		}
@@ -273,6 +289,7 @@ func (c *Core) commit(e *Effects, s *shardState, m *wire.Commit) error {
 		delete(s.live, m.EvictSlot)
 	}
 	s.live[m.Slot] = wire.Row{Slot: m.Slot, Step: m.Step, Attempt: m.Attempt}
+	s.filled[m.Slot] = true
 	s.version = m.Version
 	if m.Query != 0 {
 		s.queries[m.Query] = &query{
@@ -312,6 +329,10 @@ func (c *Core) install(e *Effects, s *shardState, m *wire.Install) error {
 		c.dropQuery(e, s, s.queries[id])
 	}
 	s.live, s.staged, s.version, s.installed = live, kept, m.Version, true
+	s.filled = map[wire.Slot]bool{}
+	for slot := range live {
+		s.filled[slot] = true
+	}
 	return nil
 }
 
