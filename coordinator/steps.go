@@ -179,7 +179,7 @@ func (c *Core) staged(e *Effects, o *openStep, s int, m wire.Message) {
 		c.advance(e)
 	case *wire.Error:
 		switch m.Code {
-		case wire.CodeNotFinite, wire.CodeConflict, wire.CodeTooLarge, wire.CodeInvalid:
+		case wire.CodeNotFinite, wire.CodeConflict, wire.CodeTooLarge, wire.CodeInvalid, wire.CodeDropped, wire.CodeSuperseded:
 			err := *m
 			err.Seq = 0
 			c.fail(e, o, &err)
