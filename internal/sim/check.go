@@ -21,7 +21,8 @@ type checker struct {
 	newest   wire.Step    // the highest that was served
 	tellings map[wire.Attempt]wire.Version
 	last     map[*coordinator.Core]*served
-	latest   *coordinator.Core          // the last that began to serve
+	begun    map[*coordinator.Core]int  // in which order owners began
+	latest   int                        // of those that have served
 	since    wire.Version               // of the first window after all rows were lost at once
 	live     map[wire.Attempt]wire.Step // that any shard has ever had as a row
 }
@@ -36,7 +37,7 @@ type served struct {
 func newChecker(w *world) *checker {
 	return &checker{
 		w: w, attempts: map[wire.Attempt]*publication{}, lost: map[wire.Attempt]bool{}, windows: map[wire.Version]*served{},
-		tellings: map[wire.Attempt]wire.Version{}, last: map[*coordinator.Core]*served{}, live: map[wire.Attempt]wire.Step{},
+		tellings: map[wire.Attempt]wire.Version{}, last: map[*coordinator.Core]*served{}, begun: map[*coordinator.Core]int{}, live: map[wire.Attempt]wire.Step{},
 	}
 }
 
@@ -54,6 +55,9 @@ func (k *checker) opened(p *publication, r *wire.OpenReply) {
 		p.attempts = append(p.attempts, r.Attempt)
 	}
 }
+
+// begins notes a new owner.
+func (k *checker) begins(core *coordinator.Core) { k.begun[core] = len(k.begun) + 1 }
 
 // window is the one of a version, if it was served.
 func (k *checker) window(v wire.Version) []wire.Row {
@@ -153,11 +157,10 @@ func (k *checker) serves(n *coordinatorNode, core *coordinator.Core, c *coordina
 			w.fail("V2 version %d was %v at epoch %v and is %v at %v", now.version, old.rows, old.epoch, now.rows, now.epoch)
 		}
 	}
-	if before == nil {
-		k.latest = core
-	}
-	// An owner that was replaced hears late that its last step was committed: so it was.
-	late := core != k.latest
+	k.latest = max(k.latest, k.begun[core])
+	// An owner that was replaced hears late that its window was installed or its last step was
+	// committed: so it was.
+	late := k.begun[core] < k.latest
 	if !late && now.version < k.highest {
 		w.fail("V4 version %d is served after %d", now.version, k.highest)
 	}

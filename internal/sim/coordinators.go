@@ -212,6 +212,7 @@ func (n *coordinatorNode) begin(epoch wire.Epoch, rec coordinator.Record, rev ui
 	n.core = coordinator.NewCore(coordinator.Config{
 		Coordinator: n.name, Record: rec, Epoch: epoch, Workers: workers, TickMS: tickMS, SilentMS: silentMS, StepMS: stepMS, QueryMS: queryMS,
 	})
+	n.w.check.begins(n.core)
 }
 
 // lose stops the core.

@@ -17,6 +17,7 @@ type publication struct {
 	others   [][]float32 // what may be in the window too: a conflict that came first
 	hopeless bool        // never to be committed
 	attempts []wire.Attempt
+	bad      int64 // a column whose chunk is sent wrong, in the manner's way
 }
 
 func (p *publication) String() string {
@@ -43,7 +44,7 @@ func (w *world) gradient() []float32 {
 
 // publication makes a gradient for a step.
 func (c *client) publication(step wire.Step) *publication {
-	p := &publication{step: step, token: c.w.rng.Uint64() | 1, by: c.name, row: c.w.gradient()}
+	p := &publication{step: step, token: c.w.rng.Uint64() | 1, by: c.name, row: c.w.gradient(), bad: c.w.rng.Int64N(c.w.shape.dim)}
 	c.w.check.knows(p)
 	return p
 }
@@ -213,10 +214,6 @@ func (c *client) chunks(p *publication, m manner, open *wire.OpenReply, until ms
 		}
 	}
 	w.rng.Shuffle(len(left), func(i, j int) { left[i], left[j] = left[j], left[i] })
-	bad := -1
-	if (m.poison || m.conflict) && len(left) > 0 {
-		bad = int(left[w.rng.IntN(len(left))].lo)
-	}
 	sent, silent := 0, 0
 	for len(left) > 0 {
 		if w.now >= until {
@@ -227,15 +224,15 @@ func (c *client) chunks(p *publication, m manner, open *wire.OpenReply, until ms
 		var spans []span
 		for _, s := range left[:n] {
 			row := p.row
-			if m.poison && s.lo == int64(bad) {
+			if holds := s.lo <= p.bad && p.bad < s.lo+s.n; m.poison && holds {
 				row = append([]float32(nil), row...)
-				row[s.lo] = float32(math.NaN())
+				row[p.bad] = float32(math.NaN())
 				w.check.poisoned(p)
 			}
 			wants, spans = append(wants, c.chunk(p, open, s, row)), append(spans, s)
-			if m.conflict && s.lo == int64(bad) {
+			if m.conflict && s.lo <= p.bad && p.bad < s.lo+s.n {
 				other := append([]float32(nil), p.row...)
-				other[s.lo]++
+				other[p.bad]++
 				mixed := append([]float32(nil), p.row...)
 				copy(mixed[s.lo:s.lo+s.n], other[s.lo:s.lo+s.n])
 				p.others = append(p.others, mixed)
