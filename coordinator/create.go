@@ -91,6 +91,8 @@ func (s *Service) create(ctx context.Context, r rpc.Request) (wire.Message, erro
 			return nil, wire.Invalid("layout", m.Spec.Layout, hash+", the hash of the layout sent")
 		}
 	}
+	s.creating.Lock()
+	defer s.creating.Unlock()
 	if info, err := s.join(ctx, m.Spec); info != nil || err != nil {
 		return info, err
 	}
@@ -98,15 +100,7 @@ func (s *Service) create(ctx context.Context, r rpc.Request) (wire.Message, erro
 		Format: recordFormat, Spec: m.Spec, UID: rand.Uint64(), Lo: wire.Borders(m.Spec.Dim, m.Spec.Shards, tensors),
 		Placed: make([]Place, m.Spec.Shards),
 	}
-	all := make([]int, m.Spec.Shards)
-	var rooms []room
-	for i := range all {
-		all[i] = i
-	}
-	for _, h := range s.live() {
-		rooms = append(rooms, room{h.Worker, h.Capacity - h.Used})
-	}
-	if _, err := place(rec, all, rooms); err != nil {
+	if err := s.fits(rec); err != nil {
 		return nil, err
 	}
 	value, err := rec.Encode()
@@ -126,9 +120,53 @@ func (s *Service) create(ctx context.Context, r rpc.Request) (wire.Message, erro
 	}
 	s.mu.Lock()
 	s.known[m.Spec.Name] = true
+	s.records[m.Spec.Name] = *rec
 	s.mu.Unlock()
 	s.claim(m.Spec.Name)
 	return infoOf(rec, s.cfg.Name), nil
+}
+
+// fits asks whether the workers have the memory of a run that is to be made, beside that of the
+// other runs: also of those whose shards a worker's last heartbeat does not tell of yet.
+func (s *Service) fits(rec *Record) error {
+	live := s.live()
+	rooms := make([]room, len(live))
+	s.mu.Lock()
+	var others []Record
+	for _, name := range sortedKeys(s.records) {
+		others = append(others, s.records[name])
+	}
+	s.mu.Unlock()
+	for i, h := range live {
+		rooms[i] = room{h.Worker, h.Capacity - h.Used}
+	}
+	for _, other := range others {
+		var nowhere []int
+		for shard, p := range other.Placed {
+			if p.Worker == "" {
+				nowhere = append(nowhere, shard)
+				continue
+			}
+			for i, h := range live {
+				told := h.Shards > len(h.Held) || // not of all that it holds
+					slices.Contains(h.Held, wire.Held{Run: other.Spec.Name, UID: other.UID, Shard: shard, Placed: p.Revision})
+				if h.Worker == p.Worker && !told {
+					rooms[i].free -= other.shardBytes(shard)
+				}
+			}
+		}
+		if after := slices.Clone(rooms); len(nowhere) > 0 {
+			if _, err := place(&other, nowhere, after); err == nil { // else it waits for more workers
+				rooms = after
+			}
+		}
+	}
+	all := make([]int, rec.Spec.Shards)
+	for i := range all {
+		all[i] = i
+	}
+	_, err := place(rec, all, rooms)
+	return err
 }
 
 // join answers for a run that exists: its info, or in what it differs. Nil where there is none.

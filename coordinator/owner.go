@@ -347,6 +347,7 @@ func (o *owner) delete() {
 	}
 	o.s.mu.Lock()
 	delete(o.s.known, o.name)
+	delete(o.s.records, o.name)
 	o.s.mu.Unlock()
 	if err := o.s.runs.Purge(ctx, layoutPrefix+o.name); err != nil {
 		o.log.Debug("layout not deleted", zap.Error(err))
