@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"sort"
 
@@ -127,6 +128,7 @@ type Core struct {
 	tokens     map[callerToken]wire.QueryID
 	outcomes   ring[wire.Attempt, outcome]
 	gone       ring[wire.QueryID, *wire.Error]
+	ended      ring[callerToken, *wire.Error] // so that a late copy of a request opens nothing
 
 	gram gramLoad
 }
@@ -184,7 +186,7 @@ func NewCore(cfg Config) *Core {
 		cfg: cfg, rec: cfg.Record.clone(), epoch: cfg.Epoch,
 		workers: map[string]*peer{}, calls: map[uint64]*call{},
 		queries: map[wire.QueryID]*query{}, tokens: map[callerToken]wire.QueryID{},
-		outcomes: newRing[wire.Attempt, outcome](memory), gone: newRing[wire.QueryID, *wire.Error](memory),
+		outcomes: newRing[wire.Attempt, outcome](memory), gone: newRing[wire.QueryID, *wire.Error](memory), ended: newRing[callerToken, *wire.Error](memory),
 		// A late answer to an earlier epoch's call belongs to no call of this one.
 		lastSeq: (cfg.Epoch.Revision ^ cfg.Epoch.Incarnation<<16) << 24,
 	}
@@ -516,7 +518,7 @@ func (c *Core) info() *wire.Info {
 	if c.phase == serving {
 		m.State = wire.StateReady
 		if f, err := c.win.Factor(c.rec.Spec.Damping, divisorOf(c.rec.Spec.Divisor)); err == nil && f.Len() > 0 {
-			if cond, err := f.Cond(); err == nil {
+			if cond, err := f.Cond(); err == nil && !math.IsInf(cond, 0) && !math.IsNaN(cond) {
 				m.Cond = cond
 			}
 		}

@@ -205,8 +205,8 @@ func (s *Service) list(after string) *wire.ListReply {
 		}
 	}
 	slices.Sort(m.Runs)
-	if len(m.Runs) > listed {
-		m.Runs, m.More = m.Runs[:listed], true
+	if len(m.Runs) > wire.MaxList {
+		m.Runs, m.More = m.Runs[:wire.MaxList], true
 	}
 	return m
 }
@@ -217,7 +217,7 @@ func (s *Service) status(after string) *wire.StatusReply {
 		if h.Worker <= after {
 			continue
 		}
-		if len(m.Workers) == listedWorker {
+		if len(m.Workers) == wire.MaxStatus {
 			m.More = true
 			break
 		}

@@ -40,8 +40,6 @@ const (
 	mostCreates  = 16 // at a time
 	unknownDelay = 300 * time.Millisecond
 	orphanAfter  = 30 * time.Second // a shard of a run that nobody knows is released after so long
-	listed       = 500
-	listedWorker = 250
 )
 
 // Service is a coordinator at work: it takes the leases of runs that nobody owns and owns them.
