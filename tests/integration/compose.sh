@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Tries deploy/ for real on a machine without Docker and without an image registry: builds the
-# image, starts NATS, a coordinator and three workers, publishes gradients and checks an answer.
+# image, starts NATS, two coordinators and three workers, publishes gradients, checks an answer, stops
+# a coordinator and asks again.
 #
 #   sudo tests/integration/compose.sh
 #
@@ -69,17 +70,29 @@ inside() {
 	step 'build the image'
 	compose build --quiet coordinator
 
-	step "start NATS, the coordinator and $workers workers"
-	compose up --detach --no-build --scale worker="$workers"
-	await_health $((2 + workers))
+	step "start NATS, two coordinators and $workers workers"
+	compose up --detach --no-build --scale worker="$workers" --scale coordinator=2
+	await_health $((3 + workers))
 	compose ps
 
 	step 'create a run, publish, ask'
 	export NATS_URL=nats://127.0.0.1:4222
 	mfac run create digits --dim 12730 --window 32 --damping 0.01 --shards "$workers"
-	mfac publish digits "$work/npy/grads.npy"
+	mfac publish digits --step 0 "$work/npy/grads.npy"
 	mfac ihvp digits "$work/npy/v.npy" --out "$work/npy/x.npy"
 	compare "$work/npy/x.npy" "$work/npy/ihvp_0.01.npy"
+	mfac status
+
+	step "stop the run's coordinator, ask again"
+	local owner # by its name: the container's id, cut to 12 digits, and four digits more
+	owner=$(mfac run show digits --json | sed -n 's/.*"coordinator": *"\([^"]*\)-[0-9a-f]*".*/\1/p')
+	docker stop -t 20 "$owner"
+	mfac ihvp digits "$work/npy/v.npy" --out "$work/npy/x.npy" --min-rows 32
+	compare "$work/npy/x.npy" "$work/npy/ihvp_0.01.npy"
+
+	step 'remove the run, take all down'
+	mfac run rm digits
+	compose down --volumes --timeout 20
 
 	step 'done'
 	ok=1
