@@ -370,7 +370,9 @@ func (c *Core) adopt(e *Effects, in Request, m *wire.Adopt) error {
 		cfg := shard.Config{Slots: m.Slots, Cols: m.Cols}
 		bytes, err := shard.Bytes(cfg)
 		if err != nil {
-			return wire.Errorf(wire.CodeTooLarge, "shard", err.Error(), "a size that can be held")
+			we := asWire(err)
+			we.Code = wire.CodeTooLarge
+			return we
 		}
 		if free := c.cfg.Capacity - c.used; bytes > free {
 			return wire.Errorf(wire.CodeTooLarge, "memory", fmt.Sprintf("%d bytes for shard %d of %s", bytes, m.Shard.Shard, m.Run), fmt.Sprintf("at most the %d bytes free on worker %s", free, c.cfg.ID))

@@ -146,6 +146,9 @@ func (c *Core) coef(s *shardState, m *wire.Coef) error {
 		return unknownQuery(m.Query)
 	}
 	q := s.queries[m.Query]
+	if q != nil && q.kind != m.Kind {
+		return wire.Errorf(wire.CodeConflict, "kind", m.Kind, q.kind+", as the query is")
+	}
 	if q != nil && q.hasCoef {
 		return nil
 	}

@@ -97,7 +97,7 @@ func play(text string, do func(*Cmd) string) (string, error) {
 	return out.String(), nil
 }
 
-// Cmd is a directive: name word … key=value …
+// Cmd is a directive: name word … key=value … The zero Cmd says nothing.
 type Cmd struct {
 	Name string
 
@@ -109,7 +109,7 @@ type Cmd struct {
 
 func parse(line string) (*Cmd, error) {
 	f := strings.Fields(line)
-	c := &Cmd{Name: f[0], args: map[string]string{}, used: map[string]bool{}}
+	c := &Cmd{Name: f[0], args: map[string]string{}}
 	for _, word := range f[1:] {
 		key, value, ok := strings.Cut(word, "=")
 		if !ok {
@@ -166,6 +166,9 @@ func (c *Cmd) Has(word string) bool {
 
 // Str is a key's value, def where it isn't there.
 func (c *Cmd) Str(key, def string) string {
+	if c.used == nil {
+		c.used = map[string]bool{}
+	}
 	c.used[key] = true
 	if v, ok := c.args[key]; ok {
 		return v

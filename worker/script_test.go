@@ -1,0 +1,519 @@
+package worker
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"mfac/internal/script"
+	"mfac/shard"
+	"mfac/wire"
+)
+
+// TestScripts plays testdata. A script drives a core and a real Engine: a run "digits" whose
+// shards have eight columns each and six slots, unless the script says otherwise. Jobs are carried
+// out as soon as they are issued, but after "hold": then "release" carries out the next ones.
+//
+// Epochs are written as revisions of incarnation 1, or in full; slots of rows as
+// slot:step:attempt. Answers to the coordinator show the Seq that they echo where the script
+// gives one.
+func TestScripts(t *testing.T) {
+	script.Run(t, "testdata/*.txt", func(t *testing.T) func(*script.Cmd) string {
+		p := &player{t: t}
+		p.worker(&script.Cmd{})
+		return p.do
+	})
+}
+
+const digits = "digits"
+
+type player struct {
+	t       *testing.T
+	core    *Core
+	engine  *Engine
+	epoch   wire.Epoch // of the last adopt
+	seq     uint64
+	shown   map[uint64]bool // seqs that the script gave
+	last    Token
+	callers map[Token]string
+	jobs    []Job
+	hold    bool
+	hello   bool // is shown
+	stop    bool // the worker does not read the incarnation
+	out     strings.Builder
+}
+
+func (p *player) do(c *script.Cmd) string {
+	p.out.Reset()
+	if do, ok := directives[c.Name]; ok {
+		do(p, c)
+	} else if m := p.message(c); m != nil {
+		p.request(c, m)
+	} else {
+		c.Fail("%s is no directive", c.Name)
+	}
+	p.check()
+	return p.out.String()
+}
+
+// directives that are not messages.
+var directives = map[string]func(*player, *script.Cmd){
+	"worker": (*player).worker,
+	"tick": func(p *player, c *script.Cmd) {
+		n, err := strconv.Atoi(c.Word())
+		if err != nil {
+			c.Fail("%w", err)
+		}
+		for i := range n {
+			before := p.out.Len()
+			p.step(Tick{})
+			if text := p.out.String(); len(text) > before && n > 1 {
+				p.out.Reset()
+				fmt.Fprintf(&p.out, "%stick %d: %s", text[:before], i+1, text[before:])
+			}
+		}
+	},
+	"hello": func(p *player, _ *script.Cmd) {
+		for p.hello = true; p.hello; {
+			p.step(Tick{})
+		}
+	},
+	"incarnation": func(p *player, c *script.Cmd) { p.step(Incarnation{parseUint(c, c.Word())}) },
+	"unread":      func(p *player, _ *script.Cmd) { p.stop = true },
+	"hold":        func(p *player, _ *script.Cmd) { p.hold = true },
+	"release-jobs": func(p *player, c *script.Cmd) {
+		n := len(p.jobs)
+		if w := c.Word(); w != "" {
+			n = int(parseUint(c, w))
+		} else {
+			p.hold = false
+		}
+		for ; n > 0 && len(p.jobs) > 0; n-- {
+			p.job()
+		}
+	},
+	"fail-job": func(p *player, c *script.Cmd) {
+		if len(p.jobs) == 0 {
+			c.Fail("no jobs")
+			return
+		}
+		j := p.jobs[0]
+		p.jobs = p.jobs[1:]
+		p.printf("job failed: %s\n", describeJob(j))
+		p.step(Done{Job: j.ID, Err: wire.Errorf(wire.Code(c.Word()), "", "", "", "as the script says")})
+	},
+	"many": func(p *player, c *script.Cmd) { // shards of a run each, and says nothing of them
+		for i := range parseUint(c, c.Word()) {
+			p.request(c, &wire.Adopt{Shard: wire.Shard{Run: fmt.Sprintf("r%02d", i), Epoch: p.epoch}, UID: 7, Placed: 5, Cols: 1, Slots: 2, Store: wire.F32})
+		}
+		p.out.Reset()
+	},
+	"state": func(p *player, _ *script.Cmd) { p.state() },
+	"row": func(p *player, c *script.Cmd) {
+		raw := p.engine.Row(ShardKey{digits, int(c.Int("shard", 0))}, int(c.Int("slot", 0)))
+		p.printf("%s\n", floats(wire.F32, raw))
+	},
+}
+
+// worker starts a worker that holds nothing and knows the incarnation.
+func (p *player) worker(c *script.Cmd) {
+	cfg := Config{
+		ID: c.Str("id", "w1"), Instance: 1, Capacity: c.Int("memory", 1<<20), Budget: c.Int("budget", 1<<20), TickMS: c.Int("tick", 50),
+	}
+	p.core, p.engine = NewCore(cfg), &Engine{Threads: 1}
+	p.callers, p.shown, p.jobs, p.hold, p.stop, p.hello = map[Token]string{}, map[uint64]bool{}, nil, false, c.Has("unread"), false
+	p.epoch = wire.Epoch{Incarnation: 1, Revision: 5}
+	p.step(Tick{})
+	p.out.Reset()
+}
+
+func (p *player) printf(format string, args ...any) { fmt.Fprintf(&p.out, format, args...) }
+
+// request gives the core a message as it comes over the wire.
+func (p *player) request(c *script.Cmd, m wire.Message) {
+	f, err := wire.Encode(m)
+	if err == nil {
+		m, err = wire.Decode(f, m.Type())
+	}
+	if err != nil {
+		c.Fail("the message would not be let in: %w", err)
+		return
+	}
+	from := "client"
+	if _, ok := m.(wire.Control); ok {
+		from = "coordinator"
+	}
+	p.last++
+	p.callers[p.last] = c.Str("from", from)
+	p.step(Request{From: p.last, Caller: p.callers[p.last], Msg: m})
+}
+
+// step steps the core, shows the effects and carries out jobs.
+func (p *player) step(in Input) {
+	e := p.core.Step(in)
+	for _, j := range e.Jobs {
+		if p.hold {
+			p.printf("job waits: %s\n", describeJob(j))
+		}
+		p.jobs = append(p.jobs, j)
+	}
+	for _, s := range e.Sends {
+		name, ok := p.callers[s.To]
+		if !ok {
+			p.t.Errorf("request %d is answered twice, or there was none: %s", s.To, p.describe(s.Msg))
+		}
+		delete(p.callers, s.To)
+		f, err := wire.Encode(s.Msg)
+		if err == nil {
+			_, err = wire.Decode(f, "")
+		}
+		if err != nil {
+			p.t.Errorf("%s can't be sent: %v", p.describe(s.Msg), err)
+		}
+		p.printf("send %s: %s\n", name, p.describe(s.Msg))
+	}
+	if e.Hello != nil && p.hello {
+		h := e.Hello
+		p.hello = false
+		held := make([]string, len(h.Held))
+		for i, h := range h.Held {
+			held[i] = fmt.Sprintf("%s/%d(uid %d, placed %d)", h.Run, h.Shard, h.UID, h.Placed)
+		}
+		if n := len(held); n > 4 {
+			held = []string{held[0], held[1], fmt.Sprintf("… %d …", n-4), held[n-2], held[n-1]}
+		}
+		p.printf("hello %s: used=%d/%d shards=%d held=%s\n", h.Worker, h.Used, h.Capacity, h.Shards, held)
+	}
+	if e.AskIncarnation {
+		p.printf("ask incarnation\n")
+		if !p.stop {
+			p.step(Incarnation{1})
+		}
+	}
+	for !p.hold && len(p.jobs) > 0 {
+		p.job()
+	}
+}
+
+// job carries out the first job.
+func (p *player) job() {
+	j := p.jobs[0]
+	p.jobs = p.jobs[1:]
+	p.printf("job: %s\n", describeJob(j))
+	p.step(p.engine.Do(j))
+}
+
+// check checks what holds always: the memory that the core counts is that of its shards and
+// queries, and the bytes in flight come to none when nothing is under way.
+func (p *player) check() {
+	in := p.core.Inspect()
+	var used int64
+	for _, s := range in.Shards {
+		used += s.Bytes
+		for _, q := range s.Queries {
+			used += q.Bytes
+		}
+	}
+	if in.Used != used {
+		p.t.Errorf("%d bytes used, %d of shards and queries", in.Used, used)
+	}
+	if in.Jobs == 0 && len(p.core.parked) == 0 && in.InFlight != 0 {
+		p.t.Errorf("%d bytes in flight and no job", in.InFlight)
+	}
+	if in.Jobs != len(p.jobs) {
+		p.t.Errorf("%d jobs awaited, %d issued", in.Jobs, len(p.jobs))
+	}
+}
+
+func (p *player) state() {
+	in := p.core.Inspect()
+	p.printf("used=%d inflight=%d\n", in.Used, in.InFlight)
+	for _, s := range in.Shards {
+		p.printf("%s/%d: epoch=%v installed=%v version=%d rows=%s staged=%s queries=%s\n", s.Key.Run, s.Key.Index, s.Adopted, s.Installed, s.Version,
+			list(s.Live, describeRow), list(s.Staged, describeStaged),
+			list(s.Queries, func(q InspectedQuery) string { return fmt.Sprintf("%d%v", q.ID, slotsOf(q.Mask)) }))
+	}
+}
+
+// message makes the message that a directive names, nil where it names none.
+func (p *player) message(c *script.Cmd) wire.Message {
+	index := int(c.Int("shard", 0))
+	lo, hi := c.Range("cols", int64(8*index), int64(8*index+8))
+	slots := int(c.Int("slots", 6))
+	step, attempt, query := wire.Step(c.Int("step", 0)), wire.Attempt(c.Int("attempt", 0)), wire.QueryID(c.Int("query", 0))
+	slot, version, vectors := wire.Slot(c.Int("slot", 0)), wire.Version(c.Int("version", 0)), int(c.Int("vectors", 1))
+	want := c.Int("want", 0)
+	epoch := p.epoch
+	if s := c.Str("epoch", ""); s != "" {
+		epoch = parseEpoch(c, s)
+	}
+	run := c.Str("run", digits)
+	head := wire.Shard{Seq: uint64(c.Int("seq", 0)), Run: run, Epoch: epoch, Shard: index}
+	if p.shown[head.Seq] = true; head.Seq == 0 {
+		p.seq++
+		head.Seq = 1000 + p.seq
+	}
+	dtype, result := wire.DType(c.Str("dtype", "f32")), wire.DType(c.Str("result", "f64"))
+	payload := func() []byte {
+		x := c.Floats("vals")
+		if len(x) == 1 {
+			x = slices.Repeat(x, int(hi-lo))
+		}
+		return encode(dtype, x)
+	}
+	sum := func(p []byte) uint32 {
+		if c.Has("damaged") {
+			return wire.Checksum(p) + 1
+		}
+		return wire.Checksum(p)
+	}
+	switch c.Name {
+	case "adopt":
+		if epoch.Incarnation == p.core.incarnation && (epoch.Incarnation != p.epoch.Incarnation || epoch.Revision > p.epoch.Revision) {
+			p.epoch = epoch
+		}
+		return &wire.Adopt{Shard: head, UID: uint64(c.Int("uid", 7)), Placed: uint64(c.Int("placed", 5)), Lo: lo, Cols: hi - lo, Slots: slots, Store: wire.F32}
+	case "install":
+		m := &wire.Install{Shard: head, Version: version, Payload: wire.AppendRows(nil, parseRows(c, "rows"))}
+		for _, r := range parseRows(c, "keep") {
+			m.Keep = append(m.Keep, wire.Staged{Slot: r.Slot, Step: r.Step, Attempt: r.Attempt})
+		}
+		return m
+	case "gram":
+		of := parseSlots(c, "of")
+		i0, i1 := c.Range("block", 0, int64(len(of)))
+		return &wire.Gram{Shard: head, I0: int(i0), I1: int(i1), Payload: wire.AppendSlots(nil, of)}
+	case "stage":
+		return &wire.Stage{Shard: head, Step: step, Attempt: attempt, Slot: slot, Token: uint64(c.Int("token", 0))}
+	case "multiply":
+		return &wire.Multiply{Shard: head, Step: step, Attempt: attempt, Payload: wire.AppendSlots(nil, parseSlots(c, "with"))}
+	case "commit":
+		m := &wire.Commit{Shard: head, Version: version, Step: step, Attempt: attempt, Slot: slot, Query: query}
+		if s := c.Str("evict", ""); s != "" {
+			if n, err := fmt.Sscanf(s, "%d:%d", &m.EvictSlot, &m.EvictStep); n != 2 {
+				c.Fail("evict: %w", err)
+			}
+			m.Evict = true
+		}
+		if query != 0 {
+			m.Result, m.Payload = result, wire.AppendFloats(nil, c.Floats("coef"))
+		}
+		return m
+	case "drop":
+		return &wire.Drop{Shard: head, Step: step, Attempt: attempt}
+	case "prepare":
+		return &wire.Prepare{Shard: head, Query: query, Vectors: vectors, DType: dtype, Mask: parseMask(c, slots)}
+	case "coef":
+		m := &wire.Coef{Shard: head, Query: query, Kind: c.Str("kind", wire.KindVector), Vectors: vectors, Result: result, Mask: parseMask(c, slots)}
+		if m.Damping = c.Float("damping", 0); m.Damping == 0 && m.Kind == wire.KindVector {
+			m.Damping = 1
+		}
+		m.Payload = wire.AppendFloats(nil, c.Floats("coef"))
+		return m
+	case "norms":
+		return &wire.Norms{Shard: head, Query: query}
+	case "close":
+		return &wire.CloseQuery{Shard: head, Query: query}
+	case "release":
+		return &wire.Release{Shard: head, UID: uint64(c.Int("uid", 7)), Placed: uint64(c.Int("placed", 5))}
+	case "chunk":
+		b := payload()
+		return &wire.Chunk{Run: run, Epoch: epoch, Step: step, Attempt: attempt, Shard: index, Lo: lo, N: hi - lo, DType: dtype, Sum: sum(b), Want: want, Payload: b}
+	case "vec":
+		b := payload()
+		return &wire.Vec{Run: run, Epoch: epoch, Query: query, Index: int(c.Int("index", 0)), Shard: index, Lo: lo, N: hi - lo, DType: dtype, Sum: sum(b), Want: want, Payload: b}
+	case "fetch":
+		return &wire.Fetch{Run: run, Epoch: epoch, Query: query, Index: int(c.Int("index", 0)), Shard: index, Lo: lo, N: hi - lo, DType: result, Want: want}
+	case "ask-info": // no request to a worker
+		return &wire.InfoRequest{Run: run}
+	}
+	return nil
+}
+
+// describe is a message in one line.
+func (p *player) describe(m wire.Message) string {
+	tag := func(seq uint64) string {
+		if p.shown[seq] && seq != 0 {
+			return fmt.Sprintf(" seq=%d", seq)
+		}
+		return ""
+	}
+	switch m := m.(type) {
+	case *wire.OK:
+		return "ok" + tag(m.Seq)
+	case *wire.Error:
+		s := fmt.Sprintf("%s: %v", m.Code, m)
+		if !m.Epoch.IsZero() {
+			s += fmt.Sprintf(" [epoch %v]", m.Epoch)
+		}
+		return s + tag(m.Seq)
+	case *wire.Ack:
+		s := fmt.Sprintf("ack staged=%d/%d", m.Staged, m.Columns)
+		if m.Credit != 0 {
+			s += fmt.Sprintf(" credit=%d for %d ms", m.Credit, m.CreditMS)
+		}
+		return s
+	case *wire.Part:
+		s := fmt.Sprintf("part cols=%d:%d %s", m.Lo, m.Lo+m.N, floats(m.DType, m.Payload))
+		if m.Credit != 0 {
+			s += fmt.Sprintf(" credit=%d for %d ms", m.Credit, m.CreditMS)
+		}
+		return s
+	case *wire.Adopted:
+		return fmt.Sprintf("adopted shard=%d epoch=%v version=%d rows=%s staged=%s", m.Shard.Shard, m.Epoch, m.Version, list(wire.Rows(m.Payload), describeRow), list(m.Staged, describeStaged)) + tag(m.Seq)
+	case *wire.Products:
+		return fmt.Sprintf("products shard=%d step=%d attempt=%d %s", m.Shard.Shard, m.Step, m.Attempt, list(wire.ProductList(m.Payload), func(p wire.Product) string {
+			return fmt.Sprintf("%d@%d=%.6g", p.Slot, p.Attempt, p.Value)
+		})) + tag(m.Seq)
+	case *wire.Numbers:
+		return fmt.Sprintf("numbers shard=%d %s", m.Shard.Shard, floats(wire.F64, m.Payload)) + tag(m.Seq)
+	}
+	return fmt.Sprintf("%#v", m)
+}
+
+func describeJob(j Job) string {
+	what := ""
+	switch op := j.Op.(type) {
+	case Alloc:
+		what = fmt.Sprintf("alloc %d slots × %d columns", op.Config.Slots, op.Config.Cols)
+	case Free:
+		what = "free"
+	case Write:
+		what = fmt.Sprintf("write slot %d from %d, %d bytes", op.Slot, op.Lo, len(op.Payload))
+	case Multiply:
+		what = fmt.Sprintf("multiply slot %d with %v", op.Slot, slotsOf(op.Mask))
+	case Gram:
+		what = fmt.Sprintf("gram %v rows %d:%d", op.Slots, op.I0, op.I1)
+	case NewVectors:
+		what = fmt.Sprintf("new vectors of query %d: %d of %s", op.Query, op.Vectors, op.DType)
+	case FreeVectors:
+		what = fmt.Sprintf("free vectors of query %d", op.Query)
+	case WriteVector:
+		what = fmt.Sprintf("write vector %d of query %d from %d, %d bytes", op.Index, op.Query, op.Lo, len(op.Payload))
+	case Dots:
+		what = fmt.Sprintf("dots of query %d with %v", op.Query, slotsOf(op.Mask))
+	case Residuals:
+		what = fmt.Sprintf("residuals of query %d", op.Query)
+	case Compute:
+		what = fmt.Sprintf("compute %s %d of query %d from %d, %d columns", op.Kind, op.Index, op.Query, op.Lo, op.N)
+	}
+	return fmt.Sprintf("%s/%d %s", j.Shard.Run, j.Shard.Index, what)
+}
+
+func describeRow(r wire.Row) string { return fmt.Sprintf("%d:%d:%d", r.Slot, r.Step, r.Attempt) }
+
+func describeStaged(s wire.Staged) string {
+	text := fmt.Sprintf("%d:%d:%d", s.Slot, s.Step, s.Attempt)
+	if s.Token != 0 {
+		text += fmt.Sprintf("(token %d)", s.Token)
+	}
+	if s.Whole {
+		text += "(whole)"
+	}
+	return text
+}
+
+func list[T any](x []T, f func(T) string) string {
+	out := make([]string, len(x))
+	for i, v := range x {
+		out[i] = f(v)
+	}
+	return "[" + strings.Join(out, " ") + "]"
+}
+
+func slotsOf(m shard.Mask) []int {
+	out := []int{}
+	for t := range 8 * len(m) {
+		if m.Has(t) {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+func encode(t wire.DType, x []float64) []byte {
+	var b bytes.Buffer
+	for _, v := range x {
+		if t == wire.F32 {
+			_ = binary.Write(&b, binary.LittleEndian, float32(v))
+		} else {
+			_ = binary.Write(&b, binary.LittleEndian, v)
+		}
+	}
+	return b.Bytes()
+}
+
+// floats shows numbers, as many as lie side by side and are alike once.
+func floats(t wire.DType, p []byte) string {
+	x := wire.Floats(p)
+	if t == wire.F32 {
+		x = x[:0]
+		for ; len(p) >= 4; p = p[4:] {
+			x = append(x, float64(math.Float32frombits(binary.LittleEndian.Uint32(p))))
+		}
+	}
+	var out []string
+	for i := 0; i < len(x); {
+		n := 1
+		for i+n < len(x) && x[i+n] == x[i] {
+			n++
+		}
+		text := strconv.FormatFloat(x[i], 'g', 6, 64)
+		if n > 1 {
+			text += "×" + strconv.Itoa(n)
+		}
+		out = append(out, text)
+		i += n
+	}
+	return "[" + strings.Join(out, " ") + "]"
+}
+
+func parseUint(c *script.Cmd, s string) uint64 {
+	v, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		c.Fail("%w", err)
+	}
+	return v
+}
+
+func parseEpoch(c *script.Cmd, s string) wire.Epoch {
+	e := wire.Epoch{Incarnation: 1}
+	if inc, rev, ok := strings.Cut(s, "-"); ok {
+		return wire.Epoch{Incarnation: parseUint(c, inc), Revision: parseUint(c, rev)}
+	}
+	e.Revision = parseUint(c, s)
+	return e
+}
+
+func parseRows(c *script.Cmd, key string) []wire.Row {
+	var rows []wire.Row
+	for _, s := range c.List(key) {
+		var r wire.Row
+		if _, err := fmt.Sscanf(s, "%d:%d:%d", &r.Slot, &r.Step, &r.Attempt); err != nil {
+			c.Fail("%s: %w", key, err)
+		}
+		rows = append(rows, r)
+	}
+	return rows
+}
+
+func parseSlots(c *script.Cmd, key string) []wire.Slot {
+	var slots []wire.Slot
+	for _, v := range c.Floats(key) {
+		slots = append(slots, wire.Slot(v))
+	}
+	return slots
+}
+
+func parseMask(c *script.Cmd, slots int) shard.Mask {
+	m := shard.NewMask(slots)
+	for _, s := range parseSlots(c, "mask") {
+		m.Set(int(s))
+	}
+	return m
+}
