@@ -161,6 +161,9 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 		e.send(in.From, &wire.QueryReply{Query: id, Epoch: c.epoch, Version: q.version, Rows: len(q.slots)})
 		return nil
 	}
+	if err, ok := c.ended.get(key); ok {
+		return err
+	}
 	if m.Exactly != 0 && m.Exactly < c.version {
 		return wire.Errorf(wire.CodeVersionGone, "exactly", uint64(m.Exactly), fmt.Sprint(uint64(c.version)), "the window has gone on")
 	}
@@ -461,7 +464,10 @@ func (c *Core) closeQuery(e *Effects, q *query, why *wire.Error) {
 	if q.then != nil {
 		q.then(e, why)
 	}
-	delete(c.tokens, q.token)
+	if q.token != (callerToken{}) { // a precondition has none
+		delete(c.tokens, q.token)
+		c.ended.put(q.token, why)
+	}
 	c.forget(func(m wire.Control) bool {
 		switch m := m.(type) {
 		case *wire.Prepare:
