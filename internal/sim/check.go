@@ -185,6 +185,11 @@ func (k *checker) serves(n *coordinatorNode, core *coordinator.Core, c *coordina
 			w.fail("V3 %v had a NaN and is in version %d", p, now.version)
 		}
 	}
+	for _, other := range w.coordinators {
+		if other != n && other.core != nil && other.core.Ready() {
+			w.stats.TwoOwners++
+		}
+	}
 	if now.version >= k.highest+1<<31 {
 		k.since = now.version // no shard remembers anything
 	}

@@ -28,6 +28,7 @@ type Result struct {
 type Stats struct {
 	Events, Packets, Committed, Answered, Takeovers int
 	WorkerCrashes, CoordinatorCrashes, Pauses       int
+	TwoOwners                                       int // windows served while another coordinator served too
 	Leftovers                                       int // staged steps that no coordinator knows, at the end
 }
 
@@ -41,6 +42,7 @@ func (s *Stats) Add(o Stats) {
 	s.WorkerCrashes += o.WorkerCrashes
 	s.CoordinatorCrashes += o.CoordinatorCrashes
 	s.Pauses += o.Pauses
+	s.TwoOwners += o.TwoOwners
 	s.Leftovers += o.Leftovers
 }
 
@@ -230,6 +232,7 @@ func (w *world) rest() {
 	for _, c := range w.clients {
 		c.kill()
 	}
+	w.run(w.now+2*leaseTTL, nil) // an owner that was replaced hears of it when it renews its lease
 	var last *client
 	last = w.spawn("last", func(c *client) { c.last() })
 	if !w.run(w.now+60_000, func() bool { return last.done }) {

@@ -1,0 +1,43 @@
+//go:build planted
+
+package sim
+
+import (
+	"strings"
+	"testing"
+
+	"mfac/internal/planted"
+)
+
+// patience is how many seeds a planted bug may take to be caught.
+const patience = 2000
+
+// TestPlanted sees that each planted bug is caught, and by what.
+func TestPlanted(t *testing.T) {
+	for bug, name := range map[planted.Bug]string{
+		planted.CommitWithoutAcks: "CommitWithoutAcks", planted.StaleEpoch: "StaleEpoch", planted.DuplicateTwice: "DuplicateTwice",
+	} {
+		t.Run(name, func(t *testing.T) {
+			planted.Set(bug, true)
+			defer planted.Set(bug, false)
+			caught := map[string]int{}
+			after := uint64(0)
+			for s := uint64(1); s <= patience && (after == 0 || s <= 200); s++ {
+				r := Run(Config{Seed: s})
+				if r.Failure == "" {
+					continue
+				}
+				if after == 0 {
+					after = s
+					t.Logf("caught by seed %d: %.300s", s, r.Failure)
+				}
+				what, _, _ := strings.Cut(r.Failure, " ")
+				caught[what]++
+			}
+			if after == 0 {
+				t.Fatalf("not caught in %d seeds", patience)
+			}
+			t.Logf("of the first 200 seeds caught: %v", caught)
+		})
+	}
+}
