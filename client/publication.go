@@ -72,7 +72,7 @@ func (p *publication) run(ctx context.Context) (committed, error) {
 			return committed{}, ended(ctx, err, last)
 		}
 		last = err
-		again := lost(err) || errors.Is(err, errNudge)
+		again := lost(err) || errors.Is(err, errNudge) || code(err) == wire.CodeUnknownStep // open knows more
 		dropped := code(err) == wire.CodeDropped || p.shared && code(err) == wire.CodeSuperseded
 		if !again && !dropped {
 			return committed{}, err

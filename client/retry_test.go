@@ -184,6 +184,23 @@ func TestCommittedByTheNextOwner(t *testing.T) {
 	wantCode(t, err, wire.CodeNotGrowing)
 }
 
+// An attempt that the coordinator has forgotten is opened again, to find out.
+func TestForgotten(t *testing.T) {
+	f := newFake(t, "a")
+	r := f.attached(8)
+	forgotten := false
+	f.on(func(op, _ string, _ wire.Message) (wire.Message, bool) {
+		if op != wire.OpWait || forgotten {
+			return nil, false
+		}
+		forgotten = true
+		return &wire.Error{Code: wire.CodeUnknownStep}, true
+	})
+	if c, err := r.Publish(t.Context(), 1, ramp(8)); err != nil || c.Version != 1 {
+		t.Errorf("commit is %v, %v", c, err)
+	}
+}
+
 // A step that was dropped while the run changed hands is opened again.
 func TestDroppedByATakeover(t *testing.T) {
 	for _, c := range []wire.Code{wire.CodeDropped, wire.CodeSuperseded} {
@@ -266,6 +283,23 @@ func TestQueryLost(t *testing.T) {
 		}
 		f.nc.Close()
 	}
+}
+
+// A chunk that was changed on its way is sent again.
+func TestSpoiltChunks(t *testing.T) {
+	f := newFake(t, "a", "b")
+	r := f.attached(dim)
+	n := map[int64]int{}
+	f.on(func(_, _ string, m wire.Message) (wire.Message, bool) {
+		if c, ok := m.(*wire.Chunk); ok {
+			n[c.Lo]++
+			return wire.Errorf(wire.CodeMalformed, "checksum", 1, "2"), n[c.Lo] == 1 || c.Step == 2
+		}
+		return nil, false
+	})
+	everything(t, r, 1)
+	_, err := r.Publish(t.Context(), 2, ramp(dim))
+	wantCode(t, err, wire.CodeMalformed, "checksum is 1, must be 2")
 }
 
 // A reply that is not one to the request is asked for again, and is an error if it stays so.

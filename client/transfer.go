@@ -44,7 +44,7 @@ const (
 	mostPause    = 250 * time.Millisecond
 	patience     = time.Second // with a worker that hasn't heard yet of the step or the query
 	mostSilent   = 2           // tries without an answer, then the placement is asked for
-	mostBadReply = 3           // replies that can't be read, in a row
+	mostBadReply = 3           // payloads that came spoilt, either way, and replies that can't be read
 )
 
 // job is how one piece is sent or fetched.
@@ -180,7 +180,7 @@ func (t *transfer) piece(ctx context.Context, l *link, j job, bytes, want int64)
 				return err
 			}
 			timeout = max(timeout, min(2*timeout, mostTryTimeout))
-		case errors.As(err, &b):
+		case errors.As(err, &b), spoilt(err):
 			if bad++; bad >= mostBadReply {
 				return err
 			}
@@ -202,6 +202,12 @@ func (t *transfer) piece(ctx context.Context, l *link, j job, bytes, want int64)
 		}
 		want = l.want(0)
 	}
+}
+
+// spoilt reports whether a worker says that a payload was changed on its way.
+func spoilt(err error) bool {
+	var e *wire.Error
+	return errors.As(err, &e) && e.Code == wire.CodeMalformed && e.Field == "checksum"
 }
 
 // upload is the transfer of an input; message makes the request for a piece and its payload.
