@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -107,7 +108,7 @@ func (t *tool) create(ctx context.Context, c *client.Client, o creation) error {
 	if err != nil {
 		return err
 	}
-	info, err := r.Status(ctx)
+	info, err := settled(ctx, r)
 	if err != nil {
 		return err
 	}
@@ -119,19 +120,36 @@ func (t *tool) create(ctx context.Context, c *client.Client, o creation) error {
 	})
 }
 
+// settled waits a little until the run's shards are on workers: most often they are at once.
+func settled(ctx context.Context, r *client.Run) (wire.Info, error) {
+	end := time.Now().Add(settleTimeout)
+	for {
+		info, err := r.Status(ctx)
+		if err != nil || info.State == wire.StateReady || time.Now().After(end) {
+			return info, err
+		}
+		select {
+		case <-ctx.Done():
+			return info, context.Cause(ctx)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+const settleTimeout = 5 * time.Second
+
 // plan is what --dry-run prints.
 type plan struct {
-	Run           string `json:"run"`
-	Dim           int64  `json:"dim"`
-	Window        int    `json:"window"`
-	Spare         int    `json:"spare"`
-	Shards        int    `json:"shards"`
-	Workers       int    `json:"workers"`
-	BytesWorker   int64  `json:"bytes_per_worker"` // the most that any takes
-	BytesTotal    int64  `json:"bytes_total"`
-	BytesStep     int64  `json:"bytes_per_step"`
-	BytesPrecond  int64  `json:"bytes_per_preconditioned_step"`
-	BytesCoordMat int64  `json:"bytes_of_coordinator"`
+	Run          string `json:"run"`
+	Dim          int64  `json:"dim"`
+	Window       int    `json:"window"`
+	Spare        int    `json:"spare"`
+	Shards       int    `json:"shards"`
+	Workers      int    `json:"workers"`
+	BytesWorker  int64  `json:"bytes_per_worker"` // the most that any takes
+	BytesTotal   int64  `json:"bytes_total"`
+	BytesStep    int64  `json:"bytes_per_step"`
+	BytesPrecond int64  `json:"bytes_per_preconditioned_step"`
 }
 
 func (t *tool) dryRunLive(ctx context.Context, c *client.Client, o creation) error {
@@ -154,7 +172,7 @@ func (t *tool) dryRun(o creation, workers int) error {
 	}
 	p := plan{
 		Run: s.Name, Dim: s.Dim, Window: s.Window, Spare: s.Spare, Shards: s.Shards, Workers: workers,
-		BytesStep: 4 * s.Dim, BytesPrecond: 8 * s.Dim, BytesCoordMat: 8 * int64(s.Window) * int64(s.Window),
+		BytesStep: 4 * s.Dim, BytesPrecond: 8 * s.Dim,
 	}
 	info := wire.Info{Spec: s, Lo: wire.Borders(s.Dim, s.Shards, o.tensors)}
 	load := make([]int64, min(workers, s.Shards))

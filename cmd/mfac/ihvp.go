@@ -155,8 +155,8 @@ func (t *tool) ihvp(cmd *cobra.Command, o *asking) error {
 			return err
 		}
 	}
-	return t.connected(cmd.Context(), cmd, slow, func(ctx context.Context, c *client.Client) error {
-		r, err := c.Join(ctx, o.run)
+	return t.connected(cmd.Context(), cmd, unbounded, func(ctx context.Context, c *client.Client) error {
+		r, err := t.join(ctx, c, o.run)
 		if err != nil {
 			return err
 		}

@@ -63,8 +63,8 @@ func (t *tool) publish(cmd *cobra.Command, name, path string, step uint64) error
 		return err
 	}
 	defer f.Close()
-	return t.connected(cmd.Context(), cmd, 0, func(ctx context.Context, c *client.Client) error {
-		r, err := c.Join(ctx, name)
+	return t.connected(cmd.Context(), cmd, unbounded, func(ctx context.Context, c *client.Client) error {
+		r, err := t.join(ctx, c, name)
 		if err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -33,9 +34,10 @@ type tool struct {
 
 // How long a command may take that doesn't say.
 const (
-	quick          = 15 * time.Second
-	slow           = 2 * time.Minute // for each gradient, or each query
+	quick          = 20 * time.Second // a run without owner has one again after 15
+	unbounded      = 0                // but the SDK gives each gradient and each query two minutes
 	connectTimeout = 5 * time.Second
+	sayAfter       = 3 * time.Second // that nothing has been heard yet
 )
 
 func (t *tool) command() *cobra.Command {
@@ -64,7 +66,7 @@ Results go to stdout, errors to stderr; exit code 1 is an error, 2 a command tha
 	f.StringVar(&t.tlsKey, "tls-key", "", "`file` of the certificate's key")
 	f.StringVar(&t.tenant, "tenant", "default", "`name` of whose runs these are")
 	f.StringVar(&t.name, "name", "", "this client's `name`, which NATS permissions are given to (default random)")
-	f.DurationVar(&t.timeout, "timeout", 0, "give up after this `time` (default 15s; publish and ihvp 2m for a gradient or query)")
+	f.DurationVar(&t.timeout, "timeout", 0, "give up after this `time` (default 20s; publish and ihvp 2m for each gradient or query)")
 	f.BoolVar(&t.json, "json", false, "print JSON")
 	root.AddCommand(t.demoCommand(), t.upCommand(), t.runCommand(), t.publishCommand(), t.ihvpCommand(), t.statusCommand(), t.versionCommand())
 	return root
@@ -81,8 +83,7 @@ func (t *tool) url() string {
 	return "nats://127.0.0.1:4222"
 }
 
-// connected runs f with a client. The whole command ends at --timeout, or after def (0: f knows
-// itself how long it may take).
+// connected runs f with a client. The whole command ends at --timeout, or after def.
 func (t *tool) connected(ctx context.Context, cmd *cobra.Command, def time.Duration, f func(ctx context.Context, c *client.Client) error) error {
 	connect := connectTimeout
 	if cmd.Flags().Changed("timeout") {
@@ -91,7 +92,7 @@ func (t *tool) connected(ctx context.Context, cmd *cobra.Command, def time.Durat
 		}
 		def, connect = t.timeout, t.timeout
 	}
-	if def > 0 {
+	if def != unbounded {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, def)
 		defer cancel()
@@ -109,7 +110,40 @@ func (t *tool) connected(ctx context.Context, cmd *cobra.Command, def time.Durat
 		return t.explain(ctx, err)
 	}
 	defer c.Close()
+	if def != unbounded {
+		defer t.patience(def)()
+	}
 	return t.explain(ctx, f(ctx, c))
+}
+
+// patience says so where nothing has happened for a while, unless it is called off.
+func (t *tool) patience(most time.Duration) (callOff func()) {
+	var mu sync.Mutex
+	off := false
+	timer := time.AfterFunc(sayAfter, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if !off {
+			fmt.Fprintf(t.stderr, "no answer yet, waiting for %v more\n", most-sayAfter)
+		}
+	})
+	return func() {
+		timer.Stop()
+		mu.Lock()
+		defer mu.Unlock()
+		off = true
+	}
+}
+
+// join joins a run, in the time of a quick command also where publishing or asking may take long.
+func (t *tool) join(ctx context.Context, c *client.Client, name string) (*client.Run, error) {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, quick)
+		defer cancel()
+		defer t.patience(quick)()
+	}
+	return c.Join(ctx, name)
 }
 
 // explain says what a newcomer can't see in an error.

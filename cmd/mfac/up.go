@@ -95,9 +95,9 @@ Next, in another terminal:
 `, v.Server, plural(len(v.Workers), "worker"), config.FormatBytes(v.Capacity), mfac, flags)
 }
 
-// logger logs to stderr: warnings, or with verbose all.
+// logger logs to stderr: errors, or with verbose all.
 func (t *tool) logger(verbose bool) *zap.Logger {
-	level := zapcore.WarnLevel
+	level := zapcore.ErrorLevel
 	if verbose {
 		level = zapcore.InfoLevel
 	}

@@ -87,27 +87,28 @@ func readHeader(r io.Reader) (header, error) {
 // preamble reads the header's bytes, as many as it says but at most maxHeader.
 func preamble(r io.Reader) ([]byte, error) {
 	var start [12]byte
-	if _, err := io.ReadFull(r, start[:10]); err != nil {
-		return nil, short(err)
-	}
-	if !bytes.Equal(start[:6], npyio.Magic[:]) {
+	n, err := io.ReadFull(r, start[:10])
+	if k := min(n, 6); !bytes.Equal(start[:k], npyio.Magic[:k]) {
 		return nil, errors.New("not a .npy file")
 	}
-	head, n := 10, int64(binary.LittleEndian.Uint16(start[8:]))
+	if err != nil {
+		return nil, short(err)
+	}
+	head, length := 10, int64(binary.LittleEndian.Uint16(start[8:]))
 	switch start[6] {
 	case 1:
 	case 2:
 		if _, err := io.ReadFull(r, start[10:12]); err != nil {
 			return nil, short(err)
 		}
-		head, n = 12, int64(binary.LittleEndian.Uint32(start[8:]))
+		head, length = 12, int64(binary.LittleEndian.Uint32(start[8:]))
 	default:
 		return nil, fmt.Errorf(".npy version is %d.%d, must be 1.0 or 2.0", start[6], start[7])
 	}
-	if n > maxHeader {
-		return nil, fmt.Errorf("header is %d bytes, must be at most %d", n, maxHeader)
+	if length > maxHeader {
+		return nil, fmt.Errorf("header is %d bytes, must be at most %d", length, maxHeader)
 	}
-	pre := append(start[:head:head], make([]byte, n)...)
+	pre := append(start[:head:head], make([]byte, length)...)
 	if _, err := io.ReadFull(r, pre[head:]); err != nil {
 		return nil, short(err)
 	}

@@ -10,10 +10,10 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	npyio "github.com/sbinet/npyio/npy"
 	"gonum.org/v1/gonum/mat"
 )
@@ -52,6 +52,7 @@ func TestOpenRefuses(t *testing.T) {
 	}{
 		{"empty", nil, "the file ends within its header"},
 		{"text", []byte("1.0 2.0 3.0 4.0"), "not a .npy file"},
+		{"short text", []byte("1 2 3"), "not a .npy file"},
 		{"version", []byte("\x93NUMPY\x03\x00\x00\x00\x00\x00"), ".npy version is 3.0, must be 1.0 or 2.0"},
 		{"short header", version1(good)[:40], "the file ends within its header"},
 		{"huge header", []byte("\x93NUMPY\x02\x00\xff\xff\xff\xff"), "header is 4294967295 bytes, must be at most 4096"},
@@ -176,14 +177,14 @@ func TestRoundTrip(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer f.Close()
-		if got, err := ReadRows[float32](f, 0, 2); err != nil || !cmp.Equal(want, got) {
+		if got, err := ReadRows[float32](f, 0, 2); err != nil || !equal(want, got) {
 			t.Errorf("%v as float32: differs, %v", dtype, err)
 		}
-		if got, err := ReadRows[float64](f, 0, 2); err != nil || !cmp.Equal(wide, got) {
+		if got, err := ReadRows[float64](f, 0, 2); err != nil || !equal(wide, got) {
 			t.Errorf("%v as float64: differs, %v", dtype, err)
 		}
 		part := make([]float32, 5)
-		if err := Row[float32](f, 1).ReadColumns(part, cols-5); err != nil || !cmp.Equal(want[1][cols-5:], part) {
+		if err := Row[float32](f, 1).ReadColumns(part, cols-5); err != nil || !slices.Equal(want[1][cols-5:], part) {
 			t.Errorf("%v: the last columns differ, %v", dtype, err)
 		}
 		p, err := os.ReadFile(path)
@@ -209,6 +210,8 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+func equal[T Float](a, b [][]T) bool { return slices.EqualFunc(a, b, slices.Equal) }
+
 // What npyio writes is read.
 func TestReadNpyio(t *testing.T) {
 	var b bytes.Buffer
@@ -221,7 +224,7 @@ func TestReadNpyio(t *testing.T) {
 	}
 	defer f.Close()
 	got, err := ReadRows[float64](f, 0, 2)
-	if err != nil || !cmp.Equal([][]float64{{1, 2, 3}, {4, 5, 6}}, got) {
+	if err != nil || !equal([][]float64{{1, 2, 3}, {4, 5, 6}}, got) {
 		t.Errorf("%v, %v", got, err)
 	}
 }

@@ -88,27 +88,46 @@ func (f *File) Cols() int64 { return f.cols }
 // CheckFinite reads the whole file and returns an error for the first NaN or Inf, or, with single,
 // the first number too large for float32.
 func (f *File) CheckFinite(ctx context.Context, single bool) error {
-	buf := make([]float64, pieceBytes/8)
 	for row := range f.rows {
-		for lo := int64(0); lo < f.cols; lo += int64(len(buf)) {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			piece := buf[:min(int64(len(buf)), f.cols-lo)]
-			if err := Row[float64](f, row).ReadColumns(piece, lo); err != nil {
-				return err
-			}
-			for i, x := range piece {
-				if math.IsNaN(x) || math.IsInf(x, 0) {
-					return fmt.Errorf("%s is %v, must be finite", f.at(row, lo+int64(i)), x)
+		err := f.read(row, 0, f.cols, func(p []byte, done int64) error {
+			if i := f.firstBad(p, single); i >= 0 {
+				var x [1]float64
+				if err := Row[float64](f, row).ReadColumns(x[:], done+int64(i)); err != nil {
+					return err
 				}
-				if single && math.IsInf(float64(float32(x)), 0) {
-					return fmt.Errorf("%s is %v, must fit float32", f.at(row, lo+int64(i)), x)
+				limit := "be finite"
+				if !math.IsNaN(x[0]) && !math.IsInf(x[0], 0) {
+					limit = "fit float32"
 				}
+				return fmt.Errorf("%s is %v, must %s", f.at(row, done+int64(i)), x[0], limit)
 			}
+			return context.Cause(ctx)
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// firstBad is the index of the first number of p that CheckFinite refuses, or −1.
+func (f *File) firstBad(p []byte, single bool) int {
+	if f.dtype == Float32 {
+		const exponent = 0x7f800000 // all ones in NaN and Inf
+		for i := 0; i+4 <= len(p); i += 4 {
+			if binary.LittleEndian.Uint32(p[i:])&exponent == exponent {
+				return i / 4
+			}
+		}
+		return -1
+	}
+	for i := 0; i+8 <= len(p); i += 8 {
+		x := math.Float64frombits(binary.LittleEndian.Uint64(p[i:]))
+		if !(math.Abs(x) <= math.MaxFloat64) || single && math.IsInf(float64(float32(x)), 0) {
+			return i / 8
+		}
+	}
+	return -1
 }
 
 // at names a number for errors.

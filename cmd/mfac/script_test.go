@@ -1,0 +1,267 @@
+package main
+
+import (
+	"archive/zip"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"go.uber.org/goleak"
+
+	"mfac/client"
+	"mfac/coordinator"
+	"mfac/internal/cluster"
+	"mfac/internal/natsx"
+	"mfac/internal/npy"
+)
+
+var update = flag.Bool("update", false, "write what commands print into the scripts")
+
+func TestMain(m *testing.M) {
+	testscript.Main(leakFree{m}, map[string]func(){"mfac": main})
+}
+
+// leakFree runs the tests, and fails if goroutines are left.
+type leakFree struct{ m *testing.M }
+
+func (l leakFree) Run() int {
+	code := l.m.Run()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}
+
+// The tool as typed. Each script has a cluster of 3 workers to itself, which NATS_URL names.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script", UpdateScripts: *update, RequireExplicitExec: true, RequireUniqueNames: true,
+		Setup: func(env *testscript.Env) error {
+			c, err := cluster.Start(context.Background(), cluster.Options{Workers: 3, Capacity: 64 << 20})
+			if err != nil {
+				return err
+			}
+			env.Defer(func() {
+				if err := c.Stop(); err != nil {
+					t.Error(err)
+				}
+			})
+			env.Setenv("NATS_URL", c.URL())
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"npy": npyCmd, "npycmp": npycmpCmd, "npz": npzCmd, "port": portCmd, "nats": natsCmd, "await": awaitCmd,
+		},
+	})
+}
+
+func number(ts *testscript.TestScript, s string) float64 {
+	x, err := strconv.ParseFloat(s, 64)
+	ts.Check(err)
+	return x
+}
+
+// npyCmd: npy FILE DTYPE SHAPE [NUMBER…] writes a file: npy g.npy <f4 2x3 1 2 3 4 5 6. Numbers that
+// are not given are zero.
+func npyCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: npy FILE DTYPE SHAPE [NUMBER…]")
+	}
+	var shape []int64
+	for s := range strings.SplitSeq(args[2], "x") {
+		shape = append(shape, int64(number(ts, s)))
+	}
+	w, err := npy.Create(ts.MkAbs(args[0]), npy.DType(args[1]), shape...)
+	ts.Check(err)
+	cols := int(shape[len(shape)-1])
+	for i, numbers := 0, args[3:]; len(numbers) > 0; i++ {
+		n := min(cols, len(numbers))
+		row := make([]float64, n)
+		for j := range row {
+			row[j] = number(ts, numbers[j])
+		}
+		ts.Check(npy.Out[float64](w, int64(i)).WriteColumns(row, 0))
+		numbers = numbers[n:]
+	}
+	ts.Check(errors.Join(w.Commit(), w.Close()))
+}
+
+// npycmpCmd: npycmp FILE DTYPE SHAPE TOLERANCE (NUMBER… | WANT.npy) compares what a file holds.
+// The tolerance is relative to the largest number that is wanted.
+func npycmpCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 5 {
+		ts.Fatalf("usage: npycmp FILE DTYPE SHAPE TOLERANCE (NUMBER… | WANT.npy)")
+	}
+	f, got := readAll(ts, args[0])
+	shape := fmt.Sprint(f.Cols())
+	if f.Dims() == 2 {
+		shape = fmt.Sprintf("%dx%d", f.Rows(), f.Cols())
+	}
+	if string(f.DType()) != args[1] && f.DType().String() != args[1] || shape != args[2] {
+		ts.Fatalf("%s is %v of %s, want %s of %s", args[0], f.DType(), shape, args[1], args[2])
+	}
+	var want []float64
+	if strings.HasSuffix(args[4], ".npy") {
+		_, want = readAll(ts, args[4])
+	} else {
+		for _, s := range args[4:] {
+			want = append(want, number(ts, s))
+		}
+	}
+	if len(got) != len(want) {
+		ts.Fatalf("%s has %d numbers, want %d", args[0], len(got), len(want))
+	}
+	top := 0.0
+	for _, x := range want {
+		top = max(top, math.Abs(x))
+	}
+	for i := range want {
+		if d := math.Abs(got[i] - want[i]); !(d <= number(ts, args[3])*top) {
+			ts.Fatalf("%s: number %d is %v, want %v within %s × %v", args[0], i, got[i], want[i], args[3], top)
+		}
+	}
+}
+
+func readAll(ts *testscript.TestScript, name string) (*npy.File, []float64) {
+	f, err := npy.Open(ts.MkAbs(name))
+	ts.Check(err)
+	defer f.Close()
+	rows, err := npy.ReadRows[float64](f, 0, f.Rows())
+	ts.Check(err)
+	var all []float64
+	for _, r := range rows {
+		all = append(all, r...)
+	}
+	return f, all
+}
+
+// npzCmd: npz NAME… unpacks vectors of testdata/ into the work directory.
+func npzCmd(ts *testscript.TestScript, neg bool, args []string) {
+	z, err := zip.OpenReader(vectors)
+	ts.Check(err)
+	defer z.Close()
+	for _, name := range args {
+		r, err := z.Open(name)
+		ts.Check(err)
+		p, err := io.ReadAll(r)
+		ts.Check(errors.Join(err, r.Close()))
+		ts.Check(os.WriteFile(ts.MkAbs(name), p, 0o666))
+	}
+}
+
+var vectors, _ = filepath.Abs("../../testdata/mnist_mlp16_m32.npz")
+
+// portCmd: port NAME sets a variable to a port that is free.
+func portCmd(ts *testscript.TestScript, neg bool, args []string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	defer l.Close()
+	ts.Setenv(args[0], strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
+}
+
+// natsCmd: nats NAME [coordinator] starts a NATS server, maybe with a coordinator but no worker, and
+// sets a variable to its URL.
+func natsCmd(ts *testscript.TestScript, neg bool, args []string) {
+	s, err := natsx.Embedded(natsx.EmbeddedOptions{})
+	ts.Check(err)
+	ts.Defer(s.Shutdown)
+	ts.Setenv(args[0], s.URL())
+	if len(args) == 1 {
+		return
+	}
+	nc, err := natsx.Connect(context.Background(), natsx.Options{URL: s.URL(), Name: "c"})
+	ts.Check(err)
+	ts.Defer(nc.Close)
+	svc, err := coordinator.Serve(context.Background(), nc, coordinator.ServiceConfig{Name: "c", Tenant: "default"})
+	ts.Check(err)
+	ts.Defer(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		ts.Check(svc.Stop(ctx))
+	})
+}
+
+// awaitCmd: await RUN STEP waits until a step is in a run's window, or was.
+func awaitCmd(ts *testscript.TestScript, neg bool, args []string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	c, err := client.Connect(ctx, ts.Getenv("NATS_URL"))
+	ts.Check(err)
+	defer c.Close()
+	r, err := c.Join(ctx, args[0])
+	ts.Check(err)
+	for {
+		info, err := r.Status(ctx)
+		ts.Check(err)
+		if float64(info.Newest) >= number(ts, args[1]) {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// Commands that are not understood end with code 2 and say how they are used, others that fail
+// with code 1; neither prints anything on stdout.
+func TestExitCodes(t *testing.T) {
+	t.Chdir(t.TempDir())
+	nowhere := "nats://127.0.0.1:1"
+	for _, tt := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"frobnicate", 2, `unknown command "frobnicate"`},
+		{"run frobnicate", 2, `unknown command "frobnicate"`},
+		{"--frobnicate", 2, "unknown flag: --frobnicate"},
+		{"status extra", 2, `unknown command "extra" for "mfac status"`},
+		{"run ls extra", 2, `unknown command "extra"`},
+		{"run show", 2, "NAME is missing"},
+		{"run show a b", 2, `unexpected argument "b"`},
+		{"run create", 2, "NAME is missing"},
+		{"run create a --dim 3", 2, "--window, --damping must be given"},
+		{"run create a --dim three", 2, `invalid argument "three" for "--dim"`},
+		{"run create a --dim 3 --window 2 --damping 1 --workers 2", 2, "--workers goes with --dry-run"},
+		{"publish a", 2, "grads.npy is missing"},
+		{"publish a --step -1 g.npy", 2, `invalid argument "-1" for "--step"`},
+		{"ihvp a -o out.npy", 2, "one of v.npy, --step and --combine must be given, not 0"},
+		{"ihvp a v.npy --step 1 -o out.npy", 2, "one of v.npy, --step and --combine must be given, not 2"},
+		{"ihvp a v.npy", 2, "--out must be given"},
+		{"status --timeout soon", 2, `invalid argument "soon" for "--timeout"`},
+		{"status --timeout 0s", 1, "timeout is 0s, must be > 0"},
+		{"status --timeout 100ms --server " + nowhere, 1, "connect to NATS at nats://127.0.0.1:1"},
+		{"status --name A", 1, `name is "A", must be ^[a-z0-9]`},
+		{"status --tenant a.b", 1, `tenant is "a.b", must be ^[a-z0-9]`},
+		{"status --creds no.creds", 1, "no.creds"},
+		{"status --tls-cert a.pem", 1, "a TLS certificate and its key go together"},
+		{"run create A --dim 3 --window 2 --damping 1", 1, `name is "A", must be ^[a-z0-9][a-z0-9_-]{0,62}$`},
+		{"publish a no.npy", 1, "open no.npy: no such file or directory"},
+		{"up --workers 0", 1, "workers is 0, must be >= 1"},
+		{"up --workers 99", 1, "workers is 99, must be in [1, 64]"},
+		{"up --memory lots", 1, "memory is lots, must be a size in bytes"},
+		{"up --port 70000", 1, "port is 70000, must be in [1, 65535]"},
+		{"demo --plot a.jpg", 1, "plot is a.jpg, must end in .png"},
+	} {
+		t.Run(tt.args, func(t *testing.T) {
+			var stdout, stderr strings.Builder
+			code := run(strings.Fields(tt.args), &stdout, &stderr)
+			if code != tt.code || stdout.Len() > 0 || !strings.HasPrefix(stderr.String(), "mfac: ") || !strings.Contains(stderr.String(), tt.want) {
+				t.Errorf("code %d, want %d\nstdout %q\nstderr %q\nwant mfac: …%s", code, tt.code, stdout.String(), stderr.String(), tt.want)
+			}
+			if usage := strings.Contains(stderr.String(), "\nUsage: mfac"); usage != (tt.code == 2) {
+				t.Errorf("usage shown: %v", usage)
+			}
+		})
+	}
+}
