@@ -25,6 +25,13 @@ type checker struct {
 	latest   int                        // of those that have served
 	since    wire.Version               // of the first window after all rows were lost at once
 	live     map[wire.Attempt]wire.Step // that any shard has ever had as a row
+	on       map[shardRow]bool          // the same, of each shard
+}
+
+// shardRow is a shard's slice of a row.
+type shardRow struct {
+	shard   int
+	attempt wire.Attempt
 }
 
 // served is a window that a run was served with.
@@ -37,7 +44,7 @@ type served struct {
 func newChecker(w *world) *checker {
 	return &checker{
 		w: w, attempts: map[wire.Attempt]*publication{}, lost: map[wire.Attempt]bool{}, windows: map[wire.Version]*served{},
-		tellings: map[wire.Attempt]wire.Version{}, last: map[*coordinator.Core]*served{}, begun: map[*coordinator.Core]int{}, live: map[wire.Attempt]wire.Step{},
+		tellings: map[wire.Attempt]wire.Version{}, last: map[*coordinator.Core]*served{}, begun: map[*coordinator.Core]int{}, live: map[wire.Attempt]wire.Step{}, on: map[shardRow]bool{},
 	}
 }
 
@@ -116,7 +123,7 @@ func (k *checker) coordinator(n *coordinatorNode, core *coordinator.Core, in coo
 				w.fail("V1 %s tells version %d, and %d is the highest that was served", n.name, m.Version, k.highest)
 			}
 			k.told = max(k.told, m.Version)
-			k.everywhere(n, &c, m)
+			k.everywhere(n, core, &c, m)
 		}
 	}
 }
@@ -272,7 +279,7 @@ func (k *checker) shardsOf(c *coordinator.Inspection) ([]*worker.InspectedShard,
 }
 
 // everywhere is V1: who is told "committed" is told the truth about every shard.
-func (k *checker) everywhere(n *coordinatorNode, c *coordinator.Inspection, m *wire.WaitReply) {
+func (k *checker) everywhere(n *coordinatorNode, core *coordinator.Core, c *coordinator.Inspection, m *wire.WaitReply) {
 	now := k.windows[m.Version]
 	if now == nil {
 		k.w.fail("V1 %s tells version %d, which nobody served", n.name, m.Version)
@@ -285,7 +292,7 @@ func (k *checker) everywhere(n *coordinatorNode, c *coordinator.Inspection, m *w
 		if sh == nil {
 			continue // crashed since
 		}
-		if sh.Version < m.Version && !k.crashed(now) {
+		if sh.Version < m.Version && !k.crashed(now) && k.begun[core] >= k.latest {
 			k.w.fail("V1 %s tells version %d, and shard %d is at %d", n.name, m.Version, s, sh.Version)
 		}
 	}
@@ -311,6 +318,11 @@ func (k *checker) heard(c *client, p *publication, a wire.Attempt, m *wire.WaitR
 	}
 	if !ever {
 		k.w.fail("V1 %v is told committed at version %d, and was in no window", p, m.Version)
+	}
+	for s := range k.w.shape.shards {
+		if !k.on[shardRow{s, a}] {
+			k.w.fail("V1 %v is told committed at version %d, and never was on shard %d", p, m.Version, s)
+		}
 	}
 	k.tellings[a] = m.Version
 }
@@ -387,6 +399,7 @@ func (k *checker) worker(n *workerNode, in worker.Input) {
 			for _, s := range c.Shards {
 				for _, row := range s.Live {
 					k.live[row.Attempt] = row.Step
+					k.on[shardRow{s.Key.Index, row.Attempt}] = true
 				}
 			}
 		}
