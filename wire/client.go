@@ -180,10 +180,8 @@ type Query struct {
 }
 
 // MaxVectorsFor is the most vectors in one query of a run with so many slots: their dots and
-// coefficients must fit one message.
-func MaxVectorsFor(slots int) int {
-	return max(1, min(MaxVectors, (MaxPayload-8*MaxVectors)/(8*slots)))
-}
+// norms, their coefficients, and those of a combination beside its steps must fit one message.
+func MaxVectorsFor(slots int) int { return max(1, min(MaxVectors, MaxPayload/(8*slots)-1)) }
 
 // QueryReply names the query and the version that it is pinned to.
 type QueryReply struct {

@@ -96,7 +96,7 @@ func TestChecksum(t *testing.T) {
 func TestMaxVectorsFor(t *testing.T) {
 	for slots := 2; slots <= maxSlots; slots++ {
 		k := MaxVectorsFor(slots)
-		if k < 1 || k > MaxVectors || 8*k*slots+8*k > MaxPayload {
+		if k < 1 || k > MaxVectors || 8*k*slots+8*k > MaxPayload || 8*slots*(1+k) > MaxPayload {
 			t.Fatalf("%d vectors with %d slots", k, slots)
 		}
 	}
