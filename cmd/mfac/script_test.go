@@ -4,11 +4,9 @@ import (
 	"archive/zip"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"math"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -17,54 +15,36 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
-	"go.uber.org/goleak"
 
 	"mfac/client"
+	"mfac/cmd/internal/scripttest"
 	"mfac/coordinator"
 	"mfac/internal/cluster"
 	"mfac/internal/natsx"
 	"mfac/internal/npy"
 )
 
-var update = flag.Bool("update", false, "write what commands print into the scripts")
-
-func TestMain(m *testing.M) {
-	testscript.Main(leakFree{m}, map[string]func(){"mfac": main})
-}
-
-// leakFree runs the tests, and fails if goroutines are left.
-type leakFree struct{ m *testing.M }
-
-func (l leakFree) Run() int {
-	code := l.m.Run()
-	if err := goleak.Find(); err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return code
-}
+func TestMain(m *testing.M) { scripttest.Main(m, "mfac", main) }
 
 // The tool as typed. Each script has a cluster of 3 workers to itself, which NATS_URL names.
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir: "testdata/script", UpdateScripts: *update, RequireExplicitExec: true, RequireUniqueNames: true,
-		Setup: func(env *testscript.Env) error {
-			c, err := cluster.Start(context.Background(), cluster.Options{Workers: 3, Capacity: 64 << 20})
-			if err != nil {
-				return err
+	p := scripttest.Params()
+	p.Setup = func(env *testscript.Env) error {
+		c, err := cluster.Start(context.Background(), cluster.Options{Workers: 3, Capacity: 64 << 20})
+		if err != nil {
+			return err
+		}
+		env.Defer(func() {
+			if err := c.Stop(); err != nil {
+				t.Error(err)
 			}
-			env.Defer(func() {
-				if err := c.Stop(); err != nil {
-					t.Error(err)
-				}
-			})
-			env.Setenv("NATS_URL", c.URL())
-			return nil
-		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"npy": npyCmd, "npycmp": npycmpCmd, "npz": npzCmd, "port": portCmd, "nats": natsCmd, "await": awaitCmd,
-		},
-	})
+		})
+		env.Setenv("NATS_URL", c.URL())
+		return nil
+	}
+	p.Cmds["npy"], p.Cmds["npycmp"], p.Cmds["npz"] = npyCmd, npycmpCmd, npzCmd
+	p.Cmds["nats"], p.Cmds["await"] = natsCmd, awaitCmd
+	testscript.Run(t, p)
 }
 
 func number(ts *testscript.TestScript, s string) float64 {
@@ -162,14 +142,6 @@ func npzCmd(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 var vectors, _ = filepath.Abs("../../testdata/mnist_mlp16_m32.npz")
-
-// portCmd: port NAME sets a variable to a port that is free.
-func portCmd(ts *testscript.TestScript, neg bool, args []string) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	ts.Check(err)
-	defer l.Close()
-	ts.Setenv(args[0], strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
-}
 
 // natsCmd: nats NAME [coordinator] starts a NATS server, maybe with a coordinator but no worker, and
 // sets a variable to its URL.

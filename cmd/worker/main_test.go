@@ -1,0 +1,12 @@
+package main
+
+import (
+	"testing"
+
+	"mfac/cmd/internal/scripttest"
+)
+
+func TestMain(m *testing.M) { scripttest.Main(m, "worker", main) }
+
+// The program as typed.
+func TestScripts(t *testing.T) { scripttest.Service(t) }
