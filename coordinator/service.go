@@ -94,8 +94,8 @@ func Serve(ctx context.Context, nc *nats.Conn, cfg ServiceConfig) (*Service, err
 	if cfg.Replicas == 0 {
 		cfg.Replicas = 1
 	}
-	if cfg.LeaseTTL < time.Second {
-		return nil, wire.Invalid("lease TTL", cfg.LeaseTTL, "at least 1s")
+	if cfg.LeaseTTL < leastLeaseTTL {
+		return nil, wire.Invalid("lease TTL", cfg.LeaseTTL, fmt.Sprintf("at least %v", leastLeaseTTL))
 	}
 	if cfg.Silent < 4*helloEvery {
 		return nil, wire.Invalid("silent", cfg.Silent, fmt.Sprintf("at least %v", 4*helloEvery))
@@ -128,6 +128,8 @@ func Serve(ctx context.Context, nc *nats.Conn, cfg ServiceConfig) (*Service, err
 // helloEvery is how often workers are heard of.
 const helloEvery = 500 * time.Millisecond
 
+const leastLeaseTTL = time.Second
+
 func setDefault(d *time.Duration, v time.Duration) {
 	if *d == 0 {
 		*d = v
@@ -148,8 +150,21 @@ func (s *Service) buckets(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("make bucket %s (is JetStream on?): %w", s.sub.RunsBucket(), err)
 	}
-	s.leases, s.incarnation, err = rpc.CreateLeases(ctx, js, s.sub.LeasesBucket(), s.cfg.LeaseTTL, s.cfg.Replicas, rand.Uint64()|1)
-	return err
+	leases, err := rpc.CreateLeases(ctx, js, s.sub.LeasesBucket(), s.cfg.LeaseTTL, s.cfg.Replicas, rand.Uint64()|1)
+	if err != nil {
+		return err
+	}
+	// The bucket's TTL is what ends a lease. Were it shorter than ours, leases would run out before
+	// they are renewed.
+	if leases.TTL < leastLeaseTTL {
+		return fmt.Errorf("bucket %s: %w", s.sub.LeasesBucket(), wire.Invalid("TTL", leases.TTL, fmt.Sprintf("at least %v", leastLeaseTTL)))
+	}
+	if leases.TTL != s.cfg.LeaseTTL {
+		s.log.Warn("the bucket of leases was made with another TTL, which holds",
+			zap.Duration("holds", leases.TTL), zap.Duration("setting", s.cfg.LeaseTTL))
+	}
+	s.leases, s.incarnation, s.cfg.LeaseTTL = leases, leases.Incarnation, leases.TTL
+	return nil
 }
 
 func (s *Service) subscribe() error {

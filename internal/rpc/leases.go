@@ -13,8 +13,15 @@ import (
 // bucket. A bucket made anew starts its revisions at 1 again; this tells the two apart.
 const metaIncarnation = "mfac_incarnation"
 
-// CreateLeases makes the bucket of leases, or finds it, and returns its incarnation.
-func CreateLeases(ctx context.Context, js jetstream.JetStream, bucket string, ttl time.Duration, replicas int, incarnation uint64) (jetstream.KeyValue, uint64, error) {
+// Leases is the bucket of leases. TTL is that of the bucket, whatever was asked for.
+type Leases struct {
+	jetstream.KeyValue
+	Incarnation uint64
+	TTL         time.Duration
+}
+
+// CreateLeases makes the bucket of leases, or finds it.
+func CreateLeases(ctx context.Context, js jetstream.JetStream, bucket string, ttl time.Duration, replicas int, incarnation uint64) (*Leases, error) {
 	kv, err := js.KeyValue(ctx, bucket)
 	if err != nil {
 		kv, err = js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
@@ -24,12 +31,11 @@ func CreateLeases(ctx context.Context, js jetstream.JetStream, bucket string, tt
 		if err != nil { // somebody else may have made it just now
 			var again error
 			if kv, again = js.KeyValue(ctx, bucket); again != nil {
-				return nil, 0, fmt.Errorf("make bucket %s: %w", bucket, err)
+				return nil, fmt.Errorf("make bucket %s: %w", bucket, err)
 			}
 		}
 	}
-	inc, err := incarnationOf(ctx, kv)
-	return kv, inc, err
+	return leasesOf(ctx, kv)
 }
 
 // LeaseIncarnation reads the incarnation of the bucket of leases.
@@ -38,17 +44,21 @@ func LeaseIncarnation(ctx context.Context, js jetstream.JetStream, bucket string
 	if err != nil {
 		return 0, fmt.Errorf("bucket %s: %w", bucket, err)
 	}
-	return incarnationOf(ctx, kv)
+	l, err := leasesOf(ctx, kv)
+	if err != nil {
+		return 0, err
+	}
+	return l.Incarnation, nil
 }
 
-func incarnationOf(ctx context.Context, kv jetstream.KeyValue) (uint64, error) {
+func leasesOf(ctx context.Context, kv jetstream.KeyValue) (*Leases, error) {
 	st, err := kv.Status(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("status of bucket %s: %w", kv.Bucket(), err)
+		return nil, fmt.Errorf("status of bucket %s: %w", kv.Bucket(), err)
 	}
 	inc, err := strconv.ParseUint(st.Metadata()[metaIncarnation], 16, 64)
 	if err != nil || inc == 0 {
-		return 0, fmt.Errorf("bucket %s was not made by mfac: its metadata has no %s", kv.Bucket(), metaIncarnation)
+		return nil, fmt.Errorf("bucket %s was not made by mfac: its metadata has no %s", kv.Bucket(), metaIncarnation)
 	}
-	return inc, nil
+	return &Leases{kv, inc, st.TTL()}, nil
 }

@@ -219,9 +219,13 @@ func TestPermissions(t *testing.T) {
 		if names, err := operator.Runs(ctx); err != nil || !slices.Equal(names, []string{"digits"}) {
 			t.Errorf("operator sees runs %v, %v", names, err)
 		}
-		if workers, err := operator.Workers(ctx); err != nil || len(workers) != 2 {
-			t.Errorf("operator sees workers %v, %v", workers, err)
-		}
+		eventually(t, func() error { // the coordinator that answers may have heard of none yet
+			workers, err := operator.Workers(ctx)
+			if err == nil && len(workers) != 2 {
+				err = fmt.Errorf("operator sees workers %v", workers)
+			}
+			return err
+		})
 		second := cfg
 		second.Name = "second"
 		if _, err := operator.Attach(ctx, second); err != nil {
