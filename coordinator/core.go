@@ -366,6 +366,14 @@ func (c *Core) reply(e *Effects, m wire.Message) {
 	call.done(e, m)
 }
 
+// said is an answer that nobody expected, in words.
+func said(m wire.Message) string {
+	if err, ok := m.(*wire.Error); ok {
+		return err.Error()
+	}
+	return m.Type() + " that does not fit"
+}
+
 // onTick sends calls again, and ends what has waited long enough.
 func (c *Core) onTick(e *Effects) {
 	for _, seq := range sortedKeys(c.calls) {
@@ -478,8 +486,11 @@ func (c *Core) request(e *Effects, in Request) error {
 	case *wire.Wait:
 		return c.waitStep(e, in, m)
 	case *wire.Query:
-		if c.committing != nil && len(c.held) < maxQueries {
-			c.held = append(c.held, in) // the window is between two versions
+		if c.committing != nil { // the window is between two versions
+			if len(c.held) >= maxQueries {
+				return wire.Errorf(wire.CodeBusy, "queries during a commit", len(c.held), fmt.Sprintf("below %d", maxQueries))
+			}
+			c.held = append(c.held, in)
 			return nil
 		}
 		return c.query(e, in, m)

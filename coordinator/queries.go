@@ -483,7 +483,7 @@ func (c *Core) closeQuery(e *Effects, q *query, why *wire.Error) {
 	for s := range c.shards {
 		c.call(e, s, &wire.CloseQuery{Query: q.id}, func(e *Effects, m wire.Message) {
 			if _, ok := m.(*wire.OK); !ok {
-				c.restart(e, fmt.Sprintf("shard %d does not close query %d: %v", s, uint64(q.id), m))
+				c.restart(e, fmt.Sprintf("shard %d does not close query %d: %s", s, uint64(q.id), said(m)))
 				return
 			}
 			if left--; left == 0 {

@@ -3,6 +3,7 @@ package coordinator
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 
 	"mfac/wire"
 )
@@ -55,7 +56,15 @@ func DecodeRecord(p []byte) (Record, error) {
 	if len(r.Lo) != r.Spec.Shards || len(r.Placed) != r.Spec.Shards {
 		return r, wire.Invalid("shards in record", len(r.Lo), fmt.Sprint(r.Spec.Shards))
 	}
+	if r.Lo[0] != 0 {
+		return r, wire.Invalid("first shard border", r.Lo[0], "0")
+	}
 	for s := range r.Lo {
+		if w := r.Placed[s].Worker; w != "" {
+			if err := wire.CheckName("worker in record", w); err != nil {
+				return r, err
+			}
+		}
 		if lo, n := r.columns(s); wire.CheckRange(lo, n, r.Spec.Dim) != nil {
 			return r, wire.Invalid("shard border", lo, "growing, below dim")
 		}
@@ -72,10 +81,14 @@ func (r *Record) columns(s int) (lo, n int64) {
 	return r.Lo[s], hi - r.Lo[s]
 }
 
-// shardBytes is the memory that shard s takes on its worker.
+// shardBytes is the memory that shard s takes on its worker, the largest int64 if it is more.
 func (r *Record) shardBytes(s int) int64 {
 	_, n := r.columns(s)
-	return int64(r.Spec.Slots()) * ((n + 15) / 16 * 16) * 4
+	row := (n + 15) / 16 * 16 * 4
+	if slots := int64(r.Spec.Slots()); row <= math.MaxInt64/slots {
+		return slots * row
+	}
+	return math.MaxInt64
 }
 
 func (r Record) clone() Record {
@@ -111,7 +124,11 @@ func place(rec *Record, shards []int, rooms []room) (map[int]string, error) {
 		if rooms[best].free < need {
 			var total int64
 			for _, t := range shards {
-				total += rec.shardBytes(t)
+				if n := rec.shardBytes(t); n > math.MaxInt64-total {
+					total = math.MaxInt64
+				} else {
+					total += n
+				}
 			}
 			return nil, wire.Errorf(wire.CodeTooLarge, "memory", fmt.Sprintf("%d bytes (%d slots × %d columns × 4)", total, rec.Spec.Slots(), rec.Spec.Dim),
 				fmt.Sprintf("at most the %d bytes that are free on %d workers, %d of them for shard %d, of which the roomiest has %d", free, len(rooms), need, s, rooms[best].free),

@@ -179,12 +179,14 @@ func (c *Core) staged(e *Effects, o *openStep, s int, m wire.Message) {
 		c.advance(e)
 	case *wire.Error:
 		switch m.Code {
-		case wire.CodeNotFinite, wire.CodeConflict, wire.CodeTooLarge, wire.CodeInvalid, wire.CodeDropped, wire.CodeSuperseded:
+		case wire.CodeNotFinite, wire.CodeConflict, wire.CodeTooLarge, wire.CodeInvalid, wire.CodeDropped, wire.CodeSuperseded, wire.CodeInternal:
+			// Nor does a new owner help where a shard can't work the products out: it would keep the
+			// step, and hear the same.
 			err := *m
 			err.Seq = 0
 			c.fail(e, o, &err)
 		default:
-			c.restart(e, fmt.Sprintf("shard %d does not stage step %d: %v", s, o.step, m))
+			c.restart(e, fmt.Sprintf("shard %d does not stage step %d: %s", s, o.step, said(m)))
 		}
 	}
 }
@@ -203,10 +205,11 @@ func (c *Core) advance(e *Effects) {
 	if o.count() < len(c.shards) {
 		return
 	}
+	own := row{Row: wire.Row{Slot: o.slot, Step: o.step, Attempt: o.attempt}}
 	covered := true
 	for s, part := range o.parts {
 		var missing []wire.Slot
-		for _, r := range c.rows {
+		for _, r := range append(slices.Clone(c.rows), own) {
 			if p, ok := part[r.Slot]; !ok || p.Attempt != r.Attempt {
 				missing = append(missing, r.Slot)
 			}
@@ -276,7 +279,7 @@ func (c *Core) commit(e *Effects, o *openStep) {
 		m := msg
 		c.call(e, s, &m, func(e *Effects, reply wire.Message) {
 			if _, ok := reply.(*wire.OK); !ok {
-				c.restart(e, fmt.Sprintf("shard %d does not commit step %d: %v", s, o.step, reply))
+				c.restart(e, fmt.Sprintf("shard %d does not commit step %d: %s", s, o.step, said(reply)))
 				return
 			}
 			o.acks++
@@ -382,7 +385,7 @@ func (c *Core) fail(e *Effects, o *openStep, err *wire.Error) {
 	for s := range c.shards {
 		c.call(e, s, &wire.Drop{Step: o.step, Attempt: o.attempt}, func(e *Effects, m wire.Message) {
 			if _, ok := m.(*wire.OK); !ok {
-				c.restart(e, fmt.Sprintf("shard %d does not drop step %d: %v", s, o.step, m))
+				c.restart(e, fmt.Sprintf("shard %d does not drop step %d: %s", s, o.step, said(m)))
 				return
 			}
 			if left--; left == 0 {

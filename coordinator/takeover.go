@@ -72,7 +72,7 @@ func (c *Core) adopted(e *Effects, s int, m wire.Message) {
 		return
 	}
 	if !ok {
-		c.enter(failed, fmt.Sprintf("worker %s can't take shard %d: %v", c.shards[s].worker, s, m))
+		c.enter(failed, fmt.Sprintf("worker %s can't take shard %d: %s", c.shards[s].worker, s, said(m)))
 		return
 	}
 	c.shards[s].adopted = a
@@ -195,7 +195,7 @@ func (c *Core) install(e *Effects) {
 	for s := range c.shards {
 		c.call(e, s, &wire.Install{Version: c.version, Keep: keep, Payload: wire.AppendRows(nil, rows)}, func(e *Effects, m wire.Message) {
 			if _, ok := m.(*wire.OK); !ok {
-				c.restart(e, fmt.Sprintf("shard %d does not take the window: %v", s, m))
+				c.restart(e, fmt.Sprintf("shard %d does not take the window: %s", s, said(m)))
 				return
 			}
 			if left--; left == 0 {
@@ -236,7 +236,7 @@ func (c *Core) load(e *Effects) {
 		c.call(e, s, &wire.Gram{I0: i0, I1: i1, Payload: slots}, func(e *Effects, m wire.Message) {
 			num, ok := m.(*wire.Numbers)
 			if !ok || num.Count != triangle(i1)-triangle(i0) {
-				c.restart(e, fmt.Sprintf("shard %d does not answer for A: %v", s, m))
+				c.restart(e, fmt.Sprintf("shard %d does not answer for A: %s", s, said(m)))
 				return
 			}
 			g.parts[s] = wire.Floats(num.Payload)

@@ -10,6 +10,7 @@
 package script
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -77,7 +78,7 @@ func play(text string, do func(*Cmd) string) (string, error) {
 		case line == "", strings.HasPrefix(line, "#"):
 			golden = false
 		default:
-			c, err := parse(line)
+			c, err := Parse(line)
 			if err != nil {
 				return "", fmt.Errorf("%d: %w", i+1, err)
 			}
@@ -85,7 +86,7 @@ func play(text string, do func(*Cmd) string) (string, error) {
 			if s := do(c); s != "" {
 				did.WriteString(strings.TrimRight(s, "\n") + "\n")
 			}
-			if err := c.finish(); err != nil {
+			if err := c.Err(); err != nil {
 				return "", fmt.Errorf("%d: %s: %w", i+1, line, err)
 			}
 		}
@@ -107,8 +108,12 @@ type Cmd struct {
 	err   error
 }
 
-func parse(line string) (*Cmd, error) {
+// Parse reads a directive.
+func Parse(line string) (*Cmd, error) {
 	f := strings.Fields(line)
+	if len(f) == 0 {
+		return nil, errors.New("no directive")
+	}
 	c := &Cmd{Name: f[0], args: map[string]string{}}
 	for _, word := range f[1:] {
 		key, value, ok := strings.Cut(word, "=")
@@ -124,9 +129,9 @@ func parse(line string) (*Cmd, error) {
 	return c, nil
 }
 
-// finish is what was wrong with the directive, if anything. What nobody asked for is wrong too: a
+// Err is what was wrong with the directive, if anything. What nobody asked for is wrong too: a
 // misspelt key must not be taken for one that was left out.
-func (c *Cmd) finish() error {
+func (c *Cmd) Err() error {
 	for key := range c.args {
 		if !c.used[key] && c.err == nil {
 			c.err = fmt.Errorf("nothing takes %s=%s", key, c.args[key])

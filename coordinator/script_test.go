@@ -1,0 +1,726 @@
+package coordinator
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"mfac/internal/script"
+	"mfac/shard"
+	"mfac/wire"
+)
+
+// TestScripts plays testdata. A script drives a core: it is every client and every worker, whose
+// numbers it gives, so that the window's algebra is the real one. The run is "digits", of 16
+// columns in two shards, on workers w1 and w2, with a window of 2 and 2 spare slots, unless the
+// script says otherwise.
+//
+// Attempts and queries are written as the number of the owner that made them, which is that of its
+// epoch here, and their own number there, 5.1; rows as slot:step:attempt. A directive that answers
+// calls answers all of the named kind that fit and have not been answered, with "first" the earliest
+// alone; with "again", those that have been answered.
+func TestScripts(t *testing.T) {
+	script.Run(t, "testdata/*.txt", func(t *testing.T) func(*script.Cmd) string {
+		p := &player{t: t}
+		return p.do
+	})
+}
+
+type player struct {
+	t        *testing.T
+	core     *Core
+	cfg      Config
+	alive    map[string]wire.Hello
+	calls    []*made
+	attempts map[wire.Step]wire.Attempt // that were told last
+	query    wire.QueryID               // the last one that was told
+	last     Token
+	callers  map[Token]string
+	out      strings.Builder
+}
+
+// made is a call that the core made.
+type made struct {
+	worker   string
+	msg      wire.Control
+	answered bool
+}
+
+func (p *player) do(c *script.Cmd) string {
+	p.out.Reset()
+	switch do, ok := directives[c.Name]; {
+	case c.Name == "run", c.Name == "serving":
+		do(p, c)
+	case p.core == nil:
+		c.Fail("there is no run yet")
+	case ok:
+		do(p, c)
+	default:
+		if m := p.message(c); m != nil {
+			p.request(c, m)
+		} else {
+			c.Fail("%s is no directive", c.Name)
+		}
+	}
+	return collapse(p.out.String())
+}
+
+// collapse shows lines that come again and again once.
+func collapse(text string) string {
+	lines := strings.SplitAfter(text, "\n")
+	var out strings.Builder
+	for i := 0; i < len(lines); {
+		n := 1
+		for i+n < len(lines) && lines[i+n] == lines[i] {
+			n++
+		}
+		if out.WriteString(lines[i]); n > 2 {
+			fmt.Fprintf(&out, "… %d times\n", n)
+		} else if n == 2 {
+			out.WriteString(lines[i])
+		}
+		i += n
+	}
+	return out.String()
+}
+
+// directives that are not clients' messages.
+var directives map[string]func(*player, *script.Cmd)
+
+func init() {
+	directives = map[string]func(*player, *script.Cmd){
+		"run":     (*player).run,
+		"serving": (*player).serving,
+		"tick":    (*player).tick,
+		"hello":   (*player).hello,
+		"saved":   func(p *player, _ *script.Cmd) { p.step(Saved{}) },
+		"stop":    func(p *player, c *script.Cmd) { p.perform(p.core.Stop(c.Word())) },
+		"deleted": func(p *player, _ *script.Cmd) { p.perform(p.core.Deleted()) },
+		"state":   func(p *player, _ *script.Cmd) { p.state() },
+		"many-rows": func(p *player, c *script.Cmd) { // adopts a window of so many
+			var rows []wire.Row
+			for i := range parseID(c, c.Word()) {
+				rows = append(rows, wire.Row{Slot: wire.Slot(i), Step: wire.Step(i + 1), Attempt: wire.Attempt(i + 1)})
+			}
+			p.answer(c, wire.OpAdopt, func(m wire.Control) wire.Message {
+				return &wire.Adopted{Shard: *m.Head(), Version: 1, Payload: wire.AppendRows(nil, rows)}
+			})
+		},
+		"numbers-block": func(p *player, c *script.Cmd) { // a block of the identity
+			p.answer(c, wire.OpGram, func(m wire.Control) wire.Message {
+				g := m.(*wire.Gram)
+				var x []float64
+				for i := g.I0; i < g.I1; i++ {
+					x = append(append(x, make([]float64, i)...), 1)
+				}
+				return &wire.Numbers{Shard: *m.Head(), Count: len(x), Payload: wire.AppendFloats(nil, x)}
+			})
+		},
+		"many-waits": func(p *player, c *script.Cmd) { // for step 1; who is told is counted
+			for range parseID(c, c.Word()) {
+				p.request(c, &wire.Wait{Run: "digits", Epoch: p.cfg.Epoch, Step: 1, Attempt: p.attempts[1]})
+			}
+		},
+		"many-rows-asked": func(p *player, c *script.Cmd) {
+			for i := range parseID(c, c.Word()) {
+				p.request(c, &wire.Query{Run: "digits", Token: i, Kind: wire.KindRow, Vectors: 1, Result: wire.F32, Payload: wire.AppendUint64s(nil, []uint64{1})})
+			}
+		},
+		"late-ok": func(p *player, c *script.Cmd) { p.step(Reply{&wire.OK{Seq: parseID(c, c.Word())}}) },
+		"ok": func(p *player, c *script.Cmd) {
+			p.answer(c, c.Word(), func(m wire.Control) wire.Message { return &wire.OK{Seq: m.Head().Seq} })
+		},
+		"error": func(p *player, c *script.Cmd) {
+			code, epoch := wire.Code(c.Word()), wire.Epoch{}
+			if s := c.Str("has", ""); s != "" {
+				epoch = parseEpoch(c, s)
+			}
+			p.answer(c, c.Word(), func(m wire.Control) wire.Message {
+				return &wire.Error{Code: code, Hint: "as the script says", Seq: m.Head().Seq, Epoch: epoch}
+			})
+		},
+		"adopted": func(p *player, c *script.Cmd) {
+			version, rows := wire.Version(c.Int("version", 0)), wire.AppendRows(nil, parseRows(c, "rows"))
+			var staged []wire.Staged
+			for _, s := range c.List("staged") {
+				text, whole := strings.CutSuffix(s, "w")
+				text, token, _ := strings.Cut(text, "/")
+				r := parseRow(c, text)
+				st := wire.Staged{Slot: r.Slot, Step: r.Step, Attempt: r.Attempt, Whole: whole}
+				if token != "" {
+					st.Token = parseID(c, token)
+				}
+				staged = append(staged, st)
+			}
+			p.answer(c, wire.OpAdopt, func(m wire.Control) wire.Message {
+				return &wire.Adopted{Shard: *m.Head(), Version: version, Staged: staged, Payload: rows}
+			})
+		},
+		"products": func(p *player, c *script.Cmd) {
+			to := wire.OpStage
+			if c.Has("multiply") {
+				to = wire.OpProducts
+			}
+			var list []wire.Product
+			for _, s := range c.List("vals") {
+				slot, value, _ := strings.Cut(s, ":")
+				slot, attempt, given := strings.Cut(slot, "@")
+				v, err := strconv.ParseFloat(value, 64)
+				if err != nil {
+					c.Fail("%w", err)
+				}
+				pr := wire.Product{Slot: wire.Slot(parseID(c, slot)), Value: v}
+				if pr.Attempt = p.attemptIn(pr.Slot); given {
+					pr.Attempt = wire.Attempt(parseID(c, attempt))
+				}
+				list = append(list, pr)
+			}
+			p.answer(c, to, func(m wire.Control) wire.Message {
+				reply := &wire.Products{Shard: *m.Head(), Payload: wire.AppendProducts(nil, list)}
+				switch m := m.(type) {
+				case *wire.Stage:
+					reply.Step, reply.Attempt = m.Step, m.Attempt
+				case *wire.Multiply:
+					reply.Step, reply.Attempt = m.Step, m.Attempt
+				}
+				return reply
+			})
+		},
+		"numbers": func(p *player, c *script.Cmd) {
+			x := c.Floats("vals")
+			p.answer(c, c.Word(), func(m wire.Control) wire.Message {
+				return &wire.Numbers{Shard: *m.Head(), Count: len(x), Payload: wire.AppendFloats(nil, x)}
+			})
+		},
+	}
+}
+
+// run makes a core, which does nothing yet.
+func (p *player) run(c *script.Cmd) {
+	shards := int(c.Int("shards", 2))
+	spec := wire.RunSpec{
+		Name: "digits", Dim: 8 * int64(shards), Window: int(c.Int("window", 2)), Spare: int(c.Int("spare", 2)), Shards: shards,
+		Damping: c.Float("damping", 1), Divisor: wire.Divisor(c.Str("divisor", "capacity")), Store: wire.F32, Durability: wire.DurabilityMemory,
+	}
+	epoch := wire.Epoch{Incarnation: 1, Revision: uint64(c.Int("epoch", 5))}
+	rec := Record{Format: recordFormat, Spec: spec, UID: 7, Placed: make([]Place, shards), Floor: wire.Version(c.Int("floor", 0)), Takeovers: epoch.Revision - 1}
+	for s := range shards {
+		rec.Lo = append(rec.Lo, 8*int64(s))
+		rec.Placed[s] = Place{fmt.Sprintf("w%d", s%2+1), 3}
+	}
+	if c.Has("new") {
+		rec.Placed, rec.Takeovers = make([]Place, shards), 0
+	}
+	if s := c.Str("newest", ""); s != "" {
+		step := wire.Step(parseID(c, s))
+		rec.Newest = &step
+	}
+	for s, text := range c.List("placed") {
+		w, rev, _ := strings.Cut(text, "@")
+		rec.Placed[s] = Place{w, parseID(c, rev)}
+	}
+	p.alive, p.calls, p.callers, p.attempts = map[string]wire.Hello{}, nil, map[Token]string{}, map[wire.Step]wire.Attempt{}
+	p.cfg = Config{Coordinator: "c1", Record: rec, Epoch: epoch, TickMS: 50, SilentMS: 2000, StepMS: 10_000, QueryMS: 5000}
+	workers := "w1,w2"
+	if c.Has("alone") {
+		workers = ""
+	}
+	for _, w := range strings.Split(c.Str("workers", workers), ",") {
+		if w != "" {
+			p.alive[w] = wire.Hello{Worker: w, Instance: 1, Capacity: 1 << 20}
+			p.cfg.Workers = append(p.cfg.Workers, p.alive[w])
+		}
+	}
+	p.core = NewCore(p.cfg)
+}
+
+// serving makes a core and brings it to service, with the rows given and A made of gram (packed,
+// the same from every shard).
+func (p *player) serving(c *script.Cmd) {
+	p.run(c)
+	rows := c.Str("rows", "")
+	version := "0"
+	if rows != "" {
+		version = strconv.Itoa(len(strings.Split(rows, ",")))
+	}
+	version = c.Str("version", version)
+	lines := []string{"adopted version=" + version + " rows=" + rows, "saved", "ok install"}
+	if rows != "" {
+		lines = append(lines, "numbers gram vals="+c.Str("gram", ""))
+	}
+	p.step(Tick{})
+	for _, line := range lines {
+		sub, err := script.Parse(line)
+		if err == nil {
+			directives[sub.Name](p, sub)
+			err = sub.Err()
+		}
+		if err != nil {
+			c.Fail("%s: %w", line, err)
+		}
+	}
+	p.out.Reset()
+	if !p.core.Ready() {
+		c.Fail("the run is not served: %s", p.core.why)
+	}
+}
+
+// tick lets time pass, with heartbeats of the workers that are not silent.
+func (p *player) tick(c *script.Cmd) {
+	n := 1
+	if w := c.Word(); w != "" {
+		n = int(parseID(c, w))
+	}
+	silent, quiet := c.List("silent"), c.Has("quiet") // what is sent again is not shown then
+	for i := range n {
+		before := p.out.Len()
+		for _, w := range sortedKeys(p.alive) {
+			if !slices.Contains(silent, w) {
+				p.step(Hello{p.alive[w]})
+			}
+		}
+		p.step(Tick{})
+		text := p.out.String()
+		old, did := text[:before], text[before:]
+		if quiet {
+			did = strings.Join(slices.DeleteFunc(strings.SplitAfter(did, "\n"), func(l string) bool { return strings.HasPrefix(l, "again") }), "")
+		}
+		if did != "" && n > 1 {
+			did = fmt.Sprintf("tick %d: %s", i+1, did)
+		}
+		p.out.Reset()
+		p.out.WriteString(old + did)
+	}
+}
+
+// hello is a worker's heartbeat, with what it holds.
+func (p *player) hello(c *script.Cmd) {
+	h := wire.Hello{Worker: c.Word(), Instance: uint64(c.Int("instance", 1)), Capacity: c.Int("capacity", 1<<20), Used: c.Int("used", 0)}
+	for _, s := range c.List("held") {
+		held := wire.Held{Run: "digits", UID: 7}
+		if _, err := fmt.Sscanf(s, "%d@%d", &held.Shard, &held.Placed); err != nil {
+			c.Fail("held: %w", err)
+		}
+		held.UID = uint64(c.Int("uid", 7))
+		h.Held = append(h.Held, held)
+	}
+	h.Shards = len(h.Held)
+	p.alive[h.Worker] = h
+	p.step(Hello{h})
+}
+
+func (p *player) printf(format string, args ...any) { fmt.Fprintf(&p.out, format, args...) }
+
+func (p *player) request(c *script.Cmd, m wire.Message) {
+	f, err := wire.Encode(m)
+	if err == nil {
+		m, err = wire.Decode(f, m.Type())
+	}
+	if err != nil {
+		c.Fail("the message would not be let in: %w", err)
+		return
+	}
+	p.last++
+	p.callers[p.last] = c.Str("from", "client")
+	p.step(Request{From: p.last, Caller: p.callers[p.last], Msg: m})
+}
+
+// answer gives the core a reply to each call of a kind.
+func (p *player) answer(c *script.Cmd, kind string, reply func(wire.Control) wire.Message) {
+	index := c.Int("shard", -1)
+	step, query := wire.Step(c.Int("step", 0)), wire.QueryID(0)
+	if s := c.Str("query", ""); s != "" {
+		query = wire.QueryID(parseID(c, s))
+	}
+	again, first, other := c.Has("again"), c.Has("first"), c.Str("epoch", "")
+	found := false
+	for _, call := range slices.Clone(p.calls) {
+		m := call.msg
+		if m.Type() != kind || index >= 0 && m.Head().Shard != int(index) || call.answered != again ||
+			step != 0 && stepOf(m) != step || query != 0 && queryOf(m) != query || first && found {
+			continue
+		}
+		found, call.answered = true, true
+		r := reply(m)
+		if ctl, ok := r.(wire.Control); ok && other != "" {
+			ctl.Head().Epoch = parseEpoch(c, other)
+		}
+		f, err := wire.Encode(r)
+		if err == nil {
+			r, err = wire.Decode(f, "")
+		}
+		if err != nil {
+			c.Fail("the reply would not be let in: %w", err)
+			return
+		}
+		p.step(Reply{r})
+	}
+	if !found {
+		c.Fail("no such call of kind %q waits for an answer", kind)
+	}
+}
+
+func stepOf(m wire.Message) wire.Step {
+	switch m := m.(type) {
+	case *wire.Stage:
+		return m.Step
+	case *wire.Multiply:
+		return m.Step
+	case *wire.Commit:
+		return m.Step
+	case *wire.Drop:
+		return m.Step
+	}
+	return 0
+}
+
+func queryOf(m wire.Message) wire.QueryID {
+	switch m := m.(type) {
+	case *wire.Prepare:
+		return m.Query
+	case *wire.Coef:
+		return m.Query
+	case *wire.Norms:
+		return m.Query
+	case *wire.CloseQuery:
+		return m.Query
+	}
+	return 0
+}
+
+// attemptIn is the attempt whose row a slot holds, as the core sees it.
+func (p *player) attemptIn(slot wire.Slot) wire.Attempt {
+	in := p.core.Inspect()
+	for _, r := range in.Rows {
+		if r.Slot == slot {
+			return r.Attempt
+		}
+	}
+	for _, o := range in.Open {
+		if o.Slot == slot {
+			return o.Attempt
+		}
+	}
+	return 0
+}
+
+func (p *player) step(in Input) { p.perform(p.core.Step(in)) }
+
+// perform shows effects.
+func (p *player) perform(e Effects) {
+	if e.Save != nil {
+		raw, err := e.Save.Encode()
+		if err == nil {
+			_, err = DecodeRecord(raw)
+		}
+		if err != nil {
+			p.t.Errorf("the record can't be read back: %v", err)
+		}
+		p.printf("save placed=%s floor=%d takeovers=%d\n", list(e.Save.Placed, func(p Place) string { return fmt.Sprintf("%s@%d", p.Worker, p.Revision) }), e.Save.Floor, e.Save.Takeovers)
+	}
+	for _, call := range e.Calls {
+		p.encodes(call.Msg)
+		again := slices.ContainsFunc(p.calls, func(m *made) bool { return m.msg.Head().Seq == call.Msg.Head().Seq })
+		if again {
+			p.printf("again %s: %s\n", call.Worker, describe(call.Msg))
+			continue
+		}
+		p.calls = append(p.calls, &made{worker: call.Worker, msg: call.Msg})
+		p.printf("call %s: %s\n", call.Worker, describe(call.Msg))
+	}
+	for _, s := range e.Sends {
+		name, ok := p.callers[s.To]
+		if !ok {
+			p.t.Errorf("request %d is answered twice, or there was none: %s", s.To, describe(s.Msg))
+		}
+		delete(p.callers, s.To)
+		p.encodes(s.Msg)
+		switch m := s.Msg.(type) {
+		case *wire.OpenReply:
+			for _, o := range p.core.open {
+				if o.attempt == m.Attempt {
+					p.attempts[o.step] = m.Attempt
+				}
+			}
+		case *wire.QueryReply:
+			p.query = m.Query
+		case *wire.WaitReply:
+			p.query = max(p.query, m.Query)
+		}
+		p.printf("send %s: %s\n", name, describe(s.Msg))
+	}
+	for _, n := range e.Notes {
+		p.printf("note: %s %v\n", n.Text, n.Steps)
+	}
+	if e.Delete {
+		p.printf("delete\n")
+	}
+	if e.Restart != "" {
+		p.printf("restart: %s\n", e.Restart)
+	}
+	if e.Lost != "" {
+		p.printf("lost: %s\n", e.Lost)
+	}
+}
+
+func (p *player) encodes(m wire.Message) {
+	f, err := wire.Encode(m)
+	if err == nil {
+		_, err = wire.Decode(f, "")
+	}
+	if err != nil {
+		p.t.Errorf("%s can't be sent: %v", describe(m), err)
+	}
+}
+
+func (p *player) state() {
+	in := p.core.Inspect()
+	p.printf("%s version=%d newest=%d rows=%s", in.Phase, in.Version, in.Newest, list(in.Rows, describeRow))
+	if in.Committing != 0 {
+		p.printf(" committing=%d", in.Committing)
+	}
+	p.printf(" open=%s queries=%s calls=%d\n", list(in.Open, func(o InspectedStep) string {
+		s := describeStaged(o.Staged)
+		if o.Dropping {
+			s += "(dropping)"
+		}
+		return s
+	}), list(in.Queries, func(q InspectedQuery) string {
+		s := fmt.Sprintf("%s%v", id(q.ID), slotList(q.Mask))
+		if q.Closing {
+			s += "(closing)"
+		}
+		return s
+	}), in.Calls)
+}
+
+// message makes a client's message, nil where the directive names none.
+func (p *player) message(c *script.Cmd) wire.Message {
+	const run = "digits"
+	step, token := wire.Step(c.Int("step", 0)), uint64(c.Int("token", 0))
+	damping, divisor, result := c.Float("damping", 0), wire.Divisor(c.Str("divisor", "")), wire.DType(c.Str("result", "f64"))
+	deadline := c.Int("deadline", 0)
+	epoch, query := p.cfg.Epoch, p.query
+	if s := c.Str("epoch", ""); s != "" {
+		epoch = parseEpoch(c, s)
+	}
+	if s := c.Str("query", ""); s != "" {
+		query = wire.QueryID(parseID(c, s))
+	}
+	switch c.Name {
+	case "open":
+		m := &wire.Open{Run: run, Step: step, Token: token, DeadlineMS: deadline}
+		if c.Has("precondition") {
+			m.Precondition = &wire.Precondition{Damping: damping, Divisor: divisor, Result: result}
+		}
+		return m
+	case "wait":
+		attempt := p.attempts[step]
+		if s := c.Str("attempt", ""); s != "" {
+			attempt = wire.Attempt(parseID(c, s))
+		}
+		return &wire.Wait{Run: run, Epoch: epoch, Step: step, Attempt: attempt}
+	case "vector", "combine", "row":
+		m := &wire.Query{
+			Run: run, Token: token, Kind: c.Name, Vectors: int(c.Int("vectors", 1)), Result: result, Damping: damping, Divisor: divisor,
+			AtLeast: wire.Version(c.Int("at_least", 0)), Exactly: wire.Version(c.Int("exactly", 0)), MinRows: int(c.Int("min_rows", 0)), DeadlineMS: deadline,
+		}
+		switch c.Name {
+		case "vector":
+			m.DType = wire.F32
+		case "combine":
+			steps := c.List("steps")
+			m.Steps = len(steps)
+			for _, s := range steps {
+				m.Payload = wire.AppendUint64s(m.Payload, []uint64{parseID(c, s)})
+			}
+			m.Payload = wire.AppendFloats(m.Payload, c.Floats("coef"))
+		case "row":
+			m.Result, m.Payload = wire.F32, wire.AppendUint64s(nil, []wire.Step{step})
+		}
+		return m
+	case "result":
+		return &wire.Result{Run: run, Epoch: epoch, Query: query}
+	case "close":
+		return &wire.Close{Run: run, Epoch: epoch, Query: query}
+	case "steps":
+		return &wire.StepsRequest{Run: run}
+	case "info":
+		return &wire.InfoRequest{Run: run}
+	case "delete":
+		return &wire.Delete{Run: run}
+	case "list": // no request to a run's owner
+		return &wire.List{}
+	}
+	return nil
+}
+
+// describe is a message in one line.
+func describe(m wire.Message) string {
+	head := func() string { return fmt.Sprintf("%s shard=%d", m.Type(), m.(wire.Control).Head().Shard) }
+	switch m := m.(type) {
+	case *wire.Adopt:
+		return head() + fmt.Sprintf(" epoch=%v uid=%d placed=%d cols=%d:%d slots=%d", m.Epoch, m.UID, m.Placed, m.Lo, m.Lo+m.Cols, m.Slots)
+	case *wire.Install:
+		return head() + fmt.Sprintf(" version=%d rows=%s keep=%s", m.Version, list(wire.Rows(m.Payload), describeRow), list(m.Keep, describeStaged))
+	case *wire.Gram:
+		slots, _ := wire.SlotList(m.Payload)
+		return head() + fmt.Sprintf(" slots=%s block=%d:%d", list(slots, func(s wire.Slot) string { return fmt.Sprint(s) }), m.I0, m.I1)
+	case *wire.Stage:
+		return head() + fmt.Sprintf(" step=%d attempt=%s slot=%d token=%d", m.Step, id(m.Attempt), m.Slot, m.Token)
+	case *wire.Multiply:
+		slots, _ := wire.SlotList(m.Payload)
+		return head() + fmt.Sprintf(" step=%d attempt=%s with=%v", m.Step, id(m.Attempt), slots)
+	case *wire.Commit:
+		s := head() + fmt.Sprintf(" version=%d step=%d attempt=%s slot=%d", m.Version, m.Step, id(m.Attempt), m.Slot)
+		if m.Evict {
+			s += fmt.Sprintf(" evict=%d:%d", m.EvictSlot, m.EvictStep)
+		}
+		if m.Query != 0 {
+			s += fmt.Sprintf(" query=%s %s coef=%s", id(m.Query), m.Result, floats(m.Payload))
+		}
+		return s
+	case *wire.Drop:
+		return head() + fmt.Sprintf(" step=%d attempt=%s", m.Step, id(m.Attempt))
+	case *wire.Prepare:
+		return head() + fmt.Sprintf(" query=%s vectors=%d mask=%v", id(m.Query), m.Vectors, slotList(m.Mask))
+	case *wire.Coef:
+		return head() + fmt.Sprintf(" query=%s %s vectors=%d damping=%g %s mask=%v coef=%s", id(m.Query), m.Kind, m.Vectors, m.Damping, m.Result, slotList(m.Mask), floats(m.Payload))
+	case *wire.Norms:
+		return head() + " query=" + id(m.Query)
+	case *wire.CloseQuery:
+		return head() + " query=" + id(m.Query)
+	case *wire.Release:
+		return head() + fmt.Sprintf(" uid=%d placed=%d", m.UID, m.Placed)
+	case *wire.OK:
+		return "ok"
+	case *wire.Error:
+		s := fmt.Sprintf("%s: %v", m.Code, m)
+		if !m.Epoch.IsZero() {
+			s += fmt.Sprintf(" [epoch %v]", m.Epoch)
+		}
+		return s
+	case *wire.OpenReply:
+		return fmt.Sprintf("opened epoch=%v attempt=%s whole=%v", m.Epoch, id(m.Attempt), m.Whole)
+	case *wire.WaitReply:
+		s := m.State
+		if m.State == wire.StateCommitted {
+			s += fmt.Sprintf(" version=%d rows=%d", m.Version, m.Rows)
+		}
+		if m.Query != 0 {
+			s += fmt.Sprintf(" query=%s bounds=%s", id(m.Query), bounds(m.Bounds))
+		}
+		if m.Refused != nil {
+			s += " refused: " + describe(m.Refused)
+		}
+		return s
+	case *wire.QueryReply:
+		return fmt.Sprintf("query=%s epoch=%v version=%d rows=%d", id(m.Query), m.Epoch, m.Version, m.Rows)
+	case *wire.ResultReply:
+		return fmt.Sprintf("%s version=%d rows=%d bounds=%s", m.State, m.Version, m.Rows, bounds(m.Bounds))
+	case *wire.Steps:
+		return fmt.Sprintf("steps version=%d %v", m.Version, wire.Uint64s[uint64](m.Payload))
+	case *wire.Info:
+		return fmt.Sprintf("info epoch=%v state=%q version=%d rows=%d newest=%d lost=%d open=%d queries=%d cond=%.3g lo=%v workers=%v owner=%v",
+			m.Epoch, m.State, m.Version, m.Rows, m.Newest, m.Lost, m.Open, m.Queries, m.Cond, m.Lo, m.Workers, m.Owner)
+	}
+	return fmt.Sprintf("%#v", m)
+}
+
+func describeRow(r wire.Row) string { return fmt.Sprintf("%d:%d:%s", r.Slot, r.Step, id(r.Attempt)) }
+
+func describeStaged(s wire.Staged) string {
+	text := fmt.Sprintf("%d:%d:%s", s.Slot, s.Step, id(s.Attempt))
+	if s.Token != 0 {
+		text += fmt.Sprintf("/%d", s.Token)
+	}
+	if s.Whole {
+		text += "(whole)"
+	}
+	return text
+}
+
+func list[T any](x []T, f func(T) string) string {
+	out := make([]string, len(x))
+	for i, v := range x {
+		out[i] = f(v)
+	}
+	if n := len(out); n > 12 {
+		out = []string{out[0], fmt.Sprintf("… %d …", n-2), out[n-1]}
+	}
+	return "[" + strings.Join(out, " ") + "]"
+}
+
+// floats shows numbers short enough to be the same wherever rounding differs in the last bits.
+func floats(p []byte) string {
+	return list(wire.Floats(p), func(v float64) string { return strconv.FormatFloat(v, 'g', 5, 64) })
+}
+
+// bounds shows the order of magnitude alone.
+func bounds(x []float64) string {
+	return list(x, func(v float64) string {
+		if v == 0 {
+			return "0"
+		}
+		_, exp, _ := strings.Cut(strconv.FormatFloat(v, 'e', 0, 64), "e")
+		return "1e" + exp
+	})
+}
+
+// id shows a number that begins anew with each epoch.
+func id[T ~uint64](v T) string {
+	if v>>32 == 0 {
+		return strconv.FormatUint(uint64(v), 10)
+	}
+	return fmt.Sprintf("%d.%d", uint64(v>>32), uint64(v&(1<<32-1)))
+}
+
+func parseID(c *script.Cmd, s string) uint64 {
+	rev, n, ok := strings.Cut(s, ".")
+	v, err := strconv.ParseUint(rev, 10, 64)
+	if ok && err == nil {
+		var low uint64
+		low, err = strconv.ParseUint(n, 10, 32)
+		v = v<<32 | low
+	}
+	if err != nil {
+		c.Fail("%w", err)
+	}
+	return v
+}
+
+func parseEpoch(c *script.Cmd, s string) wire.Epoch {
+	if inc, rev, ok := strings.Cut(s, "-"); ok {
+		return wire.Epoch{Incarnation: parseID(c, inc), Revision: parseID(c, rev)}
+	}
+	return wire.Epoch{Incarnation: 1, Revision: parseID(c, s)}
+}
+
+func parseRows(c *script.Cmd, key string) []wire.Row {
+	var rows []wire.Row
+	for _, s := range c.List(key) {
+		rows = append(rows, parseRow(c, s))
+	}
+	return rows
+}
+
+func parseRow(c *script.Cmd, s string) wire.Row {
+	f := strings.Split(s, ":")
+	if len(f) != 3 {
+		c.Fail("%s is not slot:step:attempt", s)
+		return wire.Row{}
+	}
+	return wire.Row{Slot: wire.Slot(parseID(c, f[0])), Step: wire.Step(parseID(c, f[1])), Attempt: wire.Attempt(parseID(c, f[2]))}
+}
+
+func slotList(m shard.Mask) []int {
+	out := []int{}
+	for t := range 8 * len(m) {
+		if m.Has(t) {
+			out = append(out, t)
+		}
+	}
+	return out
+}
