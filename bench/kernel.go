@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -81,7 +82,8 @@ func passPair(op string, m, threads int) (func() (time.Duration, time.Duration, 
 	}, func() { runtime.KeepAlive(region) }, nil
 }
 
-var sink uint64
+// sink keeps the compiler from dropping the loops.
+var sink atomic.Uint64
 
 // readAll reads memory with as many goroutines, eight words at a time.
 func readAll(p []float32, threads int) {
@@ -105,6 +107,6 @@ func readAll(p []float32, threads int) {
 	}
 	wg.Wait()
 	for _, s := range sums {
-		sink += s
+		sink.Add(s)
 	}
 }

@@ -94,7 +94,7 @@ type WorkerStatus struct {
 	SilentMS int64  `msgpack:"silent_ms" json:"silent_ms"` // since its last heartbeat
 }
 
-// Precondition, in Open, asks for H⁻¹g of the gradient being published, with it in the window.
+// Precondition asks, in an Open, for H⁻¹g of the gradient being published, with it in the window.
 type Precondition struct {
 	Damping float64 `msgpack:"damping,omitempty"` // 0: the run's
 	Divisor Divisor `msgpack:"divisor,omitempty"` // "": the run's

@@ -62,7 +62,7 @@ func Decode(f Frame, want string) (Message, error) {
 	if !ok {
 		return nil, Errorf(CodeMalformed, "type", fmt.Sprintf("%q", want), "a type of this protocol")
 	}
-	m := t.make()
+	m := t.empty()
 	meta := f.Data
 	if b, ok := m.(Bulk); ok {
 		if len(f.Data) > MaxPayload {

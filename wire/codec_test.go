@@ -18,7 +18,7 @@ import (
 // frameOf makes a frame of a type with msgpack of one's own.
 func frameOf(typ string, meta, payload []byte) Frame {
 	f := Frame{Header: map[string][]string{HeaderProtocol: {Protocol}, HeaderType: {typ}}, Data: meta}
-	if _, ok := types[typ].make().(Bulk); ok {
+	if _, ok := types[typ].empty().(Bulk); ok {
 		f.Header[HeaderMeta] = []string{base64.RawURLEncoding.EncodeToString(meta)}
 		f.Data = payload
 	}

@@ -106,7 +106,7 @@ func TestDocFields(t *testing.T) {
 		}
 	}
 	for _, name := range sortedTypes() {
-		typ := reflect.TypeOf(types[name].make())
+		typ := reflect.TypeOf(types[name].empty())
 		check(name, typ.Elem())
 		kind := "Control."
 		if typ.Implements(reflect.TypeFor[Bulk]()) {

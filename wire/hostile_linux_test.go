@@ -66,7 +66,7 @@ func hostiles() []hostile {
 
 func (h hostile) frame() Frame {
 	f := Frame{Header: map[string][]string{HeaderProtocol: {Protocol}, HeaderType: {h.typ}}, Data: []byte(h.msgpack)}
-	if _, ok := types[h.typ].make().(Bulk); ok {
+	if _, ok := types[h.typ].empty().(Bulk); ok {
 		f.Header[HeaderMeta] = []string{base64.RawURLEncoding.EncodeToString(f.Data)}
 		f.Data = nil
 	}
@@ -84,7 +84,7 @@ func TestMain(m *testing.M) {
 		limitMemory()
 		for _, h := range hostiles() {
 			if h.name == what {
-				err := msgpack.NewDecoder(strings.NewReader(h.msgpack)).Decode(types[h.typ].make())
+				err := msgpack.NewDecoder(strings.NewReader(h.msgpack)).Decode(types[h.typ].empty())
 				fmt.Println("lives:", err)
 			}
 		}

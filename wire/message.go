@@ -30,13 +30,13 @@ type Bulk interface {
 var types = map[string]messageType{}
 
 type messageType struct {
-	make  func() Message
+	empty func() Message
 	shape *shape
 }
 
-func register(make func() Message) struct{} {
-	m := make()
-	types[m.Type()] = messageType{make, shapeOf(reflect.TypeOf(m))}
+func register(empty func() Message) struct{} {
+	m := empty()
+	types[m.Type()] = messageType{empty, shapeOf(reflect.TypeOf(m))}
 	return struct{}{}
 }
 

@@ -17,7 +17,7 @@ func TestEveryTypeRoundTrips(t *testing.T) {
 	for _, typ := range sortedTypes() {
 		t.Run(typ, func(t *testing.T) {
 			rapid.Check(t, func(t *rapid.T) {
-				m := types[typ].make()
+				m := types[typ].empty()
 				fill(t, reflect.ValueOf(m).Elem(), "")
 				repair(t, m)
 				if err := m.Validate(); err != nil {

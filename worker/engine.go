@@ -364,7 +364,7 @@ func (n *numbersOf) compute(op Compute) (Done, error) {
 	}
 	// One allocation a chunk: NATS may still hold the last one.
 	p := make([]byte, 0, op.N*int64(op.DType.Size()))
-	bad := -1
+	var bad int
 	if op.DType == wire.F32 {
 		p, bad = shard.AppendFloat32(p, dst)
 	} else {

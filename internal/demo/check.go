@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -43,7 +44,7 @@ func checkDense(ctx context.Context, o *mfac, opts Options) (Check, error) {
 	}
 	c := Check{Rows: len(rows), Error: maxError(got, want), Bound: bound}
 	if !finite(c.Error) {
-		return Check{}, fmt.Errorf("H⁻¹v of the run is not finite")
+		return Check{}, errors.New("the run's H⁻¹v is not finite")
 	}
 	return c, nil
 }

@@ -159,7 +159,7 @@ func solve(a *mat.SymDense, shift float64, c *mat.VecDense) error {
 	}
 	var chol mat.Cholesky
 	if !chol.Factorize(a) {
-		return fmt.Errorf("K (%d×%d) is not positive definite", n, n)
+		return fmt.Errorf("the %d×%d matrix K is not positive definite", n, n)
 	}
 	// The condition that gonum warns of is one of rows of different size: harmless
 	// here (maths.md, "How wrong an answer can be").
