@@ -145,9 +145,16 @@ func (f *Factor) bound(c, y []float64, vnorm2 float64) Bound {
 	w.diagonalTo(s2, f.z.shift)
 	var t, sc, trace float64 // T, ‖Sc‖, ‖s‖²
 	for i, k := range s2 {
-		t += math.Abs(c[i]) * math.Sqrt(w.At(i, i))
+		a := w.At(i, i)
+		if a == 0 {
+			continue // g_i = 0: K has nothing beside its diagonal there, and c_i is multiplied by 0
+		}
+		t += math.Abs(c[i]) * math.Sqrt(a)
 		sc = math.Hypot(sc, math.Sqrt(k)*c[i])
 		trace += k
+	}
+	if vnorm2 == 0 && t == 0 {
+		return Bound{} // Gᵀc is 0, exactly
 	}
 	v, root := math.Sqrt(vnorm2), math.Sqrt(float64(n))
 	q := vnorm2 + w.quad(c)
