@@ -25,10 +25,14 @@ type bus struct {
 	last    uint64
 	cut     map[[2]string]bool // a partition: packets from one to another are lost
 	hurtful bool
+	recent  map[string][]packet // the last requests that each worker took
 }
 
+// mostRecent is how many of them are kept.
+const mostRecent = 64
+
 func (b *bus) init(w *world) {
-	b.w, b.nodes, b.cut = w, map[string]node{}, map[[2]string]bool{}
+	b.w, b.nodes, b.cut, b.recent = w, map[string]node{}, map[[2]string]bool{}, map[string][]packet{}
 }
 
 // id names a request.
@@ -92,6 +96,7 @@ func (b *bus) deliver(p packet, d ms) {
 		}
 		if b.hurtful {
 			b.w.faults.before(p)
+			b.keep(p)
 		}
 		b.w.logf("%s→%s %s", p.from, p.to, describe(p.msg))
 		n.take(p)
@@ -99,6 +104,29 @@ func (b *bus) deliver(p packet, d ms) {
 			b.w.faults.after(p)
 		}
 	})
+}
+
+// keep remembers a request, for replay.
+func (b *bus) keep(p packet) {
+	if _, ok := b.nodes[p.to].(*workerNode); !ok || p.reply {
+		return
+	}
+	list := append(b.recent[p.to], p)
+	b.recent[p.to] = list[max(0, len(list)-mostRecent):]
+}
+
+// replay sends a worker late copies of what it has taken, some of them, in order.
+func (b *bus) replay(to string) {
+	list := b.recent[to]
+	share := []float64{0.1, 0.5, 1}[b.w.rng.IntN(3)]
+	b.w.logf("REPLAY to %s", to)
+	for i, p := range list[b.w.rng.IntN(len(list)+1):] {
+		if b.w.chance(share) {
+			b.w.coverage.count("duplicate", p.phase)
+			p.msg = copyOf(p.msg)
+			b.deliver(p, ms(i)/4)
+		}
+	}
 }
 
 // coded takes a message through the codec. The bytes are copied, as a network would.

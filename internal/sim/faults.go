@@ -110,8 +110,10 @@ func (f *faults) plan() {
 		if f.over {
 			return
 		}
-		if r := w.rng.Float64(); r < 0.25 {
+		if r := w.rng.Float64(); r < 0.22 {
 			f.partition()
+		} else if r < 0.27 {
+			w.bus.replay(w.workers[w.rng.IntN(len(w.workers))].name)
 		} else {
 			fault := "worker crash"
 			switch {
@@ -119,7 +121,7 @@ func (f *faults) plan() {
 				fault = "coordinator crash"
 			case r < 0.65:
 				fault = "two owners"
-			case r < 0.70:
+			case r < 0.72:
 				fault = "bucket anew"
 			}
 			f.armed = &trigger{fault, phaseNames[w.rng.IntN(len(phaseNames))], w.rng.IntN(4), w.chance(0.5)}

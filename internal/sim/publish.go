@@ -93,6 +93,9 @@ func (c *client) publisher(index, of int) {
 		default:
 			step = w.check.newest + wire.Step(1+w.rng.IntN(3))
 		}
+		if w.chance(0.05) { // somebody who is behind
+			step = 1 + wire.Step(w.rng.Int64N(int64(w.check.newest)+1))
+		}
 		p := c.publication(step)
 		m := c.usual()
 		r := w.rng.Float64()

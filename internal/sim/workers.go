@@ -67,9 +67,16 @@ func (n *workerNode) crash() {
 	n.up, n.core, n.engine = false, nil, nil
 	n.life++
 	life := n.life
-	n.w.after(n.w.between(100, 5000), func() {
+	away := n.w.between(100, 5000)
+	if n.w.chance(0.3) {
+		away = n.w.between(5, 50)
+	}
+	n.w.after(away, func() {
 		if n.life == life {
 			n.start()
+			if n.w.bus.hurtful && n.w.chance(0.4) {
+				n.w.bus.replay(n.name)
+			}
 		}
 	})
 }

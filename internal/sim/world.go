@@ -178,7 +178,7 @@ func newWorld(cfg Config) *world {
 		dim: 5 + r.Int64N(56), window: 1 + r.IntN(6), spare: 1 + r.IntN(2), shards: 1 + r.IntN(4),
 		workers: 1 + r.IntN(4), coordinators: 1 + r.IntN(2), damping: []float64{0.01, 0.1, 1}[r.IntN(3)],
 		codec: cfg.Seed%4 == 0, lazy: r.IntN(2) == 0, quiet: 30_000 + r.Int64N(15_000),
-		loss: []float64{0, 0.01, 0.05}[r.IntN(3)], double: []float64{0, 0.02, 0.1}[r.IntN(3)], slow: []float64{0.01, 0.05, 0.1}[r.IntN(3)],
+		loss: []float64{0, 0.01, 0.05}[r.IntN(3)], double: []float64{0, 0.02, 0.1, 0.3}[r.IntN(4)], slow: []float64{0.01, 0.05, 0.1}[r.IntN(3)],
 		budget: []int64{1 << 10, 1 << 20}[r.IntN(2)],
 	}
 	w.kv = newKV(w)
