@@ -59,6 +59,22 @@ func Run(t *testing.T, glob string, start func(*testing.T) func(*Cmd) string) {
 	}
 }
 
+// Golden compares bytes with those of a file, or rewrites the file.
+func Golden(t *testing.T, path string, got []byte) {
+	t.Helper()
+	want, err := os.ReadFile(path)
+	switch {
+	case err == nil && string(want) == string(got):
+	case *update:
+		err = os.WriteFile(path, got, 0o644)
+	case err == nil:
+		t.Errorf("%s (-want +got; -update takes it over):\n%s", path, cmp.Diff(string(want), string(got)))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // play returns the script with what its directives did.
 func play(text string, do func(*Cmd) string) (string, error) {
 	var out, did strings.Builder
