@@ -123,9 +123,16 @@ func init() {
 				p.request(c, &wire.Wait{Run: "digits", Epoch: p.cfg.Epoch, Step: 1, Attempt: p.attempts[1]})
 			}
 		},
-		"many-rows-asked": func(p *player, c *script.Cmd) {
+		"many-rows-asked": func(p *player, c *script.Cmd) { // "quiet" shows what does not open one
 			for i := range parseID(c, c.Word()) {
 				p.request(c, &wire.Query{Run: "digits", Token: i, Kind: wire.KindRow, Vectors: 1, Result: wire.F32, Payload: wire.AppendUint64s(nil, []uint64{1})})
+			}
+			if c.Has("quiet") {
+				lines := slices.DeleteFunc(strings.SplitAfter(p.out.String(), "\n"), func(l string) bool {
+					return strings.HasPrefix(l, "call") || strings.HasPrefix(l, "send client: query=")
+				})
+				p.out.Reset()
+				p.out.WriteString(strings.Join(lines, ""))
 			}
 		},
 		"late-ok": func(p *player, c *script.Cmd) { p.step(Reply{&wire.OK{Seq: parseID(c, c.Word())}}) },
@@ -221,6 +228,7 @@ func (p *player) run(c *script.Cmd) {
 		w, rev, _ := strings.Cut(text, "@")
 		rec.Placed[s] = Place{w, parseID(c, rev)}
 	}
+	p.query = 0
 	p.alive, p.calls, p.callers, p.attempts = map[string]wire.Hello{}, nil, map[Token]string{}, map[wire.Step]wire.Attempt{}
 	p.cfg = Config{Coordinator: "c1", Record: rec, Epoch: epoch, TickMS: 50, SilentMS: 2000, StepMS: 10_000, QueryMS: 5000}
 	workers := "w1,w2"

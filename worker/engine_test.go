@@ -9,9 +9,13 @@ import (
 	"sync"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"mfac/shard"
 	"mfac/wire"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // bench is an engine with one shard of three rows, and what it should work out.
 type bench struct {

@@ -78,6 +78,12 @@ var directives = map[string]func(*player, *script.Cmd){
 			}
 		}
 	},
+	"many-closed": func(p *player, c *script.Cmd) { // from query 1000 on, and says nothing of them
+		for i := range parseUint(c, c.Word()) {
+			p.request(c, &wire.CloseQuery{Shard: wire.Shard{Run: digits, Epoch: p.epoch}, Query: wire.QueryID(1000 + i)})
+		}
+		p.out.Reset()
+	},
 	"hello": func(p *player, _ *script.Cmd) {
 		for p.hello = true; p.hello; {
 			p.step(Tick{})
@@ -329,6 +335,8 @@ func (p *player) message(c *script.Cmd) wire.Message {
 		return &wire.Vec{Run: run, Epoch: epoch, Query: query, Index: int(c.Int("index", 0)), Shard: index, Lo: lo, N: hi - lo, DType: dtype, Sum: sum(b), Want: want, Payload: b}
 	case "fetch":
 		return &wire.Fetch{Run: run, Epoch: epoch, Query: query, Index: int(c.Int("index", 0)), Shard: index, Lo: lo, N: hi - lo, DType: result, Want: want}
+	case "answer": // no request at all
+		return &wire.Adopted{Shard: head}
 	case "ask-info": // no request to a worker
 		return &wire.InfoRequest{Run: run}
 	}
