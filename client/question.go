@@ -42,6 +42,10 @@ func combinePayload(steps []wire.Step, coef [][]float64) []byte {
 	return p
 }
 
+// lateMS is how much later than the call's own deadline the query's is: who runs out of time should
+// hear of that, and of what was waited for, not that its query was closed.
+const lateMS = 1000
+
 // queryLost reports whether an error means that the query is no more, through no fault of its own:
 // it is asked from the beginning then.
 func queryLost(err error) bool { return lost(err) || code(err) == wire.CodeUnknownQuery }
@@ -79,7 +83,7 @@ func (q *question) round(ctx context.Context) (Answer, error) {
 	r := q.r
 	req := q.req
 	req.Token = rand.Uint64()
-	req.DeadlineMS = millisLeft(ctx)
+	req.DeadlineMS = clampMillis(millisLeft(ctx) + lateMS)
 	if q.in != nil {
 		req.DType = q.in.dtype()
 	}
