@@ -1,0 +1,181 @@
+package coordinator
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"mfac/internal/script"
+	"mfac/shard"
+	"mfac/wire"
+)
+
+// This file: how scripts write messages and numbers.
+
+// describe is a message in one line.
+func describe(m wire.Message) string {
+	head := func() string { return fmt.Sprintf("%s shard=%d", m.Type(), m.(wire.Control).Head().Shard) }
+	switch m := m.(type) {
+	case *wire.Adopt:
+		return head() + fmt.Sprintf(" epoch=%v uid=%d placed=%d cols=%d:%d slots=%d", m.Epoch, m.UID, m.Placed, m.Lo, m.Lo+m.Cols, m.Slots)
+	case *wire.Install:
+		return head() + fmt.Sprintf(" version=%d rows=%s keep=%s", m.Version, list(wire.Rows(m.Payload), describeRow), list(m.Keep, describeStaged))
+	case *wire.Gram:
+		slots, _ := wire.SlotList(m.Payload)
+		return head() + fmt.Sprintf(" slots=%s block=%d:%d", list(slots, func(s wire.Slot) string { return fmt.Sprint(s) }), m.I0, m.I1)
+	case *wire.Stage:
+		return head() + fmt.Sprintf(" step=%d attempt=%s slot=%d token=%d", m.Step, id(m.Attempt), m.Slot, m.Token)
+	case *wire.Multiply:
+		slots, _ := wire.SlotList(m.Payload)
+		return head() + fmt.Sprintf(" step=%d attempt=%s with=%v", m.Step, id(m.Attempt), slots)
+	case *wire.Commit:
+		s := head() + fmt.Sprintf(" version=%d step=%d attempt=%s slot=%d", m.Version, m.Step, id(m.Attempt), m.Slot)
+		if m.Evict {
+			s += fmt.Sprintf(" evict=%d:%d", m.EvictSlot, m.EvictStep)
+		}
+		if m.Query != 0 {
+			s += fmt.Sprintf(" query=%s %s coef=%s", id(m.Query), m.Result, floats(m.Payload))
+		}
+		return s
+	case *wire.Drop:
+		return head() + fmt.Sprintf(" step=%d attempt=%s", m.Step, id(m.Attempt))
+	case *wire.Prepare:
+		return head() + fmt.Sprintf(" query=%s vectors=%d mask=%v", id(m.Query), m.Vectors, slotList(m.Mask))
+	case *wire.Coef:
+		return head() + fmt.Sprintf(" query=%s %s vectors=%d damping=%g %s mask=%v coef=%s", id(m.Query), m.Kind, m.Vectors, m.Damping, m.Result, slotList(m.Mask), floats(m.Payload))
+	case *wire.Norms:
+		return head() + " query=" + id(m.Query)
+	case *wire.CloseQuery:
+		return head() + " query=" + id(m.Query)
+	case *wire.Release:
+		return head() + fmt.Sprintf(" uid=%d placed=%d", m.UID, m.Placed)
+	case *wire.OK:
+		return "ok"
+	case *wire.Error:
+		s := fmt.Sprintf("%s: %v", m.Code, m)
+		if !m.Epoch.IsZero() {
+			s += fmt.Sprintf(" [epoch %v]", m.Epoch)
+		}
+		return s
+	case *wire.OpenReply:
+		return fmt.Sprintf("opened epoch=%v attempt=%s whole=%v", m.Epoch, id(m.Attempt), m.Whole)
+	case *wire.WaitReply:
+		s := m.State
+		if m.State == wire.StateCommitted {
+			s += fmt.Sprintf(" version=%d rows=%d", m.Version, m.Rows)
+		}
+		if m.Query != 0 {
+			s += fmt.Sprintf(" query=%s bounds=%s", id(m.Query), bounds(m.Bounds))
+		}
+		if m.Refused != nil {
+			s += " refused: " + describe(m.Refused)
+		}
+		return s
+	case *wire.QueryReply:
+		return fmt.Sprintf("query=%s epoch=%v version=%d rows=%d", id(m.Query), m.Epoch, m.Version, m.Rows)
+	case *wire.ResultReply:
+		return fmt.Sprintf("%s version=%d rows=%d bounds=%s", m.State, m.Version, m.Rows, bounds(m.Bounds))
+	case *wire.Steps:
+		return fmt.Sprintf("steps version=%d %v", m.Version, wire.Uint64s[uint64](m.Payload))
+	case *wire.Info:
+		return fmt.Sprintf("info epoch=%v state=%q version=%d rows=%d newest=%d lost=%d open=%d queries=%d cond=%.3g lo=%v workers=%v owner=%v",
+			m.Epoch, m.State, m.Version, m.Rows, m.Newest, m.Lost, m.Open, m.Queries, m.Cond, m.Lo, m.Workers, m.Owner)
+	}
+	return fmt.Sprintf("%#v", m)
+}
+
+func describeRow(r wire.Row) string { return fmt.Sprintf("%d:%d:%s", r.Slot, r.Step, id(r.Attempt)) }
+
+func describeStaged(s wire.Staged) string {
+	text := fmt.Sprintf("%d:%d:%s", s.Slot, s.Step, id(s.Attempt))
+	if s.Token != 0 {
+		text += fmt.Sprintf("/%d", s.Token)
+	}
+	if s.Whole {
+		text += "(whole)"
+	}
+	return text
+}
+
+func list[T any](x []T, f func(T) string) string {
+	out := make([]string, len(x))
+	for i, v := range x {
+		out[i] = f(v)
+	}
+	if n := len(out); n > 12 {
+		out = []string{out[0], fmt.Sprintf("… %d …", n-2), out[n-1]}
+	}
+	return "[" + strings.Join(out, " ") + "]"
+}
+
+// floats shows numbers short enough to be the same wherever rounding differs in the last bits.
+func floats(p []byte) string {
+	return list(wire.Floats(p), func(v float64) string { return strconv.FormatFloat(v, 'g', 5, 64) })
+}
+
+// bounds shows the order of magnitude alone.
+func bounds(x []float64) string {
+	return list(x, func(v float64) string {
+		if v == 0 {
+			return "0"
+		}
+		_, exp, _ := strings.Cut(strconv.FormatFloat(v, 'e', 0, 64), "e")
+		return "1e" + exp
+	})
+}
+
+// id shows a number that begins anew with each epoch.
+func id[T ~uint64](v T) string {
+	if v>>32 == 0 {
+		return strconv.FormatUint(uint64(v), 10)
+	}
+	return fmt.Sprintf("%d.%d", uint64(v>>32), uint64(v&(1<<32-1)))
+}
+
+func parseID(c *script.Cmd, s string) uint64 {
+	rev, n, ok := strings.Cut(s, ".")
+	v, err := strconv.ParseUint(rev, 10, 64)
+	if ok && err == nil {
+		var low uint64
+		low, err = strconv.ParseUint(n, 10, 32)
+		v = v<<32 | low
+	}
+	if err != nil {
+		c.Fail("%w", err)
+	}
+	return v
+}
+
+func parseEpoch(c *script.Cmd, s string) wire.Epoch {
+	if inc, rev, ok := strings.Cut(s, "-"); ok {
+		return wire.Epoch{Incarnation: parseID(c, inc), Revision: parseID(c, rev)}
+	}
+	return wire.Epoch{Incarnation: 1, Revision: parseID(c, s)}
+}
+
+func parseRows(c *script.Cmd, key string) []wire.Row {
+	var rows []wire.Row
+	for _, s := range c.List(key) {
+		rows = append(rows, parseRow(c, s))
+	}
+	return rows
+}
+
+func parseRow(c *script.Cmd, s string) wire.Row {
+	f := strings.Split(s, ":")
+	if len(f) != 3 {
+		c.Fail("%s is not slot:step:attempt", s)
+		return wire.Row{}
+	}
+	return wire.Row{Slot: wire.Slot(parseID(c, f[0])), Step: wire.Step(parseID(c, f[1])), Attempt: wire.Attempt(parseID(c, f[2]))}
+}
+
+func slotList(m shard.Mask) []int {
+	out := []int{}
+	for t := range 8 * len(m) {
+		if m.Has(t) {
+			out = append(out, t)
+		}
+	}
+	return out
+}

@@ -1,0 +1,199 @@
+package worker
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+
+	"mfac/internal/script"
+	"mfac/shard"
+	"mfac/wire"
+)
+
+// This file: how scripts write messages and numbers.
+
+// describe is a message in one line.
+func (p *player) describe(m wire.Message) string {
+	tag := func(seq uint64) string {
+		if p.shown[seq] && seq != 0 {
+			return fmt.Sprintf(" seq=%d", seq)
+		}
+		return ""
+	}
+	switch m := m.(type) {
+	case *wire.OK:
+		return "ok" + tag(m.Seq)
+	case *wire.Error:
+		s := fmt.Sprintf("%s: %v", m.Code, m)
+		if !m.Epoch.IsZero() {
+			s += fmt.Sprintf(" [epoch %v]", m.Epoch)
+		}
+		return s + tag(m.Seq)
+	case *wire.Ack:
+		s := fmt.Sprintf("ack staged=%d/%d", m.Staged, m.Columns)
+		if m.Credit != 0 {
+			s += fmt.Sprintf(" credit=%d for %d ms", m.Credit, m.CreditMS)
+		}
+		return s
+	case *wire.Part:
+		s := fmt.Sprintf("part cols=%d:%d %s", m.Lo, m.Lo+m.N, floats(m.DType, m.Payload))
+		if m.Credit != 0 {
+			s += fmt.Sprintf(" credit=%d for %d ms", m.Credit, m.CreditMS)
+		}
+		return s
+	case *wire.Adopted:
+		return fmt.Sprintf("adopted shard=%d epoch=%v version=%d rows=%s staged=%s", m.Shard.Shard, m.Epoch, m.Version, list(wire.Rows(m.Payload), describeRow), list(m.Staged, describeStaged)) + tag(m.Seq)
+	case *wire.Products:
+		return fmt.Sprintf("products shard=%d step=%d attempt=%d %s", m.Shard.Shard, m.Step, m.Attempt, list(wire.ProductList(m.Payload), func(p wire.Product) string {
+			return fmt.Sprintf("%d@%d=%.6g", p.Slot, p.Attempt, p.Value)
+		})) + tag(m.Seq)
+	case *wire.Numbers:
+		return fmt.Sprintf("numbers shard=%d %s", m.Shard.Shard, floats(wire.F64, m.Payload)) + tag(m.Seq)
+	}
+	return fmt.Sprintf("%#v", m)
+}
+
+func describeJob(j Job) string {
+	what := ""
+	switch op := j.Op.(type) {
+	case Alloc:
+		what = fmt.Sprintf("alloc %d slots × %d columns", op.Config.Slots, op.Config.Cols)
+	case Free:
+		what = "free"
+	case Write:
+		what = fmt.Sprintf("write slot %d from %d, %d bytes", op.Slot, op.Lo, len(op.Payload))
+	case Multiply:
+		what = fmt.Sprintf("multiply slot %d with %v", op.Slot, slotsOf(op.Mask))
+	case Gram:
+		what = fmt.Sprintf("gram %v rows %d:%d", op.Slots, op.I0, op.I1)
+	case NewVectors:
+		what = fmt.Sprintf("new vectors of query %d: %d of %s", op.Query, op.Vectors, op.DType)
+	case FreeVectors:
+		what = fmt.Sprintf("free vectors of query %d", op.Query)
+	case WriteVector:
+		what = fmt.Sprintf("write vector %d of query %d from %d, %d bytes", op.Index, op.Query, op.Lo, len(op.Payload))
+	case Dots:
+		what = fmt.Sprintf("dots of query %d with %v", op.Query, slotsOf(op.Mask))
+	case Residuals:
+		what = fmt.Sprintf("residuals of query %d", op.Query)
+	case Compute:
+		what = fmt.Sprintf("compute %s %d of query %d from %d, %d columns", op.Kind, op.Index, op.Query, op.Lo, op.N)
+	}
+	return fmt.Sprintf("%s/%d %s", j.Shard.Run, j.Shard.Index, what)
+}
+
+func describeRow(r wire.Row) string { return fmt.Sprintf("%d:%d:%d", r.Slot, r.Step, r.Attempt) }
+
+func describeStaged(s wire.Staged) string {
+	text := fmt.Sprintf("%d:%d:%d", s.Slot, s.Step, s.Attempt)
+	if s.Token != 0 {
+		text += fmt.Sprintf("(token %d)", s.Token)
+	}
+	if s.Whole {
+		text += "(whole)"
+	}
+	return text
+}
+
+func list[T any](x []T, f func(T) string) string {
+	out := make([]string, len(x))
+	for i, v := range x {
+		out[i] = f(v)
+	}
+	return "[" + strings.Join(out, " ") + "]"
+}
+
+func slotsOf(m shard.Mask) []int {
+	out := []int{}
+	for t := range 8 * len(m) {
+		if m.Has(t) {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+func encode(t wire.DType, x []float64) []byte {
+	var b bytes.Buffer
+	for _, v := range x {
+		if t == wire.F32 {
+			_ = binary.Write(&b, binary.LittleEndian, float32(v))
+		} else {
+			_ = binary.Write(&b, binary.LittleEndian, v)
+		}
+	}
+	return b.Bytes()
+}
+
+// floats shows numbers, as many as lie side by side and are alike once.
+func floats(t wire.DType, p []byte) string {
+	x := wire.Floats(p)
+	if t == wire.F32 {
+		x = x[:0]
+		for ; len(p) >= 4; p = p[4:] {
+			x = append(x, float64(math.Float32frombits(binary.LittleEndian.Uint32(p))))
+		}
+	}
+	var out []string
+	for i := 0; i < len(x); {
+		n := 1
+		for i+n < len(x) && x[i+n] == x[i] {
+			n++
+		}
+		text := strconv.FormatFloat(x[i], 'g', 6, 64)
+		if n > 1 {
+			text += "×" + strconv.Itoa(n)
+		}
+		out = append(out, text)
+		i += n
+	}
+	return "[" + strings.Join(out, " ") + "]"
+}
+
+func parseUint(c *script.Cmd, s string) uint64 {
+	v, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		c.Fail("%w", err)
+	}
+	return v
+}
+
+func parseEpoch(c *script.Cmd, s string) wire.Epoch {
+	e := wire.Epoch{Incarnation: 1}
+	if inc, rev, ok := strings.Cut(s, "-"); ok {
+		return wire.Epoch{Incarnation: parseUint(c, inc), Revision: parseUint(c, rev)}
+	}
+	e.Revision = parseUint(c, s)
+	return e
+}
+
+func parseRows(c *script.Cmd, key string) []wire.Row {
+	var rows []wire.Row
+	for _, s := range c.List(key) {
+		var r wire.Row
+		if _, err := fmt.Sscanf(s, "%d:%d:%d", &r.Slot, &r.Step, &r.Attempt); err != nil {
+			c.Fail("%s: %w", key, err)
+		}
+		rows = append(rows, r)
+	}
+	return rows
+}
+
+func parseSlots(c *script.Cmd, key string) []wire.Slot {
+	var slots []wire.Slot
+	for _, v := range c.Floats(key) {
+		slots = append(slots, wire.Slot(v))
+	}
+	return slots
+}
+
+func parseMask(c *script.Cmd, slots int) shard.Mask {
+	m := shard.NewMask(slots)
+	for _, s := range parseSlots(c, "mask") {
+		m.Set(int(s))
+	}
+	return m
+}
