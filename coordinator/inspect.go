@@ -31,6 +31,7 @@ type InspectedQuery struct {
 	ID      wire.QueryID
 	Version wire.Version
 	Mask    shard.Mask
+	Ready   bool // to be fetched
 	Closing bool
 }
 
@@ -53,7 +54,7 @@ func (c *Core) Inspect() Inspection {
 	}
 	for _, id := range sortedKeys(c.queries) {
 		q := c.queries[id]
-		in.Queries = append(in.Queries, InspectedQuery{id, q.version, append(shard.Mask(nil), q.mask...), q.closing})
+		in.Queries = append(in.Queries, InspectedQuery{id, q.version, append(shard.Mask(nil), q.mask...), q.ready, q.closing})
 	}
 	return in
 }

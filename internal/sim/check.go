@@ -394,6 +394,8 @@ func (k *checker) worker(n *workerNode, in worker.Input) {
 	}
 	if r, ok := in.(worker.Request); ok {
 		switch r.Msg.(type) {
+		case *wire.Stage:
+			k.pinned(n, r.Msg.(wire.Control).Head())
 		case *wire.Commit, *wire.Install:
 			k.agree(n, r.Msg.(wire.Control).Head().Shard)
 			for _, s := range c.Shards {
@@ -401,6 +403,25 @@ func (k *checker) worker(n *workerNode, in worker.Input) {
 					k.live[row.Attempt] = row.Step
 					k.on[shardRow{s.Key.Index, row.Attempt}] = true
 				}
+			}
+		}
+	}
+}
+
+// pinned is V7 of queries: one that can be fetched is there, whatever is staged.
+func (k *checker) pinned(n *workerNode, h *wire.Shard) {
+	s := n.core.InspectShard(runName, h.Shard)
+	if s == nil || !s.Installed {
+		return
+	}
+	for _, c := range k.w.coordinators {
+		if c.core == nil || c.epoch != s.Adopted {
+			continue
+		}
+		for _, q := range c.core.Inspect().Queries {
+			there := slices.ContainsFunc(s.Queries, func(o worker.InspectedQuery) bool { return o.ID == q.ID })
+			if q.Ready && !q.Closing && !there {
+				k.w.fail("V7 staging on %s ended query %d, which %s still answers", n.name, uint64(q.ID), c.name)
 			}
 		}
 	}
