@@ -101,12 +101,12 @@ func (t *tool) publishRows(ctx context.Context, r *client.Run, f *npy.File, firs
 	done := published{Run: r.Spec().Name, First: first}
 	rowBytes := 4 * f.Cols()
 	bar := t.bar("publishing", rowBytes*f.Rows())
-	defer bar.Clear()
+	defer func() { _ = bar.Clear() }()
 	take := func(c client.Commit) {
 		done.Last = first + wire.Step(done.Count)
 		done.Count++
 		done.Version, done.Rows = c.Version, c.Rows
-		bar.Set64(done.Count * rowBytes)
+		_ = bar.Set64(done.Count * rowBytes)
 	}
 	for done.Count < f.Rows() {
 		next := first + wire.Step(done.Count)

@@ -9,11 +9,13 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"mfac/client"
@@ -235,5 +237,64 @@ func TestExitCodes(t *testing.T) {
 				t.Errorf("usage shown: %v", usage)
 			}
 		})
+	}
+}
+
+// lines is a writer that hands on what it is given.
+type lines chan<- string
+
+func (l lines) Write(p []byte) (int, error) {
+	l <- string(p)
+	return len(p), nil
+}
+
+// up says that the cluster is there and what to type next, and ends with its context.
+func TestUp(t *testing.T) {
+	for _, json := range []bool{false, true} {
+		ctx, cancel := context.WithCancel(t.Context())
+		stdout := make(chan string, 100)
+		var stderr strings.Builder
+		tool := &tool{stdout: lines(stdout), stderr: &stderr, json: json, tenant: "default"}
+		ended := make(chan error, 1)
+		go func() { ended <- tool.up(ctx, cluster.Options{Workers: 2, Capacity: 8 << 20}) }()
+		var out string
+		for !strings.HasSuffix(out, " status\n") && !strings.HasSuffix(out, "}\n") {
+			select {
+			case s := <-stdout:
+				out += s
+			case err := <-ended:
+				t.Fatalf("%v, after %q", err, out)
+			}
+		}
+		cancel()
+		if err := <-ended; err != nil || stderr.Len() > 0 {
+			t.Errorf("%v %s", err, stderr.String())
+		}
+		port := regexp.MustCompile(`127\.0\.0\.1:\d+`)
+		got := port.ReplaceAllString(out, "127.0.0.1:4000")
+		got = strings.ReplaceAll(got, "go run ./cmd/mfac", "mfac") // as tests are called
+		want := `mfac is up at nats://127.0.0.1:4000: a coordinator and 2 workers with 8.0 MiB each. Ctrl-C ends it, and what it holds.
+
+Next, in another terminal:
+
+  mfac --server nats://127.0.0.1:4000 run create digits --dim 1000 --window 32 --damping 1e-3
+  mfac --server nats://127.0.0.1:4000 publish digits grads.npy         # a gradient a row: float32 or float64, 1000 columns
+  mfac --server nats://127.0.0.1:4000 ihvp digits v.npy -o out.npy     # out = H⁻¹v
+  mfac --server nats://127.0.0.1:4000 status
+`
+		if json {
+			want = `{
+  "server": "nats://127.0.0.1:4000",
+  "workers": [
+    "w1",
+    "w2"
+  ],
+  "worker_capacity": 8388608
+}
+`
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("-want +got:\n%s", diff)
+		}
 	}
 }

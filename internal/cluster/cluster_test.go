@@ -23,7 +23,11 @@ func TestCluster(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Stop()
+	defer func() {
+		if err := c.Stop(); err != nil {
+			t.Error(err)
+		}
+	}()
 	if c.Capacity() != 1<<20 || len(c.Workers()) != 3 {
 		t.Errorf("%d bytes, workers %v", c.Capacity(), c.Workers())
 	}
@@ -80,8 +84,7 @@ func TestRefuses(t *testing.T) {
 		{Options{Capacity: -1}, "memory is -1, must be > 0"},
 	} {
 		if c, err := Start(t.Context(), tt.o); err == nil {
-			c.Stop()
-			t.Errorf("%+v: no error", tt.o)
+			t.Errorf("%+v: no error, %v", tt.o, c.Stop())
 		} else if !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%v, want %s", err, tt.want)
 		}

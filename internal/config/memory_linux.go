@@ -14,5 +14,5 @@ func availableMemory() int64 {
 	if err := unix.Sysinfo(&info); err != nil {
 		return 0
 	}
-	return int64(uint64(info.Freeram) * uint64(info.Unit))
+	return int64(uint64(info.Freeram) * uint64(info.Unit)) //nolint:unconvert // Freeram has 32 bits on some machines
 }

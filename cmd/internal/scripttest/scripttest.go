@@ -36,7 +36,7 @@ func (l leakFree) Run() int {
 	return code
 }
 
-// Params are those of testdata/script, with the command of Port.
+// Params are those of testdata/script, with the command port.
 func Params() testscript.Params {
 	return testscript.Params{
 		Dir: "testdata/script", UpdateScripts: *update, RequireExplicitExec: true, RequireUniqueNames: true,
@@ -60,7 +60,7 @@ func Service(t *testing.T) {
 	testscript.Run(t, p)
 }
 
-// Port, "port NAME", sets a variable to a port that is free.
+// Port is the command "port NAME", which sets a variable to a port that is free.
 func Port(ts *testscript.TestScript, _ bool, args []string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	ts.Check(err)
