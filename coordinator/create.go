@@ -44,9 +44,27 @@ func (s *Service) anyone(r rpc.Request) error {
 	case *wire.Create:
 		return s.background(r, s.create)
 	case *wire.List:
+		s.mu.Lock()
+		synced := s.synced
+		s.mu.Unlock()
+		if !synced {
+			return wire.Errorf(wire.CodeUnavailable, "runs", "being read", "read", "the coordinator has just started")
+		}
 		rpc.Respond(r, s.list(m.After), s.log)
 	case *wire.Status:
+		if err := s.hearing(); err != nil {
+			return err
+		}
 		rpc.Respond(r, s.status(m.After), s.log)
+	}
+	return nil
+}
+
+// hearing is an error while a coordinator that has just started can't have heard of every worker:
+// what it knows of them decides into how many shards a run is cut, for good.
+func (s *Service) hearing() error {
+	if time.Since(s.started) < helloEvery+helloEvery/4 {
+		return wire.Errorf(wire.CodeUnavailable, "workers", "being heard of", "heard of", "the coordinator has just started")
 	}
 	return nil
 }
@@ -101,6 +119,9 @@ func (s *Service) create(ctx context.Context, r rpc.Request) (wire.Message, erro
 		Placed: make([]Place, m.Spec.Shards),
 	}
 	if err := s.fits(rec); err != nil {
+		if early := s.hearing(); early != nil && !errors.Is(err, wire.ErrNoWorkers) { // who hears of none waits
+			return nil, early
+		}
 		return nil, err
 	}
 	value, err := rec.Encode()

@@ -52,6 +52,7 @@ type Service struct {
 	leases      jetstream.KeyValue
 	incarnation uint64
 	instance    string // random, in lease values: tells ours from another process's of our name
+	started     time.Time
 	svc         micro.Service
 	hellos      *nats.Subscription
 	cancel      context.CancelCauseFunc
@@ -112,6 +113,7 @@ func Serve(ctx context.Context, nc *nats.Conn, cfg ServiceConfig) (*Service, err
 		return nil, fmt.Errorf("coordinator %s: %w", cfg.Name, err)
 	}
 	s.ctx, s.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	s.started = time.Now()
 	watch, err := s.runs.WatchAll(s.ctx)
 	if err == nil {
 		err = s.subscribe()

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -28,5 +29,30 @@ func TestLeaseOfTheBucket(t *testing.T) {
 	}
 	if after.Epoch != before.Epoch || after.Coord != before.Coord {
 		t.Errorf("the run went from %s at %v to %s at %v", before.Coord, before.Epoch, after.Coord, after.Epoch)
+	}
+}
+
+// TestFreshCoordinator asks a coordinator that has just started, before it can have heard of all
+// workers and read which runs there are.
+func TestFreshCoordinator(t *testing.T) {
+	const workers = 4
+	c := start(t, shape{workers: 1})
+	for i := 1; i < workers; i++ {
+		time.Sleep(110 * time.Millisecond) // so that heartbeats are spread
+		c.startWorker(fmt.Sprintf("w%d", i), 1<<30, 0)
+	}
+	cl := c.client()
+	for i := range 3 {
+		c.stopCoordinator("c0")
+		c.startCoordinator("c0")
+		r := c.attach(cl, client.RunConfig{Name: fmt.Sprintf("run%d", i), Dim: 100, Window: 1, Damping: 1})
+		if got := r.Spec().Shards; got != workers {
+			t.Errorf("run %d has %d shards, want one for each of %d workers", i, got, workers)
+		}
+		c.stopCoordinator("c0")
+		c.startCoordinator("c0")
+		if names, err := cl.Runs(within(t, 10*time.Second)); err != nil || len(names) != i+1 {
+			t.Errorf("there are runs %v, %v, want %d", names, err, i+1)
+		}
 	}
 }
