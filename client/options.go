@@ -229,6 +229,9 @@ func WithAtLeast(v wire.Version) WindowOption {
 func WithExactly(v wire.Version) WindowOption {
 	return func(c *call) error {
 		c.exactly = v
+		if v == 0 { // on the wire, 0 is any
+			return wire.Invalid("exactly", v, "> 0: version 0, a new run's, has no rows to pin")
+		}
 		return nil
 	}
 }
