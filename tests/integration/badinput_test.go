@@ -23,6 +23,7 @@ var inf = math.Inf(1)
 // TestBadRuns has specs that no run can have: refused by the client before a message leaves, and
 // by the coordinator that is sent one all the same.
 func TestBadRuns(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	good := client.RunConfig{Name: "other", Dim: siteDim, Window: siteWindow, Damping: 1e-2, Shards: 3}
 	cases := []struct {
@@ -130,6 +131,7 @@ func TestBadRuns(t *testing.T) {
 
 // TestUnknownNames asks for runs, steps and queries that are not there.
 func TestUnknownNames(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	info := s.info("bad")
 	dst := make([]float32, siteDim)
@@ -189,6 +191,7 @@ func part(info *wire.Info, open *wire.OpenReply, step wire.Step, shard int, g []
 // TestBadChunks sends every kind of bad chunk into an open step, between good ones: each is
 // refused, and the gradient that is committed in the end is the good one.
 func TestBadChunks(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	g := normal(rand.New(rand.NewPCG(3, 4)), siteDim)
 	const step = 40
@@ -280,6 +283,7 @@ func TestBadChunks(t *testing.T) {
 // TestConflict sends other bytes for the same columns: the whole gradient is refused, and may be
 // published again.
 func TestConflict(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	g := normal(rand.New(rand.NewPCG(5, 6)), siteDim)
 	open := as[*wire.OpenReply](t, s.coordinator(&wire.Open{Run: "bad", Step: 40, Token: 7}))
@@ -310,6 +314,7 @@ func TestConflict(t *testing.T) {
 // TestNotFinite publishes NaN and Inf: the whole gradient is refused, the error names the column,
 // and the step may be published again.
 func TestNotFinite(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	r := rand.New(rand.NewPCG(7, 8))
 	info := s.info("bad")
@@ -393,6 +398,7 @@ func TestNotFinite(t *testing.T) {
 
 // TestBadSteps publishes steps that don't grow, and vectors of a wrong length.
 func TestBadSteps(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	r := rand.New(rand.NewPCG(9, 10))
 	dst := make([]float32, siteDim)
@@ -458,6 +464,7 @@ func TestBadSteps(t *testing.T) {
 
 // TestBadQueries asks what can't be answered.
 func TestBadQueries(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	info := s.info("bad")
 	dst := make([]float32, siteDim)
@@ -619,6 +626,7 @@ func TestBadQueries(t *testing.T) {
 
 // TestBeforeAnyGradient: a query of an empty window is v/λ.
 func TestBeforeAnyGradient(t *testing.T) {
+	t.Parallel()
 	c := start(t, shape{workers: 2})
 	cl := c.client()
 	const d, lambda = 3001, 0.3
@@ -664,6 +672,7 @@ func TestBeforeAnyGradient(t *testing.T) {
 // TestTooUncertain asks where the bound of the error exceeds 1e-3: the query is refused with the
 // numbers, never the gradient.
 func TestTooUncertain(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	last := make([]float32, siteDim)
 	if _, err := s.run.Gradient(soon(t), last, 30); err != nil {
@@ -753,6 +762,7 @@ func TestTooUncertain(t *testing.T) {
 // TestNoWorkers: there is nothing to place shards on. Attach waits for a worker as long as its
 // context lets it.
 func TestNoWorkers(t *testing.T) {
+	t.Parallel()
 	c := start(t, shape{})
 	s, cl := c.stranger("stranger"), c.client()
 	spec := wire.RunSpec{Name: "early", Dim: 100, Window: 2, Spare: 2, Shards: 1, Damping: 1, Divisor: wire.Capacity, Store: wire.F32, Durability: wire.DurabilityMemory}
@@ -777,6 +787,7 @@ func TestNoWorkers(t *testing.T) {
 
 // TestNotEnoughMemory: memory is asked for, in bytes, before a run is created.
 func TestNotEnoughMemory(t *testing.T) {
+	t.Parallel()
 	const capacity = 1 << 20
 	c := start(t, shape{workers: 2, capacity: capacity})
 	s, cl := c.stranger("stranger"), c.client()

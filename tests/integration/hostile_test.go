@@ -84,6 +84,7 @@ func (e endpoint) encode(t *testing.T) wire.Frame {
 // at every length, too large ones, and those of another version, to every endpoint. Each is
 // answered with a clear error, and nothing has changed.
 func TestHostileMessages(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	deep := func(item string) string { // a million levels in a message, as many as fit in a header
 		return "\x81\xa1x" + strings.Repeat(item, 1_000_000/len(item)) + "\x00"
@@ -186,6 +187,7 @@ func spoil(r *rand.Rand, e endpoint, f wire.Frame) wire.Frame {
 // those that clients have. What can be decoded by chance is done, to a run that is there for it;
 // the other run doesn't change and the services go on.
 func TestRandomMessages(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	victim := client.RunConfig{Name: "victim", Dim: 500, Window: 2, Damping: 1, Shards: 2}
 	run := s.attach(s.cl, victim)
@@ -266,6 +268,7 @@ var foreign = []string{
 // TestForeignReply names reply subjects that are not the caller's own in good requests, to every
 // endpoint: nothing is published there, nothing is done.
 func TestForeignReply(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	js, err := jetstream.New(s.nc)
 	if err != nil {

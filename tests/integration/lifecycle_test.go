@@ -53,6 +53,7 @@ func vector(seed uint64, d int) []float64 {
 
 // TestRanks: two ranks publish their halves of each gradient and get theirs of H⁻¹g back.
 func TestRanks(t *testing.T) {
+	t.Parallel()
 	c := start(t, shape{workers: 3})
 	const d, m, half = 4001, 4, 1700 // not on a shard's border
 	cfg := client.RunConfig{Name: "ranks", Dim: d, Window: m, Damping: 1e-2, Shards: 3}
@@ -101,6 +102,7 @@ func TestRanks(t *testing.T) {
 // TestPublishers: two publishers take the next step in turn, at their own pace. A step that was
 // overtaken by a greater one is refused; the others are all there, in order.
 func TestPublishers(t *testing.T) {
+	t.Parallel()
 	c := start(t, shape{workers: 2})
 	const d, m, n = 1200, 8, 60
 	cfg := client.RunConfig{Name: "two", Dim: d, Window: m, Damping: 1e-2, Shards: 2, Spare: 2}
@@ -158,6 +160,7 @@ func TestPublishers(t *testing.T) {
 // TestSuperseded: another publisher opens a step anew; the first one hears of it, and nothing of
 // what it sent is in the row.
 func TestSuperseded(t *testing.T) {
+	t.Parallel()
 	c := start(t, shape{workers: 2})
 	const d = 900
 	cfg := client.RunConfig{Name: "anew", Dim: d, Window: 3, Damping: 1e-2, Shards: 2}
@@ -189,6 +192,7 @@ func TestSuperseded(t *testing.T) {
 
 // TestManyStopsAtABadRow: what was before a bad row is committed, what is behind is not.
 func TestManyStopsAtABadRow(t *testing.T) {
+	t.Parallel()
 	c := start(t, shape{workers: 2})
 	const d, m = 600, 5
 	run := c.attach(c.client(), client.RunConfig{Name: "many", Dim: d, Window: m, Damping: 1e-2, Shards: 2, Spare: 3})
@@ -228,6 +232,7 @@ func TestManyStopsAtABadRow(t *testing.T) {
 // TestPinnedQueries asks while publishing goes on: each answer is exact for the version that it
 // names, and at_least, exactly and min_rows mean what they say.
 func TestPinnedQueries(t *testing.T) {
+	t.Parallel()
 	c := start(t, shape{workers: 2})
 	const d, m, n = 300, 6, 80
 	cfg := client.RunConfig{Name: "pinned", Dim: d, Window: m, Damping: 1e-2, Shards: 2, Spare: 2}
@@ -267,6 +272,8 @@ func TestPinnedQueries(t *testing.T) {
 
 				b, err := run.IHVP64(soon(t), x, v, client.WithExactly(a.Version))
 				switch {
+				case a.Version == 0:
+					refusal{wire.CodeInvalid, "exactly", "0", "> 0"}.check(t, err)
 				case errors.Is(err, wire.ErrVersionGone):
 					gone.Add(1)
 				case err != nil || b.Version != a.Version:
@@ -361,16 +368,19 @@ func (c *cluster) stopping(f func()) {
 }
 
 func TestCoordinatorStops(t *testing.T) {
+	t.Parallel()
 	handOver(t, func(c *cluster) { c.stopCoordinator("c0") })
 }
 
 func TestCoordinatorCrashes(t *testing.T) {
+	t.Parallel()
 	handOver(t, func(c *cluster) { c.crashCoordinator("c0") })
 }
 
 // TestWorkerRestarts: what a worker held in memory is gone with it. The steps leave the window on
 // all shards, the status says how many, min_rows guards, and publishing goes on.
 func TestWorkerRestarts(t *testing.T) {
+	t.Parallel()
 	c := start(t, shape{workers: 2})
 	const d, m = 1500, 5
 	cfg := client.RunConfig{Name: "lossy", Dim: d, Window: m, Damping: 1e-2, Shards: 3}
@@ -427,6 +437,7 @@ func TestWorkerRestarts(t *testing.T) {
 
 // TestDelete frees memory, and the name may be used for another run.
 func TestDelete(t *testing.T) {
+	t.Parallel()
 	c := start(t, shape{workers: 2, capacity: 3 << 20})
 	cl := c.client()
 	used := func() (sum int64) {
@@ -489,6 +500,7 @@ func TestDelete(t *testing.T) {
 // TestAbandonedQuery: a query that its client never closes pins its version until its deadline.
 // A publisher that needs its slot hears busy until then, and the query is told version_gone.
 func TestAbandonedQuery(t *testing.T) {
+	t.Parallel()
 	const deadline = 2500 * time.Millisecond
 	c := start(t, shape{workers: 2, coordinator: coordinator.ServiceConfig{QueryDeadline: deadline}})
 	s := c.stranger("stranger")
@@ -550,6 +562,7 @@ func (s *slow) ReadColumns(dst []float64, lo int64) error {
 // TestSlowFetch: a client takes a result in small pieces, slowly, while another one publishes. The
 // result is that of the one version that the answer names.
 func TestSlowFetch(t *testing.T) {
+	t.Parallel()
 	c := start(t, shape{workers: 2})
 	const d, m = 6000, 3
 	cfg := client.RunConfig{Name: "slow", Dim: d, Window: m, Damping: 1e-2, Shards: 2, Spare: 2}
@@ -633,6 +646,7 @@ func TestManyClients(t *testing.T) {
 
 // TestContexts: every call that waits ends soon after its context does, whatever it waits for.
 func TestContexts(t *testing.T) {
+	t.Parallel()
 	c := start(t, shape{workers: 1})
 	const d = 400
 	cl := c.client()
@@ -641,7 +655,7 @@ func TestContexts(t *testing.T) {
 	if _, err := run.Publish(soon(t), 1, g); err != nil {
 		t.Fatal(err)
 	}
-	const late = time.Second
+	const late = 2 * time.Second
 	check := func(t *testing.T, name string, f func(context.Context) error) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -149,7 +149,7 @@ const (
 )
 
 // TestMemory runs a coordinator and two workers as processes at two values of d, publishes a full
-// window and half of one more, asks for k vectors at once, a combination and a preconditioned step,
+// window and a quarter of one more, asks for k vectors at once, a combination and a preconditioned step,
 // with eight clients at once, and then looks at the most that each process has had.
 func TestMemory(t *testing.T) {
 	if testing.Short() {
@@ -198,7 +198,7 @@ func TestMemory(t *testing.T) {
 			}
 		}
 		r := runs[0]
-		for step := range wire.Step(window + window/2) {
+		for step := range wire.Step(window + window/4) {
 			if _, err := r.PublishFrom(ctx, step, noise(step)); err != nil {
 				t.Fatal(err)
 			}
@@ -210,7 +210,7 @@ func TestMemory(t *testing.T) {
 				if i < vectors {
 					_, err = r.IHVPFrom(ctx, sink, noise(100+i))
 				} else {
-					_, err = r.IHVPCombineTo(ctx, sink, []wire.Step{10, 20}, []float64{1, float64(i)})
+					_, err = r.IHVPCombineTo(ctx, sink, []wire.Step{10, 19}, []float64{1, float64(i)})
 				}
 				if err != nil || sink.cols != d {
 					t.Errorf("client %d: %d columns, %v", i, sink.cols, err)
@@ -218,7 +218,7 @@ func TestMemory(t *testing.T) {
 			})
 		}
 		all.Wait()
-		if _, err := r.PreconditionFrom(ctx, window+window/2, &discard{}, noise(99)); err != nil {
+		if _, err := r.PreconditionFrom(ctx, window+window/4, &discard{}, noise(99)); err != nil {
 			t.Fatal(err)
 		}
 		info, err := r.Status(ctx)

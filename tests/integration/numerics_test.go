@@ -337,6 +337,7 @@ func TestNumerics(t *testing.T) {
 
 // TestZeroGradient: H⁻¹0 is 0, also of a gradient that is stored, beside others and alone.
 func TestZeroGradient(t *testing.T) {
+	t.Parallel()
 	c := start(t, shape{workers: 2})
 	const d = 777
 	run := c.attach(c.client(), client.RunConfig{Name: "zero", Dim: d, Window: 4, Damping: 1e-8, Shards: 2})
@@ -378,6 +379,7 @@ func TestZeroGradient(t *testing.T) {
 // TestLargeWindow fills a window of 2,048 and wraps it, with few columns, so that the exact answer
 // can be had in the d×d form.
 func TestLargeWindow(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("-short: 2,100 steps at m = 2048")
 	}
