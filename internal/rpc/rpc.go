@@ -3,6 +3,8 @@
 package rpc
 
 import (
+	"strings"
+
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 	"go.uber.org/zap"
@@ -48,14 +50,25 @@ func Respond(r micro.Request, m wire.Message, log *zap.Logger) {
 		}
 	}
 	if e, ok := m.(*wire.Error); ok {
-		err = r.Error(string(e.Code), e.Error(), f.Data, micro.WithHeaders(micro.Headers(f.Header)))
-	} else {
-		err = r.Respond(f.Data, micro.WithHeaders(micro.Headers(f.Header)))
+		// Not by r.Error: it notes the error where micro reads it when the handler returns, and
+		// answers are given by other goroutines, later.
+		f.Header[micro.ErrorHeader] = []string{oneLine(e.Error())}
+		f.Header[micro.ErrorCodeHeader] = []string{string(e.Code)}
 	}
-	if err != nil {
+	if err := r.Respond(f.Data, micro.WithHeaders(micro.Headers(f.Header))); err != nil {
 		// Nothing is lost: who asked asks again.
 		log.Debug("answer not sent", zap.String("subject", r.Subject()), zap.Error(err))
 	}
+}
+
+// oneLine makes a text fit for a header.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' {
+			return ' '
+		}
+		return r
+	}, s)
 }
 
 // Publish sends a message.
