@@ -366,6 +366,11 @@ func (c *Core) end(e *Effects, o *openStep, err *wire.Error) {
 		e.send(w.to, err)
 	}
 	o.waiters = nil
+	c.stopAsking(o)
+}
+
+// stopAsking drops what is asked of shards for an attempt.
+func (c *Core) stopAsking(o *openStep) {
 	c.forget(func(m wire.Control) bool {
 		switch m := m.(type) {
 		case *wire.Stage:
@@ -377,9 +382,10 @@ func (c *Core) end(e *Effects, o *openStep, err *wire.Error) {
 	})
 }
 
-// fail drops a step on every shard. Its slot is free again when all have done so.
+// fail drops a step on every shard. When all have done so its slot is free again, and who waits is
+// told: a step that was said to be dropped is never committed, by no later owner.
 func (c *Core) fail(e *Effects, o *openStep, err *wire.Error) {
-	c.end(e, o, err)
+	c.stopAsking(o)
 	o.dropping = true
 	left := len(c.shards)
 	for s := range c.shards {
@@ -390,6 +396,7 @@ func (c *Core) fail(e *Effects, o *openStep, err *wire.Error) {
 			}
 			if left--; left == 0 {
 				c.open = slices.DeleteFunc(c.open, func(p *openStep) bool { return p == o })
+				c.end(e, o, err)
 			}
 		})
 	}
@@ -399,7 +406,7 @@ func (c *Core) fail(e *Effects, o *openStep, err *wire.Error) {
 // waitStep answers what has become of an attempt, when that is known.
 func (c *Core) waitStep(e *Effects, in Request, m *wire.Wait) error {
 	for _, o := range c.open {
-		if o.attempt == m.Attempt && !o.dropping {
+		if o.attempt == m.Attempt {
 			if m.Epoch != c.epoch {
 				return c.stale(m.Epoch) // open it again: chunks may be missing
 			}
