@@ -187,6 +187,7 @@ func NewCore(cfg Config) *Core {
 		workers: map[string]*peer{}, calls: map[uint64]*call{},
 		queries: map[wire.QueryID]*query{}, tokens: map[callerToken]wire.QueryID{},
 		outcomes: newRing[wire.Attempt, outcome](memory), gone: newRing[wire.QueryID, *wire.Error](memory), ended: newRing[callerToken, *wire.Error](memory),
+		why: "starting",
 		// A late answer to an earlier epoch's call belongs to no call of this one.
 		lastSeq: (cfg.Epoch.Revision ^ cfg.Epoch.Incarnation<<16) << 24,
 	}

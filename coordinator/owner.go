@@ -46,6 +46,24 @@ func (s *Service) takeLease(ctx context.Context, run string) (uint64, error) {
 	return s.leases.Update(ctx, run, value, entry.Revision())
 }
 
+// epochOf is the epoch of a lease taken at a revision. The bucket may have been made anew since this
+// process started: its incarnation is read, and then that the lease is still there.
+func (s *Service) epochOf(ctx context.Context, run string, revision uint64) (wire.Epoch, error) {
+	inc, err := rpc.IncarnationOf(ctx, s.leases)
+	if err != nil {
+		return wire.Epoch{}, err
+	}
+	entry, err := s.leases.Get(ctx, run)
+	if err != nil {
+		return wire.Epoch{}, fmt.Errorf("read the lease again: %w", err)
+	}
+	if entry.Revision() != revision {
+		return wire.Epoch{}, errOwned
+	}
+	s.incarnation.Store(inc)
+	return wire.Epoch{Incarnation: inc, Revision: revision}, nil
+}
+
 // owner runs one run's core: a goroutine, its inbox, its lease.
 type owner struct {
 	s         *Service
@@ -127,6 +145,11 @@ func (o *owner) run() {
 		case in := <-o.inbox:
 			switch in := in.(type) {
 			case rpc.Request:
+				if time.Since(o.renewed) > o.s.cfg.LeaseTTL && !o.write() {
+					// This process has slept: somebody else may own the run by now.
+					rpc.Respond(in, wire.Errorf(wire.CodeUnavailable, "run", o.name, "served here", "its coordinator has lost touch"), o.log)
+					continue
+				}
 				o.last++
 				o.answers[o.last] = answer{in, time.Now()}
 				if _, ok := in.Msg.(*wire.Delete); ok {
@@ -175,13 +198,18 @@ func (o *owner) begin(revision uint64) bool {
 		o.log.Error("record not understood: the run is not served", zap.Error(err))
 		return false
 	}
+	epoch, err := o.s.epochOf(ctx, o.name, revision)
+	if err != nil {
+		o.log.Warn("lease lost", zap.Error(err))
+		return false
+	}
 	o.record = entry.Revision()
 	ms := func(d time.Duration) int64 { return d.Milliseconds() }
 	o.core = NewCore(Config{
-		Coordinator: o.s.cfg.Name, Record: rec, Epoch: wire.Epoch{Incarnation: o.s.incarnation, Revision: revision},
+		Coordinator: o.s.cfg.Name, Record: rec, Epoch: epoch,
 		Workers: o.s.live(), TickMS: ms(tick), SilentMS: ms(o.s.cfg.Silent), StepMS: ms(o.s.cfg.StepDeadline), QueryMS: ms(o.s.cfg.QueryDeadline),
 	})
-	o.log.Info("run taken", zap.Stringer("epoch", wire.Epoch{Incarnation: o.s.incarnation, Revision: revision}))
+	o.log.Info("run taken", zap.Stringer("epoch", epoch))
 	return true
 }
 

@@ -103,8 +103,9 @@ type room struct {
 	free int64
 }
 
-// place puts the given shards on workers, each on the one with the most room left, ties by name.
-// It returns a worker for each, or an error with the numbers.
+// place puts the given shards on workers that have room: each on one with the fewest of the run's
+// shards, so that a pass runs on all of them, then with the most room left, ties by name. It
+// returns a worker for each, or an error with the numbers.
 func place(rec *Record, shards []int, rooms []room) (map[int]string, error) {
 	if len(rooms) == 0 {
 		return nil, wire.Errorf(wire.CodeNoWorkers, "workers", 0, "at least 1", "start one: a worker joins by itself")
@@ -113,11 +114,27 @@ func place(rec *Record, shards []int, rooms []room) (map[int]string, error) {
 	for _, r := range rooms {
 		free += r.free
 	}
+	count := map[string]int{} // of the run's shards on a worker
+	for _, p := range rec.Placed {
+		count[p.Worker]++
+	}
 	out := map[int]string{}
 	for _, s := range shards {
-		need, best := rec.shardBytes(s), 0
-		for i, r := range rooms {
-			if r.free > rooms[best].free || r.free == rooms[best].free && r.id < rooms[best].id {
+		need := rec.shardBytes(s)
+		better := func(a, b room) bool {
+			switch fits := a.free >= need; {
+			case fits != (b.free >= need):
+				return fits
+			case fits && count[a.id] != count[b.id]:
+				return count[a.id] < count[b.id]
+			case a.free != b.free:
+				return a.free > b.free
+			}
+			return a.id < b.id
+		}
+		best := 0
+		for i := range rooms {
+			if better(rooms[i], rooms[best]) {
 				best = i
 			}
 		}
@@ -135,6 +152,7 @@ func place(rec *Record, shards []int, rooms []room) (map[int]string, error) {
 				"add workers, take more shards, or a smaller window")
 		}
 		rooms[best].free -= need
+		count[rooms[best].id]++
 		out[s] = rooms[best].id
 	}
 	return out, nil

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -48,10 +49,11 @@ type Service struct {
 	nc          *nats.Conn
 	log         *zap.Logger
 	sub         wire.Subjects
+	js          jetstream.JetStream
 	runs        jetstream.KeyValue
 	leases      jetstream.KeyValue
-	incarnation uint64
-	instance    string // random, in lease values: tells ours from another process's of our name
+	incarnation atomic.Uint64 // of the bucket of leases, as last read
+	instance    string        // random, in lease values: tells ours from another process's of our name
 	started     time.Time
 	svc         micro.Service
 	hellos      *nats.Subscription
@@ -123,7 +125,7 @@ func Serve(ctx context.Context, nc *nats.Conn, cfg ServiceConfig) (*Service, err
 		return nil, fmt.Errorf("coordinator %s: %w", cfg.Name, err)
 	}
 	go s.loop(watch)
-	s.log.Info("coordinator started", zap.String("incarnation", fmt.Sprintf("%x", s.incarnation)))
+	s.log.Info("coordinator started", zap.String("incarnation", fmt.Sprintf("%x", s.incarnation.Load())))
 	return s, nil
 }
 
@@ -142,17 +144,17 @@ func setDefault(d *time.Duration, v time.Duration) {
 func (s *Service) buckets(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	js, err := jetstream.New(s.nc)
-	if err != nil {
+	var err error
+	if s.js, err = jetstream.New(s.nc); err != nil {
 		return err
 	}
-	s.runs, err = js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+	s.runs, err = s.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
 		Bucket: s.sub.RunsBucket(), Description: "mfac: runs and their placement", Replicas: s.cfg.Replicas, History: 1,
 	})
 	if err != nil {
 		return fmt.Errorf("make bucket %s (is JetStream on?): %w", s.sub.RunsBucket(), err)
 	}
-	leases, err := rpc.CreateLeases(ctx, js, s.sub.LeasesBucket(), s.cfg.LeaseTTL, s.cfg.Replicas, rand.Uint64()|1)
+	leases, err := rpc.CreateLeases(ctx, s.js, s.sub.LeasesBucket(), s.cfg.LeaseTTL, s.cfg.Replicas, rand.Uint64()|1)
 	if err != nil {
 		return err
 	}
@@ -165,7 +167,8 @@ func (s *Service) buckets(ctx context.Context) error {
 		s.log.Warn("the bucket of leases was made with another TTL, which holds",
 			zap.Duration("holds", leases.TTL), zap.Duration("setting", s.cfg.LeaseTTL))
 	}
-	s.leases, s.incarnation, s.cfg.LeaseTTL = leases, leases.Incarnation, leases.TTL
+	s.leases, s.cfg.LeaseTTL = leases, leases.TTL
+	s.incarnation.Store(leases.Incarnation)
 	return nil
 }
 
@@ -331,6 +334,10 @@ func (s *Service) claim(name string) {
 	if err != nil {
 		if !errors.Is(err, errOwned) {
 			s.log.Warn("lease not taken", zap.String("run", name), zap.Error(err))
+			// It may have been deleted: then it is made anew, under another incarnation.
+			if _, err := rpc.CreateLeases(ctx, s.js, s.sub.LeasesBucket(), s.cfg.LeaseTTL, s.cfg.Replicas, rand.Uint64()|1); err != nil {
+				s.log.Warn("bucket of leases not found or made", zap.Error(err))
+			}
 		}
 		return
 	}
@@ -430,7 +437,7 @@ func (s *Service) releaseOrphans() {
 			continue
 		}
 		m := &wire.Release{UID: held.UID, Placed: held.Placed}
-		m.Shard = wire.Shard{Run: held.Run, Shard: held.Shard, Epoch: wire.Epoch{Incarnation: s.incarnation, Revision: 1 << 62}}
+		m.Shard = wire.Shard{Run: held.Run, Shard: held.Shard, Epoch: wire.Epoch{Incarnation: s.incarnation.Load(), Revision: 1 << 62}}
 		if err := rpc.Publish(s.nc, s.sub.Control(where[held], wire.OpRelease, s.cfg.Name), s.nc.NewInbox(), m); err != nil {
 			s.log.Debug("orphan not released", zap.String("run", held.Run), zap.Error(err))
 		}

@@ -293,7 +293,7 @@ func (s *Service) askIncarnation(ctx context.Context) {
 	defer cancel()
 	inc, err := rpc.LeaseIncarnation(ctx, s.js, s.sub.LeasesBucket())
 	if err != nil {
-		s.log.Warn("incarnation not read", zap.Error(err))
+		s.log.Info("incarnation not read: is there a coordinator yet?", zap.Error(err))
 		return
 	}
 	select {

@@ -44,6 +44,11 @@ func LeaseIncarnation(ctx context.Context, js jetstream.JetStream, bucket string
 	if err != nil {
 		return 0, fmt.Errorf("bucket %s: %w", bucket, err)
 	}
+	return IncarnationOf(ctx, kv)
+}
+
+// IncarnationOf reads the incarnation that a bucket of leases has now: it may have been made anew.
+func IncarnationOf(ctx context.Context, kv jetstream.KeyValue) (uint64, error) {
 	l, err := leasesOf(ctx, kv)
 	if err != nil {
 		return 0, err
