@@ -30,7 +30,7 @@ var may = map[string][]string{
 	"client":             {"wire", "internal/natsx"},
 	"internal/demo":      {},
 	"internal/config":    {"wire", "internal/natsx"},
-	"internal/cluster":   {"wire", "coordinator", "worker", "internal/natsx"},
+	"internal/cluster":   {"wire", "client", "coordinator", "worker", "internal/config", "internal/natsx"},
 	"internal/sim":       {"wire", "coordinator", "coordinator/window", "worker", "shard", "internal/invariant", "internal/planted"},
 	"internal/script":    {},
 	"internal/lint":      {},
