@@ -148,10 +148,13 @@ func (p *publication) open(ctx context.Context) (*wire.Info, []int, error) {
 	return info, reply.Whole, err
 }
 
+// tickedMS is how much sooner a coordinator, whose clock ticks, may drop a step than it was told.
+const tickedMS = 200
+
 func (p *publication) opening(ctx context.Context) *wire.Open {
 	ms := p.deadline.Milliseconds()
 	if p.deadline == 0 {
-		ms = min(millisLeft(ctx), stepLease.Milliseconds())
+		ms = min(millisLeft(ctx)+tickedMS, stepLease.Milliseconds())
 	}
 	return &wire.Open{Run: p.r.name, Step: p.step, Token: p.token, DeadlineMS: clampMillis(ms), Precondition: p.pre}
 }
