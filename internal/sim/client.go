@@ -177,10 +177,3 @@ func (c *client) grid(lo, hi, chunk int64) []span {
 	}
 	return out
 }
-
-func codeOf(m wire.Message) wire.Code {
-	if e, ok := m.(*wire.Error); ok {
-		return e.Code
-	}
-	return ""
-}

@@ -233,8 +233,7 @@ func (w *world) rest() {
 		c.kill()
 	}
 	w.run(w.now+2*leaseTTL, nil) // an owner that was replaced hears of it when it renews its lease
-	var last *client
-	last = w.spawn("last", func(c *client) { c.last() })
+	last := w.spawn("last", func(c *client) { c.last() })
 	if !w.run(w.now+60_000, func() bool { return last.done }) {
 		w.fail("V9 a step and a query did not succeed in 60 s without faults")
 	}

@@ -413,7 +413,7 @@ func TestWorkerRestarts(t *testing.T) {
 		if err != nil || info.Rows != 0 || info.Lost == 0 {
 			t.Fatalf("round %d: %+v, %v", round, info, err)
 		}
-		if lost := min(m, int(before.Rows)); info.Lost != lost {
+		if lost := min(m, before.Rows); info.Lost != lost {
 			t.Errorf("round %d: %d rows lost by the status, want %d", round, info.Lost, lost)
 		}
 		_, err = run.IHVP64(soon(t), x, v, client.WithMinRows(m))

@@ -206,7 +206,8 @@ func TestMemory(t *testing.T) {
 		var all sync.WaitGroup
 		for i, r := range runs { // all at once: two of them with vectors
 			all.Go(func() {
-				sink, err := &discard{}, error(nil)
+				sink := &discard{}
+				var err error
 				if i < vectors {
 					_, err = r.IHVPFrom(ctx, sink, noise(100+i))
 				} else {
