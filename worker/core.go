@@ -69,6 +69,8 @@ type Config struct {
 const (
 	maxSpans     = 1 << 16 // chunks of one slice
 	maxCredit    = 8 << 20 // bytes in flight for one client
+	maxWork      = 1 << 28 // bytes of rows to be read for results: at this, who asks for more hears busy
+	mostWaiters  = 8       // for the same columns
 	creditMS     = 2000
 	helloMS      = 500
 	askMS        = 500
@@ -83,6 +85,7 @@ type Core struct {
 	jobs        map[JobID]func(*Effects, Done)
 	lastJob     JobID
 	used        int64 // bytes of rows and staged vectors
+	work        int64 // bytes of rows that jobs under way will read for results
 	flow        flow
 	parked      []parked
 	tick        int64
@@ -152,6 +155,7 @@ type query struct {
 	poison   *wire.Error
 	hasCoef  bool
 	coef     []float64
+	fetching map[fetchKey][]fetchWaiter // results that are being worked out
 	vecBytes int64
 }
 

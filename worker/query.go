@@ -211,25 +211,61 @@ func (c *Core) fetch(e *Effects, in Request, m *wire.Fetch) error {
 	if m.Lo < s.lo || m.N > s.cols || m.Lo-s.lo > s.cols-m.N {
 		return wire.Invalid("columns", fmt.Sprintf("[%d, %d)", m.Lo, m.Lo+m.N), fmt.Sprintf("within the shard's [%d, %d)", s.lo, s.lo+s.cols))
 	}
-	bytes := m.N * int64(m.DType.Size())
+	key := fetchKey{m.Index, m.Lo, m.N}
+	if waiters, ok := q.fetching[key]; ok { // asked again before it is worked out: that is done once
+		if len(waiters) >= mostWaiters {
+			waiters = waiters[1:] // who asks again doesn't read the old answer
+		}
+		q.fetching[key] = append(waiters, fetchWaiter{in, m.Want})
+		return nil
+	}
+	rows := int64(s.slots)
+	if q.kind == wire.KindRow {
+		rows = 1
+	}
+	bytes, work := m.N*int64(m.DType.Size()), 4*m.N*rows
+	if c.work >= maxWork {
+		return wire.Errorf(wire.CodeBusy, "bytes of rows to be read", c.work, fmt.Sprintf("below %d", int64(maxWork)), "ask again in a moment")
+	}
 	if err := c.flow.admit(bytes); err != nil {
 		return err
 	}
+	c.work += work
+	if q.fetching == nil {
+		q.fetching = map[fetchKey][]fetchWaiter{}
+	}
+	q.fetching[key] = []fetchWaiter{{in, m.Want}}
 	op := Compute{
 		Query: q.id, Kind: q.kind, Index: m.Index, Damping: q.damping, Coef: q.coef, Mask: q.mask,
 		Lo: m.Lo - s.lo, N: m.N, Col: m.Lo, DType: m.DType,
 	}
 	c.job(e, s, op, func(e *Effects, d Done) {
 		c.flow.inflight -= bytes
-		if d.Err != nil {
-			c.refuse(e, in, d.Err)
-			return
+		c.work -= work
+		waiters := q.fetching[key]
+		delete(q.fetching, key)
+		for _, w := range waiters {
+			if d.Err != nil {
+				c.refuse(e, w.Request, d.Err)
+				continue
+			}
+			p := &wire.Part{Lo: m.Lo, N: m.N, DType: m.DType, Sum: wire.Checksum(d.Payload), Payload: d.Payload}
+			p.Credit, p.CreditMS = c.credit(w.Caller, w.want)
+			e.send(w.From, p)
 		}
-		p := &wire.Part{Lo: m.Lo, N: m.N, DType: m.DType, Sum: wire.Checksum(d.Payload), Payload: d.Payload}
-		p.Credit, p.CreditMS = c.credit(in.Caller, m.Want)
-		e.send(in.From, p)
 	})
 	return nil
+}
+
+// fetchKey names columns of a result.
+type fetchKey struct {
+	index int
+	lo, n int64
+}
+
+type fetchWaiter struct {
+	Request
+	want int64
 }
 
 // closeQuery ends a query for good: a late copy of what made it can't make it again.

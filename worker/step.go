@@ -217,7 +217,7 @@ func (c *Core) write(e *Effects, in Request, s *shardState, w write) error {
 	case !fresh:
 		in.Msg = nil // the payload is the first one's
 		sp.waiters = append(sp.waiters, in)
-		if len(sp.waiters) > 8 {
+		if len(sp.waiters) > mostWaiters {
 			sp.waiters = sp.waiters[1:] // who asks again doesn't read the old answer
 		}
 		return nil
