@@ -155,6 +155,9 @@ func TestMemory(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: this publishes 1.5 GB through the bus")
 	}
+	if raceDetector {
+		t.Skip("-race: the detector takes memory of its own")
+	}
 	if runtime.GOOS != "linux" {
 		t.Skip("the peak of a process's memory is read from Linux' /proc")
 	}
