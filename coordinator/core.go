@@ -76,6 +76,7 @@ type Config struct {
 	Record      Record
 	Epoch       wire.Epoch
 	Workers     []wire.Hello // as last heard of
+	Had         []wire.Step  // in the window, as this coordinator's last core knew it; to tell of a total loss
 	TickMS      int64
 	SilentMS    int64 // a worker that is silent for so long is lost
 	StepMS      int64 // an incomplete step is dropped after so long, unless its publisher says otherwise
@@ -105,6 +106,7 @@ type Core struct {
 	phase   phase
 	why     string // what is being done or waited for
 	since   int64  // tick of the phase's beginning
+	decided bool   // what the window is
 	workers map[string]*peer
 	shards  []shardOf
 
@@ -199,6 +201,9 @@ func NewCore(cfg Config) *Core {
 	if n := c.rec.Newest; n != nil {
 		c.newest, c.hasNewest = *n, true
 	}
+	for _, step := range cfg.Had {
+		c.newest, c.hasNewest = max(c.newest, step), true
+	}
 	for _, h := range cfg.Workers {
 		c.workers[h.Worker] = &peer{hello: h}
 	}
@@ -237,6 +242,18 @@ func (c *Core) Step(in Input) Effects {
 
 // Ready reports whether the run is being served.
 func (c *Core) Ready() bool { return c.phase == serving }
+
+// Steps lists the steps in the window, oldest first; before that is decided, those of Config.Had.
+func (c *Core) Steps() []wire.Step {
+	if !c.decided {
+		return c.cfg.Had
+	}
+	steps := make([]wire.Step, len(c.rows))
+	for i, r := range c.rows {
+		steps[i] = r.Step
+	}
+	return steps
+}
 
 // Version is the version of the window.
 func (c *Core) Version() wire.Version { return c.version }
@@ -500,10 +517,7 @@ func (c *Core) request(e *Effects, in Request) error {
 	case *wire.Close:
 		return c.closeRequest(e, in, m)
 	case *wire.StepsRequest:
-		steps := make([]wire.Step, len(c.rows))
-		for i, r := range c.rows {
-			steps[i] = r.Step
-		}
+		steps := c.Steps()
 		e.send(in.From, &wire.Steps{Version: c.version, Rows: len(steps), Payload: wire.AppendUint64s(nil, steps)})
 		return nil
 	}

@@ -205,7 +205,12 @@ func (o *owner) begin(revision uint64) bool {
 	}
 	o.record = entry.Revision()
 	ms := func(d time.Duration) int64 { return d.Milliseconds() }
+	var had []wire.Step
+	if o.core != nil {
+		had = o.core.Steps()
+	}
 	o.core = NewCore(Config{
+		Had:         had,
 		Coordinator: o.s.cfg.Name, Record: rec, Epoch: epoch,
 		Workers: o.s.live(), TickMS: ms(tick), SilentMS: ms(o.s.cfg.Silent), StepMS: ms(o.s.cfg.StepDeadline), QueryMS: ms(o.s.cfg.QueryDeadline),
 	})

@@ -112,10 +112,12 @@ func (c *Core) decide(e *Effects) {
 		c.enter(failed, fmt.Sprintf("%d rows in a window of %d", len(c.rows), c.rec.Spec.Window))
 		return
 	}
+	c.decided = true
 	c.version = best.Version
 	switch {
 	case best.Version == 0:
 		c.version = c.rec.Floor // a new run has 0; one whose rows are all lost goes on above
+		lost = c.cfg.Had
 	case len(lost) > 0:
 		c.version++
 	}
