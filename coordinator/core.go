@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"sort"
 
 	"mfac/coordinator/window"
 	"mfac/wire"
@@ -167,15 +166,6 @@ type row struct {
 	version wire.Version // that it was committed at, as far as is known
 }
 
-// call is a request to a worker that has not been answered.
-type call struct {
-	shard int
-	msg   wire.Control
-	next  int64 // tick at which it is sent again
-	every int64 // ticks
-	done  func(*Effects, wire.Message)
-}
-
 // waiter is a client's long poll.
 type waiter struct {
 	to    Token
@@ -319,77 +309,6 @@ func (c *Core) Deleted() Effects {
 		}
 	}
 	return e
-}
-
-func (c *Core) head(s int, seq uint64) wire.Shard {
-	return wire.Shard{Seq: seq, Run: c.rec.Spec.Name, Epoch: c.epoch, Shard: s}
-}
-
-// call asks the worker of shard s until it answers; done hears the answer, an error too.
-func (c *Core) call(e *Effects, s int, msg wire.Control, done func(*Effects, wire.Message)) {
-	c.lastSeq++
-	*msg.Head() = c.head(s, c.lastSeq)
-	every := c.ticks(retryMS)
-	c.calls[c.lastSeq] = &call{shard: s, msg: msg, next: c.tick + every, every: every, done: done}
-	e.Calls = append(e.Calls, Call{c.shards[s].worker, msg})
-}
-
-// forget drops the calls that f picks: nobody waits for their answers any more.
-func (c *Core) forget(f func(wire.Control) bool) {
-	for seq, call := range c.calls {
-		if f(call.msg) {
-			delete(c.calls, seq)
-		}
-	}
-}
-
-// reply takes a worker's answer to the call that it belongs to. Late and doubled ones belong to
-// none.
-func (c *Core) reply(e *Effects, m wire.Message) {
-	var seq uint64
-	switch m := m.(type) {
-	case *wire.OK:
-		seq = m.Seq
-	case *wire.Error:
-		seq = m.Seq
-	case wire.Control:
-		if m.Head().Epoch != c.epoch || m.Head().Run != c.rec.Spec.Name {
-			return
-		}
-		seq = m.Head().Seq
-	}
-	call := c.calls[seq]
-	if call == nil {
-		return
-	}
-	if err, ok := m.(*wire.Error); ok {
-		switch err.Code {
-		case wire.CodeUnavailable, wire.CodeBusy, wire.CodeDenied, wire.CodeProtocol:
-			return // it is sent again
-		case wire.CodeStaleEpoch:
-			if err.Epoch.Incarnation == c.epoch.Incarnation && err.Epoch.Revision > c.epoch.Revision {
-				c.enter(stopped, "another coordinator owns the run")
-				c.abandon(e, wire.Errorf(wire.CodeUnavailable, "run", c.rec.Spec.Name, "served here", "another coordinator owns it"))
-				e.Lost = fmt.Sprintf("shard %d has adopted epoch %v", call.shard, err.Epoch)
-				return
-			}
-			c.restart(e, fmt.Sprintf("shard %d: %v", call.shard, err))
-			return
-		case wire.CodeUnknownShard:
-			c.restart(e, fmt.Sprintf("worker %s has lost shard %d", c.shards[call.shard].worker, call.shard))
-			return
-		}
-	}
-	delete(c.calls, seq)
-	call.done(e, m)
-}
-
-// said is an answer that nobody expected, in words.
-func said(m wire.Message) string {
-	if err, ok := m.(*wire.Error); ok {
-		return err.Error()
-	}
-	return m.Type() + " that does not fit"
 }
 
 // onTick sends calls again, and ends what has waited long enough.
@@ -557,46 +476,4 @@ func divisorOf(d wire.Divisor) window.Divisor {
 		return window.Count
 	}
 	return window.Capacity
-}
-
-// ring remembers the last values by key.
-type ring[K comparable, V any] struct {
-	most  int
-	keys  []K
-	next  int
-	value map[K]V
-}
-
-func newRing[K comparable, V any](most int) ring[K, V] {
-	return ring[K, V]{most: most, value: map[K]V{}}
-}
-
-func (r *ring[K, V]) put(k K, v V) {
-	if _, ok := r.value[k]; !ok {
-		if len(r.keys) < r.most {
-			r.keys = append(r.keys, k)
-		} else {
-			delete(r.value, r.keys[r.next])
-			r.keys[r.next] = k
-			r.next = (r.next + 1) % r.most
-		}
-	}
-	r.value[k] = v
-}
-
-func (r *ring[K, V]) get(k K) (V, bool) {
-	v, ok := r.value[k]
-	return v, ok
-}
-
-// sortedKeys makes iteration over a map deterministic.
-func sortedKeys[K interface {
-	~int | ~int32 | ~uint64 | ~string
-}, V any](m map[K]V) []K {
-	keys := make([]K, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	sort.Slice(keys, func(i, j int) bool { return keys[i] < keys[j] })
-	return keys
 }

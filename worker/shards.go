@@ -1,0 +1,142 @@
+package worker
+
+import (
+	"fmt"
+
+	"mfac/shard"
+	"mfac/wire"
+)
+
+// This file: how a shard comes to a worker, and leaves it.
+
+// adopt takes a new owner's epoch for a shard, and makes the shard if it isn't there.
+func (c *Core) adopt(e *Effects, in Request, m *wire.Adopt) error {
+	if err := c.known(e, m.Epoch); err != nil {
+		return err
+	}
+	r := c.runs[m.Run]
+	if r == nil {
+		r = &run{uid: m.UID, epoch: m.Epoch, shards: map[int]*shardState{}}
+		c.runs[m.Run] = r
+	}
+	if !accepts(r.epoch, m.Epoch) && m.Epoch.Revision < r.epoch.Revision {
+		err := wire.Errorf(wire.CodeStaleEpoch, "epoch", m.Epoch, "at least "+r.epoch.String())
+		err.Epoch = r.epoch
+		return err
+	}
+	if r.uid != m.UID { // another run of the same name: what is left of the old one goes
+		for _, i := range sortedKeys(r.shards) {
+			c.free(e, r.shards[i])
+		}
+		r.uid = m.UID
+	}
+	c.runs[m.Run] = r // free may have forgotten it
+	r.epoch = m.Epoch
+	s := r.shards[m.Shard.Shard]
+	if s != nil && (s.placed != m.Placed || s.lo != m.Lo || s.cols != m.Cols || s.slots != m.Slots) {
+		c.free(e, s) // rows of an earlier placement: the run went on without them
+		c.runs[m.Run], s = r, nil
+	}
+	if s == nil {
+		cfg := shard.Config{Slots: m.Slots, Cols: m.Cols}
+		bytes, err := shard.Bytes(cfg)
+		if err != nil {
+			we := asWire(err)
+			we.Code = wire.CodeTooLarge
+			return we
+		}
+		if free := c.cfg.Capacity - c.used; bytes > free {
+			return wire.Errorf(wire.CodeTooLarge, "memory", fmt.Sprintf("%d bytes for shard %d of %s", bytes, m.Shard.Shard, m.Run), fmt.Sprintf("at most the %d bytes free on worker %s", free, c.cfg.ID))
+		}
+		s = &shardState{
+			run: m.Run, index: m.Shard.Shard, placed: m.Placed, lo: m.Lo, cols: m.Cols, slots: m.Slots, bytes: bytes,
+			live: map[wire.Slot]wire.Row{}, filled: map[wire.Slot]bool{}, reserved: map[wire.Slot]wire.Attempt{}, staged: map[wire.Step]*staged{}, queries: map[wire.QueryID]*query{},
+			passes: map[uint64]Token{},
+		}
+		r.shards[s.index] = s
+		c.used += bytes
+		c.job(e, s, Alloc{cfg}, func(e *Effects, d Done) { c.allocated(e, s, d) })
+	}
+	if s.adopted != m.Epoch {
+		s.adopted, s.installed, s.passes = m.Epoch, false, map[uint64]Token{}
+	}
+	s.adopter, s.adoptSeq = in.From, m.Seq
+	if s.ready {
+		c.adopted(e, s)
+	}
+	return nil
+}
+
+func (c *Core) allocated(e *Effects, s *shardState, d Done) {
+	if s.gone {
+		return
+	}
+	if d.Err != nil {
+		to, seq := s.adopter, s.adoptSeq
+		c.free(e, s)
+		err := *d.Err
+		err.Seq = seq
+		e.send(to, &err)
+		return
+	}
+	s.ready = true
+	c.adopted(e, s)
+}
+
+// adopted tells the new owner what the shard holds.
+func (c *Core) adopted(e *Effects, s *shardState) {
+	reply := &wire.Adopted{
+		Shard:   wire.Shard{Seq: s.adoptSeq, Run: s.run, Epoch: s.adopted, Shard: s.index},
+		Version: s.version,
+		Payload: wire.AppendRows(nil, s.rows()),
+	}
+	for _, step := range sortedKeys(s.staged) {
+		st := s.staged[step]
+		reply.Staged = append(reply.Staged, wire.Staged{Slot: st.slot, Step: st.step, Attempt: st.attempt, Token: st.token, Whole: st.whole()})
+	}
+	e.send(s.adopter, reply)
+	s.adopter = 0
+}
+
+// rows lists the window, by slot.
+func (s *shardState) rows() []wire.Row {
+	rows := make([]wire.Row, 0, len(s.live))
+	for _, slot := range sortedKeys(s.live) {
+		rows = append(rows, s.live[slot])
+	}
+	return rows
+}
+
+func (c *Core) free(e *Effects, s *shardState) {
+	for _, id := range sortedKeys(s.queries) {
+		c.dropQuery(e, s, s.queries[id])
+	}
+	s.gone = true
+	c.used -= s.bytes
+	c.job(e, s, Free{}, func(*Effects, Done) {})
+	if r := c.runs[s.run]; r != nil && r.shards[s.index] == s {
+		delete(r.shards, s.index)
+		if len(r.shards) == 0 {
+			delete(c.runs, s.run)
+		}
+	}
+}
+
+// release frees a shard that is not the run's any more. It says which placement it means: a late
+// copy of it can't free what has been placed here since.
+func (c *Core) release(e *Effects, in Request, m *wire.Release) error {
+	if err := c.known(e, m.Epoch); err != nil {
+		return err
+	}
+	if r := c.runs[m.Run]; r != nil && r.uid == m.UID {
+		s := r.shards[m.Shard.Shard]
+		// known has seen that the incarnation is the present one: an epoch of another is over.
+		over := s != nil && (s.adopted.Incarnation != m.Epoch.Incarnation || s.adopted.Revision <= m.Epoch.Revision)
+		if over && (m.Placed == 0 || m.Placed == s.placed) {
+			c.free(e, s)
+			e.Hello = c.hello() // coordinators may give the memory to another run at once
+		}
+	}
+	e.send(in.From, &wire.OK{Seq: m.Seq})
+	return nil
+}
