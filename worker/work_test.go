@@ -33,7 +33,7 @@ func TestWorkIsBounded(t *testing.T) {
 		return nil
 	}
 	for lo := range int64(2) {
-		if err := fetch(lo*100_000); err != nil {
+		if err := fetch(lo * 100_000); err != nil {
 			t.Fatal(err)
 		}
 	}
