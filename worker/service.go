@@ -23,7 +23,7 @@ type ServiceConfig struct {
 	ID       string // a token of subjects; the connection's inbox prefix must be _INBOX.<ID>
 	Tenant   string
 	Capacity int64 // bytes for rows and staged vectors
-	Budget   int64 // bytes in flight; 0 is 64 MiB
+	Budget   int64 // bytes in flight; 0 is 32 MiB
 	Threads  int   // that a pass may use; 0 is GOMAXPROCS
 	Logger   *zap.Logger
 }
@@ -32,7 +32,7 @@ const (
 	tick          = 50 * time.Millisecond
 	inboxLength   = 4096            // inputs; past it, a caller hears busy at once
 	forgetAnswers = 2 * time.Minute // who has waited longer has asked again
-	defaultBudget = 64 << 20
+	defaultBudget = 32 << 20
 )
 
 // Version of the services, as NATS micro shows it.

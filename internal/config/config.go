@@ -63,7 +63,7 @@ func ForWorker() (*Worker, *Set) {
 	return w, newSet(append([]*Setting{
 		{Name: "worker_id", Kind: "name", Usage: "a worker's name, of its own; default: the host's name made to fit", parse: hostName(&w.ID, "")},
 		{Name: "memory", Kind: "bytes", Default: "auto", Usage: "for gradients and vectors, as 8GiB; auto: three quarters of what is available to the process", parse: memory(&w.Memory)},
-		{Name: "budget", Kind: "bytes", Default: "64MiB", Usage: "of chunks and results in flight, over all clients", parse: byteSize(&w.Budget, wire.MaxPayload)},
+		{Name: "budget", Kind: "bytes", Default: "32MiB", Usage: "of chunks and results in flight, over all clients", parse: byteSize(&w.Budget, wire.MaxPayload)},
 		{Name: "threads", Kind: "n", Default: "0", Usage: "of a computation; 0: one a core", parse: integer(&w.Threads, 0, 4096)},
 	}, w.settings("127.0.0.1:9322")...))
 }
