@@ -46,15 +46,18 @@ type Staged struct {
 
 // Adopt makes a shard hear this epoch and no lower one, and tells it what it is: columns
 // [Lo, Lo+Cols) with Slots slots. Placed is the revision at which the shard was placed on this
-// worker: rows that it keeps under another are not the run's any more. Reply: Adopted.
+// worker: rows that it keeps under another are not the run's any more. Instance is the worker's, as
+// its heartbeat said: one that has restarted since forgot which epochs are over, and must not take
+// up what a late message tells. Reply: Adopted.
 type Adopt struct {
-	Shard  `msgpack:",inline"`
-	UID    uint64 `msgpack:"uid"`
-	Placed uint64 `msgpack:"placed"`
-	Lo     int64  `msgpack:"lo"`
-	Cols   int64  `msgpack:"cols"`
-	Slots  int    `msgpack:"slots"`
-	Store  DType  `msgpack:"store"`
+	Shard    `msgpack:",inline"`
+	Instance uint64 `msgpack:"instance"`
+	UID      uint64 `msgpack:"uid"`
+	Placed   uint64 `msgpack:"placed"`
+	Lo       int64  `msgpack:"lo"`
+	Cols     int64  `msgpack:"cols"`
+	Slots    int    `msgpack:"slots"`
+	Store    DType  `msgpack:"store"`
 }
 
 // Adopted is what a shard holds. Payload: its rows (AppendRows).

@@ -74,7 +74,7 @@ func examples() []example {
 		{"fetch", &Fetch{Run: "digits", Epoch: exEpoch, Query: 13, Shard: 1, Lo: 6, N: 3, DType: F64, Want: 24}},
 		{"fetch.reply", &Part{Lo: 6, N: 3, DType: F64, Sum: Checksum(part), Credit: 24, CreditMS: 2000, Payload: part}},
 
-		{"adopt", &Adopt{Shard: exShard, UID: 0x0123456789abcdef, Placed: 11, Lo: 6, Cols: 6, Slots: 6, Store: F32}},
+		{"adopt", &Adopt{Shard: exShard, Instance: 0xfeedfacecafebeef, UID: 0x0123456789abcdef, Placed: 11, Lo: 6, Cols: 6, Slots: 6, Store: F32}},
 		{"adopt.reply", &Adopted{Shard: exShard, Version: 2, Staged: []Staged{{1, 7, 9, 0xa1b2c3d4e5f60718, true}}, Payload: AppendRows(nil, exRows)}},
 		{"install", &Install{Shard: exShard, Version: 2, Keep: []Staged{{1, 7, 9, 0xa1b2c3d4e5f60718, true}}, Payload: AppendRows(nil, exRows)}},
 		{"gram", &Gram{Shard: exShard, I0: 0, I1: 2, Payload: AppendSlots(nil, []Slot{0, 3})}},

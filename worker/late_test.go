@@ -46,7 +46,7 @@ func head(revision uint64) wire.Shard {
 }
 
 func adopt(revision, placed uint64) *wire.Adopt {
-	return &wire.Adopt{Shard: head(revision), UID: 1, Placed: placed, Cols: 8, Slots: 3, Store: wire.F32}
+	return &wire.Adopt{Shard: head(revision), Instance: 1, UID: 1, Placed: placed, Cols: 8, Slots: 3, Store: wire.F32}
 }
 
 func code(m wire.Message) wire.Code {

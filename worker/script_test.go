@@ -111,7 +111,7 @@ var directives = map[string]func(*player, *script.Cmd){
 	},
 	"many": func(p *player, c *script.Cmd) { // shards of a run each, and says nothing of them
 		for i := range parseUint(c, c.Word()) {
-			p.request(c, &wire.Adopt{Shard: wire.Shard{Run: fmt.Sprintf("r%02d", i), Epoch: p.epoch}, UID: 7, Placed: 5, Cols: 1, Slots: 2, Store: wire.F32})
+			p.request(c, &wire.Adopt{Shard: wire.Shard{Run: fmt.Sprintf("r%02d", i), Epoch: p.epoch}, Instance: 1, UID: 7, Placed: 5, Cols: 1, Slots: 2, Store: wire.F32})
 		}
 		p.out.Reset()
 	},
@@ -279,7 +279,7 @@ func (p *player) message(c *script.Cmd) wire.Message {
 		if epoch.Incarnation == p.core.incarnation && (epoch.Incarnation != p.epoch.Incarnation || epoch.Revision > p.epoch.Revision) {
 			p.epoch = epoch
 		}
-		return &wire.Adopt{Shard: head, UID: uint64(c.Int("uid", 7)), Placed: uint64(c.Int("placed", 5)), Lo: lo, Cols: hi - lo, Slots: slots, Store: wire.F32}
+		return &wire.Adopt{Shard: head, Instance: uint64(c.Int("instance", 1)), UID: uint64(c.Int("uid", 7)), Placed: uint64(c.Int("placed", 5)), Lo: lo, Cols: hi - lo, Slots: slots, Store: wire.F32}
 	case "install":
 		m := &wire.Install{Shard: head, Version: version, Payload: wire.AppendRows(nil, parseRows(c, "rows"))}
 		for _, r := range parseRows(c, "keep") {

@@ -14,6 +14,9 @@ func (c *Core) adopt(e *Effects, in Request, m *wire.Adopt) error {
 	if err := c.known(e, m.Epoch); err != nil {
 		return err
 	}
+	if m.Instance != c.cfg.Instance {
+		return wire.Errorf(wire.CodeUnavailable, "instance", m.Instance, fmt.Sprint(c.cfg.Instance), "this worker has restarted")
+	}
 	r := c.runs[m.Run]
 	if r == nil {
 		r = &run{uid: m.UID, epoch: m.Epoch, shards: map[int]*shardState{}}

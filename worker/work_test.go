@@ -16,7 +16,7 @@ func TestWorkIsBounded(t *testing.T) {
 	head := wire.Shard{Run: "digits", Epoch: epoch}
 	c.Step(Incarnation{1})
 	ask := func(m wire.Message) Effects { return c.Step(Request{From: 1, Caller: "c", Msg: m}) }
-	e := ask(&wire.Adopt{Shard: head, UID: 7, Placed: 5, Cols: cols, Slots: slots, Store: wire.F32})
+	e := ask(&wire.Adopt{Shard: head, Instance: 1, UID: 7, Placed: 5, Cols: cols, Slots: slots, Store: wire.F32})
 	c.Step(Done{Job: e.Jobs[0].ID})
 	ask(&wire.Install{Shard: head})
 	coef := wire.AppendFloats(nil, make([]float64, slots))

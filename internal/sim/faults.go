@@ -93,6 +93,9 @@ func (f *faults) begin(w *world) {
 	f.w = w
 	w.bus.hurtful = true
 	f.plan()
+	// Whatever else happens, each side crashes once.
+	w.after(w.between(w.shape.quiet/4, 3*w.shape.quiet/4), func() { w.workers[w.rng.IntN(len(w.workers))].crash() })
+	w.after(w.between(w.shape.quiet/4, 3*w.shape.quiet/4), func() { f.owner(packet{}).crash() })
 }
 
 // end heals everything.
@@ -124,7 +127,11 @@ func (f *faults) plan() {
 			case r < 0.72:
 				fault = "bucket anew"
 			}
-			f.armed = &trigger{fault, phaseNames[w.rng.IntN(len(phaseNames))], w.rng.IntN(4), w.chance(0.5)}
+			phase, skip := phaseNames[w.rng.IntN(len(phaseNames))], w.rng.IntN(4)
+			if w.chance(0.1) {
+				phase, skip = "release", 0 // there are few of them
+			}
+			f.armed = &trigger{fault, phase, skip, w.chance(0.5)}
 		}
 		f.plan()
 	})

@@ -44,8 +44,11 @@ func TestSeeds(t *testing.T) {
 				mu.Lock()
 				coverage.Add(r.Coverage)
 				stats.Add(r.Stats)
-				if r.Failure != "" {
+				switch st := r.Stats; {
+				case r.Failure != "":
 					failures[s] = r.Failure
+				case st.Committed == 0 || st.Answered == 0 || st.WorkerCrashes == 0 || st.CoordinatorCrashes == 0:
+					failures[s] = fmt.Sprintf("it shows too little: %+v", st)
 				}
 				mu.Unlock()
 			}
