@@ -40,15 +40,20 @@ func (r *Run) PublishMany(ctx context.Context, first wire.Step, rows [][]float32
 	commits := make([]Commit, len(rows))
 	errs := make([]error, len(rows))
 	q := &queue{changed: make(chan struct{})}
-	room := make(chan struct{}, max(1, r.spec.Spare))
+	// A row begins when the one so many before it has ended well: not when any has, or rows
+	// would go on past one that was refused.
+	spare := max(1, r.spec.Spare)
+	done := make([]chan struct{}, len(rows))
 	stop, halt := context.WithCancel(ctx) // no further rows
 	defer halt()
 	var wg sync.WaitGroup
 	var prev *publication
 	for i, g := range rows {
-		select {
-		case room <- struct{}{}:
-		case <-stop.Done():
+		if i >= spare {
+			select {
+			case <-done[i-spare]:
+			case <-stop.Done():
+			}
 		}
 		if stop.Err() != nil {
 			if errs[i] = context.Cause(ctx); errs[i] != nil {
@@ -58,8 +63,9 @@ func (r *Run) PublishMany(ctx context.Context, first wire.Step, rows [][]float32
 		}
 		p := r.publication(first+wire.Step(i), whole(g), c)
 		p.queue, p.place.prev, prev = q, prev, p
+		done[i] = make(chan struct{})
 		wg.Go(func() {
-			defer func() { <-room }()
+			defer close(done[i])
 			defer q.ended(p)
 			if commits[i], errs[i] = r.publish(ctx, p); errs[i] != nil {
 				halt()

@@ -102,7 +102,7 @@ func TestPublishManyStops(t *testing.T) {
 	}
 	commits, err := r.PublishMany(t.Context(), 1, rows)
 	wantCode(t, err, wire.CodeNotFinite, "publish step 3: column is 5")
-	if commits[1].Version != 2 || commits[2].Version != 0 || commits[9].Version != 0 {
+	if commits[1].Version != 2 || commits[2].Version != 0 || commits[4].Version != 0 || commits[9].Version != 0 {
 		t.Errorf("commits are %v", commits)
 	}
 }
