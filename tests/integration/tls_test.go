@@ -190,7 +190,7 @@ func TestTLSRefuses(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		o    natsx.Options
-		want string
+		want string // or, where the server hangs up before its reason is read, hungUp
 	}{
 		{"no authority", natsx.Options{}, "certificate signed by unknown authority"},
 		{"another authority", natsx.Options{TLSCA: other.TLSCA, TLSCert: good.TLSCert, TLSKey: good.TLSKey}, "certificate signed by unknown authority"},
@@ -207,7 +207,8 @@ func TestTLSRefuses(t *testing.T) {
 			if err == nil {
 				nc.Close()
 			}
-			if err == nil || !strings.Contains(err.Error(), c.want) {
+			const hungUp = "connection closed by remote after TLS handshake"
+			if err == nil || !strings.Contains(err.Error(), c.want) && !(c.want == "certificate required" && strings.Contains(err.Error(), hungUp)) {
 				t.Errorf("error is %v, want one of %q", err, c.want)
 			}
 		})
