@@ -123,7 +123,11 @@ func (r reason) Error() string {
 	if r.err == nil {
 		return ""
 	}
-	return " (" + r.err.Error() + ")"
+	s := r.err.Error()
+	if strings.Contains(s, "closed by remote after TLS handshake") { // before its reason could be read
+		s += "; does the server ask for a certificate that it trusts?"
+	}
+	return " (" + s + ")"
 }
 
 func (r reason) Unwrap() error { return r.err }
