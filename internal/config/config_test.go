@@ -56,7 +56,7 @@ func TestDefaults(t *testing.T) {
 	if _, err := set.Load(nil); err != nil {
 		t.Fatal(err)
 	}
-	if w.Memory < 1 || w.Budget != 64<<20 || w.Threads != 0 || w.AdminAddr != "127.0.0.1:9322" {
+	if w.Memory < 1 || w.Budget != 32<<20 || w.Threads != 0 || w.AdminAddr != "127.0.0.1:9322" {
 		t.Errorf("%+v", w)
 	}
 	if err := wire.CheckName("id", w.ID); err != nil {
