@@ -24,7 +24,7 @@ func BenchmarkPass(b *testing.B) {
 	for _, m := range []int{16, 1025} {
 		cols := int64(size / 4 / m)
 		row := make([]byte, 4*cols)
-		v := shard.Float32Bytes(row)
+		v := shard.Raw(row, shard.F32)
 		mask := shard.FullMask(m)
 		y, c := make([]float64, m), make([]float64, m)
 		dst := make([]float64, cols)
@@ -33,7 +33,7 @@ func BenchmarkPass(b *testing.B) {
 				s, err := shard.New(shard.Config{Slots: m, Cols: cols, Threads: threads, Kernel: variant})
 				must(b, err)
 				for t := range m {
-					must(b, s.Write(t, 0, row))
+					must(b, s.Write(t, 0, row, shard.F32))
 				}
 				run := func(op string, f func() error) {
 					b.Run(fmt.Sprintf("op=%s/kernel=%s/m=%d/threads=%d", op, variant.Name(), m, threads), func(b *testing.B) {
@@ -63,8 +63,8 @@ func BenchmarkChunk(b *testing.B) {
 	for i := range x {
 		x[i] = rand.NormFloat64()
 	}
-	chunk, _ := shard.AppendFloat32(nil, x)
-	chunk64, _ := shard.AppendFloat64(nil, x)
+	chunk, _ := shard.Append(nil, x, shard.F32)
+	chunk64, _ := shard.Append(nil, x, shard.F64)
 	to := make([]byte, 8*n)
 	run := func(op string, bytes int, f func(i int)) {
 		b.Run("op="+op, func(b *testing.B) {
@@ -77,12 +77,12 @@ func BenchmarkChunk(b *testing.B) {
 		})
 	}
 	run("copy", 4*n, func(int) { copy(to, chunk) })
-	run("write", 4*n, func(i int) { must(b, s.Write(i%m, int64(i%4*n), chunk)) })
+	run("write", 4*n, func(i int) { must(b, s.Write(i%m, int64(i%4*n), chunk, shard.F32)) })
 	run("readrow", 4*n, func(i int) { must(b, s.ReadRow(to[:4*n], i%m, int64(i%4*n))) })
-	run("nonfinite32", 4*n, func(int) { sink += float64(shard.FirstNonFinite32(chunk)) })
-	run("nonfinite64", 8*n, func(int) { sink += float64(shard.FirstNonFinite64(chunk64)) })
-	run("append32", 4*n, func(int) { to, _ = shard.AppendFloat32(to[:0], x) })
-	run("append64", 8*n, func(int) { to, _ = shard.AppendFloat64(to[:0], x) })
+	run("nonfinite32", 4*n, func(int) { sink += float64(shard.FirstNonFinite(chunk, shard.F32)) })
+	run("nonfinite64", 8*n, func(int) { sink += float64(shard.FirstNonFinite(chunk64, shard.F64)) })
+	run("append32", 4*n, func(int) { to, _ = shard.Append(to[:0], x, shard.F32) })
+	run("append64", 8*n, func(int) { to, _ = shard.Append(to[:0], x, shard.F64) })
 }
 
 // The Gram matrix of a whole window, in products a second (as MB/s: a product is a byte).

@@ -2,77 +2,83 @@ package shard
 
 import (
 	"encoding/binary"
-	"math"
 	"slices"
+
+	"mfac/shard/kernel"
 )
 
-// The test below adds 1 to the lowest bit of an exponent: only from the highest exponent,
-// that of NaN and the infinities, does it reach the sign bit. Two float32 go in a word.
+// Words that hold several numbers: the bits of their exponents, and what carries into the sign
+// when it is added to the highest exponent, that of NaN and the infinities, and to no other.
+// lostBF16 is what carries for float32 that no bfloat16 is near enough to.
 const (
-	exp32, low32, top32 = 0x7f80_0000_7f80_0000, 0x0080_0000_0080_0000, 0x8000_0000_8000_0000
-	exp64, low64, top64 = 0x7ff0_0000_0000_0000, 0x0010_0000_0000_0000, 0x8000_0000_0000_0000
+	exp32, low32 = 0x7f80_0000_7f80_0000, 0x0080_0000_0080_0000
+	exp64, low64 = 0x7ff0_0000_0000_0000, 0x0010_0000_0000_0000
+	expBF, lowBF = 0x7f80_7f80_7f80_7f80, 0x0080_0080_0080_0080
+	expHF, lowHF = 0x7c00_7c00_7c00_7c00, 0x0400_0400_0400_0400
+
+	all32, lostBF16 = 0x7fff_ffff_7fff_ffff, 0x0080_8000_0080_8000
+
+	top16, top32, top64 = 0x8000_8000_8000_8000, 0x8000_0000_8000_0000, 0x8000_0000_0000_0000
 )
 
-// FirstNonFinite32 is the index of the first NaN or infinity in little-endian float32
-// bytes, or −1. Bytes left over at the end, len(p) mod 4, are not looked at.
-func FirstNonFinite32(p []byte) int {
-	i := finiteBlocks(p, exp32, low32, top32)
-	for ; i+4 <= len(p); i += 4 {
-		if uint64(binary.LittleEndian.Uint32(p[i:]))&(exp32>>32) == exp32>>32 {
-			return i / 4
-		}
+// FirstNonFinite is the index of the first NaN or infinity among the numbers of dtype t in
+// little-endian bytes, or −1. Bytes left over at the end are not looked at.
+func FirstNonFinite(p []byte, t DType) int {
+	switch t {
+	case F32:
+		return firstBits(p, 4, exp32, low32, top32)
+	case BF16:
+		return firstBits(p, 2, expBF, lowBF, top16)
+	case F16:
+		return firstBits(p, 2, expHF, lowHF, top16)
+	default:
+		return firstBits(p, 8, exp64, low64, top64)
 	}
-	return -1
 }
 
-// FirstNonFinite64 is the index of the first NaN or infinity in little-endian float64
-// bytes, or −1. Bytes left over at the end, len(p) mod 8, are not looked at.
-func FirstNonFinite64(p []byte) int {
-	i := finiteBlocks(p, exp64, low64, top64)
-	for ; i+8 <= len(p); i += 8 {
-		if binary.LittleEndian.Uint64(p[i:])&exp64 == exp64 {
-			return i / 8
-		}
+// FirstLost is the index of the first number of dtype t in little-endian bytes that a store of
+// rows of dtype rows can't keep: a NaN or an infinity, or what would be rounded to one. It is
+// −1 if there is none.
+func FirstLost(p []byte, t, rows DType) int {
+	if t == F32 && rows == BF16 {
+		return firstBits(p, 4, all32, lostBF16, top32)
 	}
-	return -1
+	return FirstNonFinite(p, t)
 }
 
-// finiteBlocks is the length of the part of p, in blocks of 64 bytes, that is all finite.
-func finiteBlocks(p []byte, exp, low, top uint64) (i int) {
+// firstBits is the index of the first number of size bytes whose bits in mask, with low added,
+// carry into its top bit.
+func firstBits(p []byte, size int, mask, low, top uint64) int {
+	i := 0
 	for ; i+64 <= len(p); i += 64 {
 		b := (*[64]byte)(p[i:])
-		bad := binary.LittleEndian.Uint64(b[0:])&exp + low
-		bad |= binary.LittleEndian.Uint64(b[8:])&exp + low
-		bad |= binary.LittleEndian.Uint64(b[16:])&exp + low
-		bad |= binary.LittleEndian.Uint64(b[24:])&exp + low
-		bad |= binary.LittleEndian.Uint64(b[32:])&exp + low
-		bad |= binary.LittleEndian.Uint64(b[40:])&exp + low
-		bad |= binary.LittleEndian.Uint64(b[48:])&exp + low
-		bad |= binary.LittleEndian.Uint64(b[56:])&exp + low
+		bad := binary.LittleEndian.Uint64(b[0:])&mask + low
+		bad |= binary.LittleEndian.Uint64(b[8:])&mask + low
+		bad |= binary.LittleEndian.Uint64(b[16:])&mask + low
+		bad |= binary.LittleEndian.Uint64(b[24:])&mask + low
+		bad |= binary.LittleEndian.Uint64(b[32:])&mask + low
+		bad |= binary.LittleEndian.Uint64(b[40:])&mask + low
+		bad |= binary.LittleEndian.Uint64(b[48:])&mask + low
+		bad |= binary.LittleEndian.Uint64(b[56:])&mask + low
 		if bad&top != 0 {
 			break
 		}
 	}
-	return i
+	for ; i+size <= len(p); i += size {
+		var word [8]byte
+		copy(word[:size], p[i:])
+		if (binary.LittleEndian.Uint64(word[:])&mask+low)&(1<<(8*size-1)) != 0 {
+			return i / size
+		}
+	}
+	return -1
 }
 
-// AppendFloat32 appends x to p as little-endian float32 bytes, each rounded once, to
-// nearest even. bad is the index of the first that is not finite then (too large for
-// float32, or not finite before), or −1.
-func AppendFloat32(p []byte, x []float64) (out []byte, bad int) {
-	out = slices.Grow(p, 4*len(x))[:len(p)+4*len(x)]
-	for to := out[len(p):]; len(x) > 0; x, to = x[1:], to[4:] {
-		binary.LittleEndian.PutUint32(to, math.Float32bits(float32(x[0])))
-	}
-	return out, FirstNonFinite32(out[len(p):])
-}
-
-// AppendFloat64 appends x to p as little-endian float64 bytes. bad is the index of the
-// first that is not finite, or −1.
-func AppendFloat64(p []byte, x []float64) (out []byte, bad int) {
-	out = slices.Grow(p, 8*len(x))[:len(p)+8*len(x)]
-	for to := out[len(p):]; len(x) > 0; x, to = x[1:], to[8:] {
-		binary.LittleEndian.PutUint64(to, math.Float64bits(x[0]))
-	}
-	return out, FirstNonFinite64(out[len(p):])
+// Append appends x to p in dtype t, little-endian bytes, each number rounded once, to nearest
+// even. bad is the index of the first that is not finite then (too large, or not finite
+// before), or −1.
+func Append(p []byte, x []float64, t DType) (out []byte, bad int) {
+	n := t.Size() * len(x)
+	out = slices.Grow(p, n)[:len(p)+n]
+	return out, kernel.Best().Round(out[len(p):], x, t)
 }

@@ -29,10 +29,10 @@ func plainly(p []byte, size int) int {
 
 func checkFirstNonFinite(t *testing.T, p []byte) {
 	t.Helper()
-	if got, want := shard.FirstNonFinite32(p), plainly(p, 4); got != want {
+	if got, want := shard.FirstNonFinite(p, shard.F32), plainly(p, 4); got != want {
 		t.Fatalf("float32 in %x: %d, want %d", p, got, want)
 	}
-	if got, want := shard.FirstNonFinite64(p), plainly(p, 8); got != want {
+	if got, want := shard.FirstNonFinite(p, shard.F64), plainly(p, 8); got != want {
 		t.Fatalf("float64 in %x: %d, want %d", p, got, want)
 	}
 }
@@ -49,8 +49,8 @@ func TestFirstNonFinite(t *testing.T) {
 			if at < n {
 				x[at] = bad[at%len(bad)]
 			}
-			p, first := shard.AppendFloat32([]byte{9}, x)
-			q, first64 := shard.AppendFloat64([]byte{9}, x)
+			p, first := shard.Append([]byte{9}, x, shard.F32)
+			q, first64 := shard.Append([]byte{9}, x, shard.F64)
 			want := at
 			if at == n {
 				want = -1
@@ -104,11 +104,11 @@ func TestAppend(t *testing.T) {
 		{math.Copysign(0, -1), float32(math.Copysign(0, -1)), -1},
 		{1e-60, 0, -1},
 	} {
-		p, bad := shard.AppendFloat32(nil, []float64{c.x})
+		p, bad := shard.Append(nil, []float64{c.x}, shard.F32)
 		if got := binary.LittleEndian.Uint32(p); got != math.Float32bits(c.want) || bad != c.bad {
 			t.Errorf("%x: %x, %d, want %x, %d", c.x, math.Float32frombits(got), bad, c.want, c.bad)
 		}
-		q, bad := shard.AppendFloat64([]byte("ab"), []float64{c.x, 1})
+		q, bad := shard.Append([]byte("ab"), []float64{c.x, 1}, shard.F64)
 		if got := binary.LittleEndian.Uint64(q[2:]); got != math.Float64bits(c.x) || len(q) != 18 || bad != 0 && math.IsInf(c.x, 0) {
 			t.Errorf("%x: %x, %d", c.x, q, bad)
 		}
@@ -120,7 +120,7 @@ func TestAppend(t *testing.T) {
 func TestSolveIsRoundedOnce(t *testing.T) {
 	const slots, cols, lambda = 13, 700, 1e-5
 	rng := rand.New(rand.NewPCG(3, 4))
-	w := newWindow(t, rng, slots, cols)
+	w := newWindow(t, rng, shard.F32, slots, cols)
 	v, vs := vector(rng, 4, cols)
 	c := make([]float64, slots)
 	for s := range c {
@@ -128,7 +128,7 @@ func TestSolveIsRoundedOnce(t *testing.T) {
 	}
 	x := make([]float64, cols)
 	must(t, w.Solve(x, []shard.Vector{v}, c, w.mask, lambda, 0, cols))
-	p, bad := shard.AppendFloat32(nil, x)
+	p, bad := shard.Append(nil, x, shard.F32)
 	if bad != -1 {
 		t.Fatalf("column %d is not finite", bad)
 	}
@@ -158,7 +158,7 @@ func TestSolveIsRoundedOnce(t *testing.T) {
 func TestDotsAgainstExact(t *testing.T) {
 	const slots, cols = 9, 50_000
 	rng := rand.New(rand.NewPCG(7, 8))
-	w := newWindow(t, rng, slots, cols)
+	w := newWindow(t, rng, shard.F32, slots, cols)
 	x, xs := vector(rng, 4, cols)
 	y := make([]float64, slots)
 	must(t, w.Dots(y, []shard.Vector{x}, w.mask))

@@ -60,36 +60,43 @@ type window struct {
 	rows [][]float64 // by slot
 }
 
-// newWindow fills the slots of about three in four, and NaN in the others.
-func newWindow(t testing.TB, rng *rand.Rand, slots, cols int) window {
-	w := window{Store: newStore(t, shard.Config{Slots: slots, Cols: int64(cols), Threads: 1}), mask: shard.NewMask(slots)}
+// newWindow fills the slots of about three in four, and NaN in the others. Rows of any dtype are
+// what the Store reads back.
+func newWindow(t testing.TB, rng *rand.Rand, dtype shard.DType, slots, cols int) window {
+	w := window{
+		Store: newStore(t, shard.Config{Slots: slots, Cols: int64(cols), DType: dtype, Threads: 1}),
+		mask:  shard.NewMask(slots),
+	}
 	for s := range slots {
 		row := make([]float64, cols)
-		p := make([]byte, 4*cols)
 		if rng.IntN(4) > 0 {
 			w.mask.Set(s)
 		}
 		for j := range row {
-			row[j] = float64(float32(rng.NormFloat64() * math.Exp2(float64(rng.IntN(20)))))
+			row[j] = rng.NormFloat64() * math.Exp2(float64(rng.IntN(20)))
 			if !w.mask.Has(s) {
 				row[j] = math.NaN()
 			}
-			binary.LittleEndian.PutUint32(p[4*j:], math.Float32bits(float32(row[j])))
+		}
+		p, _ := shard.Append(nil, row, shard.F32)
+		must(t, w.Write(s, 0, p, shard.F32))
+		must(t, w.ReadRow(p, s, 0))
+		for j := range row {
+			row[j] = float64(math.Float32frombits(binary.LittleEndian.Uint32(p[4*j:])))
 		}
 		w.rows = append(w.rows, row)
-		must(t, w.Write(s, 0, p))
 	}
 	return w
 }
 
 // like is the same rows in a Store made another way.
 func (w window) like(t testing.TB, cfg shard.Config) *shard.Store {
-	cfg.Slots, cfg.Cols = w.Slots(), w.Cols()
+	cfg.Slots, cfg.Cols, cfg.DType = w.Slots(), w.Cols(), w.DType()
 	s := newStore(t, cfg)
 	p := make([]byte, 4*w.Cols())
 	for slot := range w.rows {
 		must(t, w.ReadRow(p, slot, 0))
-		must(t, s.Write(slot, 0, p))
+		must(t, s.Write(slot, 0, p, shard.F32))
 	}
 	return s
 }
@@ -142,11 +149,11 @@ func vector(rng *rand.Rand, kind, cols int) (shard.Vector, []float64) {
 		return shard.Float32s(f), x
 	case 1:
 		widen()
-		p, _ := shard.AppendFloat32(odd, x)
-		return shard.Float32Bytes(p[1:]), x
+		p, _ := shard.Append(odd, x, shard.F32)
+		return shard.Raw(p[1:], shard.F32), x
 	case 2:
-		p, _ := shard.AppendFloat64(odd, x)
-		return shard.Float64Bytes(p[1:]), x
+		p, _ := shard.Append(odd, x, shard.F64)
+		return shard.Raw(p[1:], shard.F64), x
 	case 3:
 		clear(x)
 		return shard.Zeros(int64(cols)), x
@@ -169,6 +176,10 @@ func shape(t *rapid.T) (slots, cols int) {
 	return slots, cols
 }
 
+func dtypeOf(t *rapid.T) shard.DType {
+	return rapid.SampledFrom([]shard.DType{shard.F32, shard.BF16, shard.F16}).Draw(t, "dtype")
+}
+
 func rngOf(t *rapid.T) *rand.Rand {
 	return rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
 }
@@ -179,7 +190,7 @@ func TestOrderOfSummation(t *testing.T) {
 		slots, cols := shape(rt)
 		k := rapid.IntRange(1, 3).Draw(rt, "k")
 		rng := rngOf(rt)
-		w := newWindow(t, rng, slots, cols)
+		w := newWindow(t, rng, dtypeOf(rt), slots, cols)
 
 		x := make([]shard.Vector, k)
 		xs := make([][]float64, k)
@@ -270,7 +281,7 @@ func TestGram(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		slots, cols := shape(rt)
 		rng := rngOf(rt)
-		w := newWindow(t, rng, slots, cols)
+		w := newWindow(t, rng, dtypeOf(rt), slots, cols)
 		var age []int
 		for _, s := range rng.Perm(slots) {
 			if w.mask.Has(s) {
@@ -296,7 +307,7 @@ func TestGram(t *testing.T) {
 func TestManyVectors(t *testing.T) {
 	const slots, cols, k = 5, 1100, 150
 	rng := rand.New(rand.NewPCG(1, 2))
-	w := newWindow(t, rng, slots, cols)
+	w := newWindow(t, rng, shard.F32, slots, cols)
 	x := make([]shard.Vector, k)
 	for i := range x {
 		x[i], _ = vector(rng, i%5, cols)

@@ -1,15 +1,11 @@
 package shard
 
-import (
-	"mfac/shard/kernel"
-)
-
 // together is the number of vectors in one reading of the rows: the scratch of a pass is
 // together × slots numbers for each goroutine some times over.
 const together = 64
 
 // gramRows is the number of rows of a Gram matrix in one reading.
-const gramRows = 16
+const gramRows = 64
 
 // Products sets dst[t], for each slot t in mask, to the product of the row in slot with
 // the row in t, itself too if in mask; the others to 0. dst has length Slots().
@@ -23,7 +19,7 @@ func (s *Store) Products(dst []float64, slot int, mask Mask) error {
 	if err := checkLen("dst", len(dst), int64(s.slots)); err != nil {
 		return err
 	}
-	s.dots(dst, 1, mask, func(x []float64, _, tile int) { kernel.Row(x, s.tile(tile), slot) })
+	s.dots(dst, 1, mask, func(x []float64, _, tile int) { s.kernel.Row(x, s.tile(tile), slot) })
 	return nil
 }
 
@@ -43,7 +39,7 @@ func (s *Store) Dots(dst []float64, x []Vector, mask Mask) error {
 	}
 	for len(x) > 0 {
 		k := min(len(x), together)
-		s.dots(dst[:k*s.slots], k, mask, func(to []float64, i, tile int) { x[i].load(to, int64(tile)*TileCols) })
+		s.dots(dst[:k*s.slots], k, mask, func(to []float64, i, tile int) { x[i].load(s.kernel, to, int64(tile)*TileCols) })
 		x, dst = x[k:], dst[k*s.slots:]
 	}
 	return nil
@@ -68,20 +64,13 @@ func (s *Store) Gram(dst []float64, slots []int, i0, i1 int) error {
 	if err := checkLen("dst", len(dst), (int64(i1)*int64(i1+1)-int64(i0)*int64(i0+1))/2); err != nil {
 		return err
 	}
-	mask := MaskOf(s.slots, slots[:i0]...)
-	y := make([]float64, min(gramRows, i1-i0)*s.slots)
 	for i := i0; i < i1; {
-		rows := slots[i:min(i+gramRows, i1)]
-		for _, t := range rows {
-			mask.Set(t)
-		}
-		s.dots(y[:len(rows)*s.slots], len(rows), mask, func(x []float64, r, tile int) { kernel.Row(x, s.tile(tile), rows[r]) })
-		for r := range rows {
-			for _, t := range slots[:i+r+1] {
-				dst[0], dst = y[r*s.slots+t], dst[1:]
-			}
-		}
-		i += len(rows)
+		next := min(i+gramRows, i1)
+		n := (next*(next+1) - i*(i+1)) / 2
+		s.sum(dst[:n], int64(n)*s.cols, func(w *scratch, tile int, y []float64) {
+			s.kernel.Gram(&w.Scratch, y, s.tile(tile), slots, i, next)
+		})
+		dst, i = dst[n:], next
 	}
 	return nil
 }
@@ -95,7 +84,7 @@ func (s *Store) dots(dst []float64, k int, mask Mask, load func(x []float64, i, 
 		for i := range k {
 			load(x[i*g.Cols():(i+1)*g.Cols()], i, tile)
 		}
-		s.kernel.Dots(y, g, x, mask)
+		s.kernel.Dots(&w.Scratch, y, g, x, mask)
 	})
 }
 
@@ -106,10 +95,10 @@ func (s *Store) Dot(u, v Vector) (float64, error) {
 	}
 	var dst [1]float64
 	s.sum(dst[:], s.cols, func(w *scratch, tile int, y []float64) {
-		n := padded(s.width(tile))
+		n := (s.width(tile) + 15) &^ 15
 		x := grow(&w.x, 2*n)
-		u.load(x[:n], int64(tile)*TileCols)
-		v.load(x[n:], int64(tile)*TileCols)
+		u.load(s.kernel, x[:n], int64(tile)*TileCols)
+		v.load(s.kernel, x[n:], int64(tile)*TileCols)
 		y[0] = s.kernel.Dot(x[:n], x[n:])
 	})
 	return dst[0], nil

@@ -22,12 +22,24 @@ const (
 )
 
 // regionAlign is a line, so that no line lies in two of the CPU's.
-const regionAlign = 4 * kernel.LineCols
+const regionAlign = 64
+
+// A DType is how numbers are kept or come.
+type DType = kernel.DType
+
+// The dtypes: rows are F32, BF16 or F16, vectors and results F64 too.
+const (
+	F32  = kernel.F32
+	BF16 = kernel.BF16
+	F16  = kernel.F16
+	F64  = kernel.F64
+)
 
 // Config describes a Store.
 type Config struct {
 	Slots   int   // the window's capacity and its spares, 1 to MaxSlots
 	Cols    int64 // columns of the shard, ≥ 1
+	DType   DType // of the rows: F32, BF16 or F16
 	Threads int   // goroutines a call may use, 0 to MaxThreads; 0 is GOMAXPROCS. No result depends on it
 
 	// Kernel is the implementation to use; nil is kernel.Best. No result depends on it.
@@ -61,15 +73,21 @@ type Store struct {
 	cols    int64
 	threads int
 	kernel  *kernel.Variant
-	g       []float32
+	dtype   DType
+	g       []byte
 	scratch sync.Pool // of *scratch: one for each goroutine at work
 	trees   sync.Pool // of *tree
 
 	smallWork int64 // a constant, but in tests
+
+	mu      sync.Mutex
+	partial map[cell]*partialRow // of F16, whose rows are put a whole tile at a time
 }
 
-// Bytes is the memory that the rows take: slots × columns rounded up to 16 × 4. The error
-// is an *Error: a field out of its range, or more than MaxBytes. Region is not looked at.
+// Bytes is the memory that the rows take: slots × columns rounded up to whole lines × the
+// dtype's size, and of F16 two bytes more a slot and tile, rounded up to a line a tile. The
+// error is an *Error: a field out of its range, or more than MaxBytes. Region is not looked
+// at.
 func Bytes(cfg Config) (int64, error) {
 	switch {
 	case cfg.Slots < 1 || cfg.Slots > MaxSlots:
@@ -78,12 +96,36 @@ func Bytes(cfg Config) (int64, error) {
 		return 0, outOf("columns", cfg.Cols, "≥ 1")
 	case cfg.Threads < 0 || cfg.Threads > MaxThreads:
 		return 0, outOf("threads", cfg.Threads, "0 to %d", MaxThreads)
+	case cfg.DType > F16:
+		return 0, outOf("dtype", cfg.DType, "f32, bf16 or f16")
 	}
-	if limit := MaxBytes / 4 / int64(cfg.Slots) &^ (kernel.LineCols - 1); cfg.Cols > limit {
+	size := tileBytes(cfg.DType, cfg.Slots, TileCols)
+	if limit := MaxBytes / size * TileCols; cfg.Cols > limit {
 		return 0, outOf("columns", cfg.Cols, "≤ %d with %d slots, for at most %d bytes", limit, cfg.Slots, int64(MaxBytes))
 	}
-	return 4 * int64(cfg.Slots) * padded(cfg.Cols), nil
+	full, rest := cfg.Cols/TileCols, cfg.Cols%TileCols
+	n := full * size
+	if rest > 0 {
+		n += tileBytes(cfg.DType, cfg.Slots, int(rest))
+	}
+	return n, nil
 }
+
+// tileBytes is the memory of a tile of cols columns.
+func tileBytes(t DType, slots, cols int) int64 {
+	return int64(expBytes(t, slots)) + int64(slots)*int64(lines(t, cols))*regionAlign
+}
+
+// expBytes is what a tile's powers of two take, up to a whole line.
+func expBytes(t DType, slots int) int {
+	if t != F16 {
+		return 0
+	}
+	return (2*slots + regionAlign - 1) &^ (regionAlign - 1)
+}
+
+// lines is how many lines cols columns of a slot take.
+func lines(t DType, cols int) int { return (cols-1)/t.LineCols() + 1 }
 
 // New makes a Store. The error is an *Error naming the field, its value and its limit.
 func New(cfg Config) (*Store, error) {
@@ -91,7 +133,10 @@ func New(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{slots: cfg.Slots, cols: cfg.Cols, threads: cfg.Threads, kernel: cfg.Kernel, smallWork: smallWork}
+	s := &Store{
+		slots: cfg.Slots, cols: cfg.Cols, dtype: cfg.DType, threads: cfg.Threads, kernel: cfg.Kernel,
+		smallWork: smallWork, partial: map[cell]*partialRow{},
+	}
 	if s.threads == 0 {
 		s.threads = min(runtime.GOMAXPROCS(0), MaxThreads)
 	}
@@ -112,11 +157,13 @@ func New(cfg Config) (*Store, error) {
 	if address(region)%regionAlign != 0 {
 		return nil, outOf("region", fmt.Sprintf("at address %#x", address(region)), "aligned to %d", regionAlign)
 	}
-	s.g = unsafe.Slice((*float32)(unsafe.Pointer(&region[0])), n/4)
+	s.g = region
 	if cfg.Region != nil {
 		last := s.tiles() - 1
 		for t := range s.slots { // S1, whatever the region held
-			kernel.Zero(s.tile(last), t, s.width(last))
+			if w := s.width(last); w < s.tile(last).Cols() {
+				kernel.Zero(s.tile(last), t, w)
+			}
 		}
 	}
 	return s, nil
@@ -127,11 +174,11 @@ func address(p []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(
 // Slots is the number of slots.
 func (s *Store) Slots() int { return s.slots }
 
+// DType is the dtype of the rows.
+func (s *Store) DType() DType { return s.dtype }
+
 // Cols is the number of columns.
 func (s *Store) Cols() int64 { return s.cols }
-
-// padded rounds up to whole lines.
-func padded[N int | int64](cols N) N { return (cols + kernel.LineCols - 1) &^ (kernel.LineCols - 1) }
 
 func (s *Store) tiles() int { return int((s.cols-1)/TileCols) + 1 }
 
@@ -139,12 +186,14 @@ func (s *Store) tiles() int { return int((s.cols-1)/TileCols) + 1 }
 func (s *Store) width(i int) int { return int(min(TileCols, s.cols-int64(i)*TileCols)) }
 
 func (s *Store) tile(i int) kernel.Tile {
-	cols := padded(s.width(i))
-	return kernel.Tile{
-		G:     s.g[i*TileCols*s.slots:][:cols*s.slots],
-		Slots: s.slots,
-		Lines: cols / kernel.LineCols,
+	g := kernel.Tile{DType: s.dtype, Slots: s.slots, Lines: lines(s.dtype, s.width(i))}
+	p := s.g[int64(i)*tileBytes(s.dtype, s.slots, TileCols):][:tileBytes(s.dtype, s.slots, s.width(i))]
+	if n := expBytes(s.dtype, s.slots); n > 0 {
+		g.Exp = unsafe.Slice((*int16)(unsafe.Pointer(&p[0])), s.slots)
+		p = p[n:]
 	}
+	g.G = p
+	return g
 }
 
 func (s *Store) checkSlot(slot int) error {

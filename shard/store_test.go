@@ -120,7 +120,7 @@ func TestRegion(t *testing.T) {
 	}
 	clear(p)
 	binary.LittleEndian.PutUint32(p[4*1026:], math.Float32bits(3))
-	must(t, s.Write(4, 0, p))
+	must(t, s.Write(4, 0, p, shard.F32))
 	y := make([]float64, 10)
 	must(t, s.Products(y, 4, shard.MaskOf(10, 4)))
 	same(t, "product", y, []float64{4: 9, 9: 0})
@@ -141,16 +141,16 @@ func TestOutOfRange(t *testing.T) {
 		want string
 		err  error
 	}{
-		{"slot is -1, must be 0 to 9", s.Write(-1, 0, nil)},
+		{"slot is -1, must be 0 to 9", s.Write(-1, 0, nil, shard.F32)},
 		{"slot is 10, must be 0 to 9", s.Zero(10)},
 		{"slot is 10, must be 0 to 9", s.ReadRow(nil, 10, 0)},
 		{"slot is 10, must be 0 to 9", s.Products(f(10), 10, all)},
 		{"slot is 10, must be 0 to 9", s.Gram(nil, []int{10}, 0, 0)},
-		{"first column is -1, must be 0 to 100", s.Write(0, -1, nil)},
-		{"first column is 101, must be 0 to 100", s.Write(0, 101, nil)},
+		{"first column is -1, must be 0 to 100", s.Write(0, -1, nil, shard.F32)},
+		{"first column is 101, must be 0 to 100", s.Write(0, 101, nil, shard.F32)},
 		{"first column is 9223372036854775807, must be 0 to 100", s.ReadRow(p(8), 0, math.MaxInt64)},
-		{"number of columns is 2, must be ≤ 1 from column 99", s.Write(0, 99, p(8))},
-		{"number of bytes is 3, must be a multiple of 4", s.Write(0, 0, p(3))},
+		{"number of columns is 2, must be ≤ 1 from column 99", s.Write(0, 99, p(8), shard.F32)},
+		{"number of bytes is 3, must be a multiple of 4", s.Write(0, 0, p(3), shard.F32)},
 		{"mask is 1 bytes, must be 2 bytes for 10 slots", s.Products(f(10), 0, all[:1])},
 		{"mask is 0 bytes, must be 2 bytes for 10 slots", s.Dots(f(10), []shard.Vector{x}, nil)},
 		{"mask is 0x04 in its last byte, must be < 0x04 for 10 slots", s.Dots(f(10), []shard.Vector{x}, shard.Mask{0, 4})},
@@ -158,7 +158,7 @@ func TestOutOfRange(t *testing.T) {
 		{"length of dst is 10, must be 20", s.Dots(f(10), []shard.Vector{x, x}, all)},
 		{"x[1] is 99 columns, must be 100 columns", s.Dots(f(20), []shard.Vector{x, shard.Float32s(make([]float32, 99))}, all)},
 		{"vector[0] is 0 columns, must be 100 columns", norm(s.Norm2(shard.Vector{}))},
-		{"vector[1] is 101 columns, must be 100 columns", norm(s.Dot(x, shard.Float64Bytes(p(808))))},
+		{"vector[1] is 101 columns, must be 100 columns", norm(s.Dot(x, shard.Raw(p(808), shard.F64)))},
 		{"i1 is 3, must be 0 to 2", s.Gram(nil, []int{0, 1}, 0, 3)},
 		{"i0 is 2, must be 0 to 1", s.Gram(nil, []int{0, 1}, 2, 1)},
 		{"length of dst is 1, must be 2", s.Gram(f(1), []int{0, 1}, 1, 2)},
@@ -180,7 +180,7 @@ func TestOutOfRange(t *testing.T) {
 			t.Errorf("%q, want %q", got, c.want)
 		}
 	}
-	must(t, s.Write(0, 100, nil))
+	must(t, s.Write(0, 100, nil, shard.F32))
 	must(t, s.Dots(nil, nil, all))
 	must(t, s.Gram(nil, nil, 0, 0))
 	must(t, s.Combine(nil, f(10), all, 100, 100))
@@ -203,7 +203,7 @@ func TestWriteInPieces(t *testing.T) {
 		}
 		slices.Sort(cuts)
 		for _, i := range rng.Perm(len(cuts) - 1) {
-			must(t, s.Write(slot, int64(cuts[i]), row[4*cuts[i]:4*cuts[i+1]]))
+			must(t, s.Write(slot, int64(cuts[i]), row[4*cuts[i]:4*cuts[i+1]], shard.F32))
 		}
 		lo := rng.IntN(cols + 1)
 		got := make([]byte, 4*rng.IntN(cols-lo+1))
@@ -230,7 +230,7 @@ func TestWriteInPieces(t *testing.T) {
 func TestStagingBesidePasses(t *testing.T) {
 	const slots, cols, staged = 11, 20_000, 9
 	rng := rand.New(rand.NewPCG(5, 6))
-	w := newWindow(t, rng, slots, cols)
+	w := newWindow(t, rng, shard.F32, slots, cols)
 	s := w.like(t, shard.Config{Threads: 2})
 	for t := range slots {
 		w.mask.Set(t)
@@ -247,7 +247,7 @@ func TestStagingBesidePasses(t *testing.T) {
 	for _, slot := range []int{staged, 2} {
 		wg.Go(func() {
 			for lo := 0; lo+100 <= cols; lo += 100 {
-				if err := s.Write(slot, int64(lo), p[4*lo:4*(lo+100)]); err != nil {
+				if err := s.Write(slot, int64(lo), p[4*lo:4*(lo+100)], shard.F32); err != nil {
 					t.Error(err)
 				}
 			}
@@ -278,7 +278,7 @@ func FuzzRow(f *testing.F) {
 		s := newStore(t, cfg)
 		fits := slot >= 0 && slot < cfg.Slots && len(p)%4 == 0 &&
 			lo >= 0 && lo <= cfg.Cols && int64(len(p)/4) <= cfg.Cols-lo
-		if err := s.Write(slot, lo, p); (err == nil) != fits {
+		if err := s.Write(slot, lo, p, shard.F32); (err == nil) != fits {
 			t.Fatalf("slot %d, column %d, %d bytes in %+v: %v", slot, lo, len(p), cfg, err)
 		}
 		back := make([]byte, len(p))

@@ -3,6 +3,8 @@ package shard
 import (
 	"sync"
 	"sync/atomic"
+
+	"mfac/shard/kernel"
 )
 
 const (
@@ -17,7 +19,10 @@ const (
 )
 
 // scratch is what one goroutine needs.
-type scratch struct{ x, r, stack []float64 }
+type scratch struct {
+	kernel.Scratch
+	x, r, stack []float64
+}
 
 // grow returns n floats of p's memory, of any value.
 func grow(p *[]float64, n int) []float64 {

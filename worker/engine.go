@@ -121,7 +121,6 @@ type numbersOf struct {
 	store   *shard.Store
 	rows    *region
 	vectors map[wire.QueryID]vectors
-	scratch []float64
 }
 
 // vectors are a query's vectors on one shard: little-endian bytes, as they came.
@@ -134,11 +133,7 @@ type vectors struct {
 func (v vectors) views() []shard.Vector {
 	out := make([]shard.Vector, len(v.bytes))
 	for i, p := range v.bytes {
-		if v.dtype == wire.F32 {
-			out[i] = shard.Float32Bytes(p)
-		} else {
-			out[i] = shard.Float64Bytes(p)
-		}
+		out[i] = shard.Raw(p, dtypeOf(v.dtype))
 	}
 	return out
 }
@@ -251,10 +246,10 @@ func (g *Engine) Row(key ShardKey, slot int) []byte {
 }
 
 func (n *numbersOf) write(op Write) error {
-	if err := checkPayload(op.Payload, op.Sum, op.Col, shard.FirstNonFinite32(op.Payload)); err != nil {
+	if err := checkPayload(op.Payload, op.Sum, op.Col, shard.FirstLost(op.Payload, shard.F32, n.store.DType())); err != nil {
 		return err
 	}
-	return n.store.Write(op.Slot, op.Lo, op.Payload)
+	return n.store.Write(op.Slot, op.Lo, op.Payload, shard.F32)
 }
 
 func checkPayload(p []byte, want uint32, col int64, bad int) error {
@@ -293,10 +288,7 @@ func (n *numbersOf) writeVector(op WriteVector) error {
 	if op.Index >= len(v.bytes) {
 		return unknownQuery(op.Query)
 	}
-	bad := shard.FirstNonFinite32(op.Payload)
-	if v.dtype == wire.F64 {
-		bad = shard.FirstNonFinite64(op.Payload)
-	}
+	bad := shard.FirstNonFinite(op.Payload, dtypeOf(v.dtype))
 	if err := checkPayload(op.Payload, op.Sum, op.Col, bad); err != nil {
 		return err
 	}
@@ -343,37 +335,37 @@ func (n *numbersOf) compute(op Compute) (Done, error) {
 		p := make([]byte, 4*op.N)
 		return Done{Payload: p}, n.store.ReadRow(p, firstOf(op.Mask, n.store.Slots()), op.Lo)
 	}
-	if int64(cap(n.scratch)) < op.N {
-		n.scratch = make([]float64, op.N)
-	}
-	dst := n.scratch[:op.N]
 	slots := n.store.Slots()
 	coef := op.Coef[op.Index*slots : (op.Index+1)*slots]
+	// One allocation a chunk: NATS may still hold the last one.
+	p := make([]byte, op.N*int64(op.DType.Size()))
+	t, lo, hi := dtypeOf(op.DType), op.Lo, op.Lo+op.N
+	var bad int64
 	var err error
 	if op.Kind == wire.KindCombine {
-		err = n.store.Combine(dst, coef, op.Mask, op.Lo, op.Lo+op.N)
+		bad, err = n.store.CombineBytes(p, t, coef, op.Mask, lo, hi)
 	} else {
 		views := n.vectors[op.Query].views()
 		if op.Index >= len(views) {
 			return Done{}, unknownQuery(op.Query)
 		}
-		err = n.store.Solve(dst, views[op.Index:op.Index+1], coef, op.Mask, op.Damping, op.Lo, op.Lo+op.N)
+		bad, err = n.store.SolveBytes(p, t, views[op.Index], coef, op.Mask, op.Damping, lo, hi)
 	}
 	if err != nil {
 		return Done{}, err
 	}
-	// One allocation a chunk: NATS may still hold the last one.
-	p := make([]byte, 0, op.N*int64(op.DType.Size()))
-	var bad int
-	if op.DType == wire.F32 {
-		p, bad = shard.AppendFloat32(p, dst)
-	} else {
-		p, bad = shard.AppendFloat64(p, dst)
-	}
 	if bad >= 0 {
-		return Done{}, wire.Errorf(wire.CodeOverflow, "column", op.Col+int64(bad), "within the range of "+string(op.DType), "ask for float64 results, or scale the vector")
+		return Done{}, wire.Errorf(wire.CodeOverflow, "column", op.Col+bad-op.Lo, "within the range of "+string(op.DType), "ask for float64 results, or scale the vector")
 	}
 	return Done{Payload: p}, nil
+}
+
+// dtypeOf is a wire's dtype as a shard knows it.
+func dtypeOf(t wire.DType) shard.DType {
+	if t == wire.F64 {
+		return shard.F64
+	}
+	return shard.F32
 }
 
 func firstOf(m shard.Mask, slots int) int {

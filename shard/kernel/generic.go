@@ -1,40 +1,59 @@
 package kernel
 
 import (
-	"encoding/binary"
 	"math"
-	"math/bits"
 	"unsafe"
 )
 
 // generic is the meaning of the package: other variants equal it bit for bit.
 var generic = Variant{
 	name:    "generic",
-	dots:    dotsGeneric,
-	combine: combineGeneric,
-	dot:     dotGeneric,
+	dots:    [3]func(*float64, *byte, *int, int, int, *float64, int){dotsF32Generic, dots16Generic[bf16], dots16Generic[f16]},
+	combine: [3]func(*float64, *byte, *int, int, int, *float64, int){combineF32Generic, combine16Generic[bf16], combine16Generic[f16]},
+	expand:  [dtypes]func(*float64, *byte, int, int){expandF32Generic, expand16Generic[bf16], expand16Generic[f16], expandF64Generic},
 	put:     putGeneric,
+	toBF16:  toBF16Generic,
+	toF16:   toF16Generic,
+	dot:     dotGeneric,
+	finish:  finishGeneric,
+	round:   roundGeneric,
+	solve:   solveGeneric,
+	squares: squaresGeneric,
 }
 
-const (
-	panelLine = PanelSlots * LineCols // floats in one line of each slot of a full panel
-	allSlots  = 1<<PanelSlots - 1     // the mask of a full panel
+// bf16 and f16 are the 16-bit numbers of a line.
+type (
+	bf16 uint16
+	f16  uint16
 )
 
-func dotsGeneric(y []float64, g Tile, x []float64, mask []byte) {
-	clear(y)
-	w := g.Cols()
-	for p, in := range mask {
-		if in == allSlots {
-			touch(g.G[p*PanelSlots*w:][:PanelSlots*w])
-		}
-		for xi, yi := x, y; len(xi) > 0; xi, yi = xi[w:], yi[g.Slots:] {
-			for b := in; b != 0; b &= b - 1 {
-				t := p*PanelSlots + bits.TrailingZeros8(b)
-				at, stride := g.line(t)
-				yi[t] = dotLines(g.G[at:], stride, xi[:w])
-			}
-		}
+func (h bf16) float() float64 { return float64(FromBF16(uint16(h))) }
+func (h f16) float() float64  { return float64(FromF16(uint16(h))) }
+
+type half interface {
+	bf16 | f16
+	float() float64
+}
+
+// line is the numbers of the line at g.
+func line[T any](g *byte) []T {
+	var t T
+	return unsafe.Slice((*T)(unsafe.Pointer(g)), lineBytes/unsafe.Sizeof(t))
+}
+
+func next(g *byte, bytes int) *byte { return (*byte)(unsafe.Add(unsafe.Pointer(g), bytes)) }
+
+func floats(x *float64, n int) []float64 { return unsafe.Slice(x, n) }
+
+func dotsF32Generic(y *float64, g *byte, off *int, n, stride int, x *float64, lines int) {
+	const cols = lineBytes / 4
+	ys, offs, xs := floats(y, n), unsafe.Slice(off, n), floats(x, lines*cols)
+	if n == PanelSlots { // of others, some may be written by another goroutine
+		touch(g, stride*lines)
+	}
+	for i, o := range offs {
+		gi := unsafe.Slice((*float32)(unsafe.Pointer(next(g, o))), ((lines-1)*stride+lineBytes)/4)
+		ys[i] = dotLines(gi, stride/4, xs)
 	}
 }
 
@@ -42,19 +61,19 @@ func dotsGeneric(y []float64, g Tile, x []float64, mask []byte) {
 // slot, in steps of 512 bytes, which the prefetcher doesn't follow: half the speed.
 //
 //go:noinline
-func touch(panel []float32) (sum float32) {
-	for ; len(panel) > 0; panel = panel[panelLine:] {
-		q := (*[panelLine]float32)(panel)
-		sum += q[0] + q[16] + q[32] + q[48] + q[64] + q[80] + q[96] + q[112]
+func touch(g *byte, bytes int) (sum uint32) {
+	for p := unsafe.Slice((*uint32)(unsafe.Pointer(g)), bytes/4); len(p) >= lineBytes/4; p = p[lineBytes/4:] {
+		sum += p[0]
 	}
 	return sum
 }
 
 // Written out, so that the lanes stay in registers and no index is checked.
 func dotLines(g []float32, stride int, x []float64) float64 {
+	const cols = lineBytes / 4
 	var l0, l1, l2, l3, l4, l5, l6, l7 float64
 	for {
-		g16, x16 := (*[LineCols]float32)(g), (*[LineCols]float64)(x)
+		g16, x16 := (*[cols]float32)(g), (*[cols]float64)(x)
 		l0 = math.FMA(float64(g16[0]), x16[0], l0)
 		l1 = math.FMA(float64(g16[1]), x16[1], l1)
 		l2 = math.FMA(float64(g16[2]), x16[2], l2)
@@ -71,17 +90,32 @@ func dotLines(g []float32, stride int, x []float64) float64 {
 		l5 = math.FMA(float64(g16[13]), x16[13], l5)
 		l6 = math.FMA(float64(g16[14]), x16[14], l6)
 		l7 = math.FMA(float64(g16[15]), x16[15], l7)
-		if x = x[LineCols:]; len(x) == 0 {
+		if x = x[cols:]; len(x) == 0 {
 			return ((l0 + l4) + (l2 + l6)) + ((l1 + l5) + (l3 + l7))
 		}
 		g = g[stride:]
 	}
 }
 
-func dotGeneric(x, y []float64) float64 {
+func dots16Generic[T half](y *float64, g *byte, off *int, n, stride int, x *float64, lines int) {
+	const cols = lineBytes / 2
+	ys, offs := floats(y, n), unsafe.Slice(off, n)
+	for i, o := range offs {
+		var l [8]float64
+		for k := range lines {
+			xk := floats(x, lines*cols)[k*cols:]
+			for j, h := range line[T](next(g, o+k*stride)) {
+				l[j%8] = math.FMA(h.float(), xk[j], l[j%8])
+			}
+		}
+		ys[i] = ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]))
+	}
+}
+
+func dotGeneric(x, y *float64, n int) float64 {
 	var l [8]float64
-	for ; len(x) >= len(l); x, y = x[len(l):], y[len(l):] {
-		a, b := (*[8]float64)(x), (*[8]float64)(y)
+	for xs, ys := floats(x, n), floats(y, n); len(xs) >= len(l); xs, ys = xs[len(l):], ys[len(l):] {
+		a, b := (*[8]float64)(xs), (*[8]float64)(ys)
 		for j := range l {
 			l[j] = math.FMA(a[j], b[j], l[j])
 		}
@@ -89,35 +123,31 @@ func dotGeneric(x, y []float64) float64 {
 	return ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]))
 }
 
-func combineGeneric(r []float64, g Tile, line int, c []float64, mask []byte) {
-	clear(r)
-	n := len(r) / (len(c) / g.Slots)
-	if n == 0 {
+func combineF32Generic(r *float64, g *byte, off *int, n, stride int, c *float64, lines int) {
+	const cols = lineBytes / 4
+	offs, cs, rs := unsafe.Slice(off, n), floats(c, n), floats(r, lines*cols)
+	if n == PanelSlots {
+		combinePanel(rs, unsafe.Slice((*float32)(unsafe.Pointer(g)), lines*stride/4), (*[PanelSlots]float64)(cs))
 		return
 	}
-	for p, in := range mask {
-		for ri, ci := r, c; len(ri) > 0; ri, ci = ri[n:], ci[g.Slots:] {
-			if in == allSlots {
-				at := p*PanelSlots*g.Cols() + line*panelLine
-				combinePanel(ri[:n], g.G[at:], (*[PanelSlots]float64)(ci[p*PanelSlots:]))
-				continue
-			}
-			for b := in; b != 0; b &= b - 1 {
-				t := p*PanelSlots + bits.TrailingZeros8(b)
-				at, stride := g.line(t)
-				combineSlot(ri[:n], g.G[at+line*stride:], stride, ci[t])
+	for i, o := range offs {
+		for k := range lines {
+			r16, g16 := (*[cols]float64)(rs[k*cols:]), (*[cols]float32)(line[float32](next(g, o+k*stride)))
+			for j := range g16 {
+				r16[j] = math.FMA(cs[i], float64(g16[j]), r16[j])
 			}
 		}
 	}
 }
 
 func combinePanel(r []float64, g []float32, c *[PanelSlots]float64) {
+	const cols = lineBytes / 4
 	c0, c1, c2, c3, c4, c5, c6, c7 := c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]
 	zeroAbove(c0, c1, c2)
-	for ; len(r) >= LineCols; r, g = r[LineCols:], g[panelLine:] {
-		r16, g128 := (*[LineCols]float64)(r), (*[panelLine]float32)(g)
+	for ; len(r) >= cols; r, g = r[cols:], g[PanelSlots*cols:] {
+		r16, g128 := (*[cols]float64)(r), (*[PanelSlots * cols]float32)(g)
 		for j := range r16 {
-			q := (*[7*LineCols + 1]float32)(g128[j:])
+			q := (*[7*cols + 1]float32)(g128[j:])
 			v := math.FMA(c0, float64(q[0]), r16[j])
 			v = math.FMA(c1, float64(q[16]), v)
 			v = math.FMA(c2, float64(q[32]), v)
@@ -138,57 +168,111 @@ func combinePanel(r []float64, g []float32, c *[PanelSlots]float64) {
 //go:noinline
 func zeroAbove(_, _, _ float64) {}
 
-func combineSlot(r []float64, g []float32, stride int, c float64) {
-	for {
-		r16, g16 := (*[LineCols]float64)(r), (*[LineCols]float32)(g)
-		for j := range r16 {
-			r16[j] = math.FMA(c, float64(g16[j]), r16[j])
+func combine16Generic[T half](r *float64, g *byte, off *int, n, stride int, c *float64, lines int) {
+	const cols = lineBytes / 2
+	offs, cs := unsafe.Slice(off, n), floats(c, n)
+	for k := range lines {
+		rk := (*[cols]float64)(floats(r, lines*cols)[k*cols:])
+		for i, o := range offs {
+			for j, h := range line[T](next(g, o+k*stride)) {
+				rk[j] = math.FMA(cs[i], h.float(), rk[j])
+			}
 		}
-		if r = r[LineCols:]; len(r) == 0 {
-			return
+	}
+}
+
+func expandF32Generic(x *float64, p *byte, stride, lines int) {
+	const cols = lineBytes / 4
+	for k := range lines {
+		to, from := (*[cols]float64)(floats(x, lines*cols)[k*cols:]), (*[lineBytes]byte)(unsafe.Pointer(next(p, k*stride)))
+		for j := range to {
+			to[j] = float64(math.Float32frombits(native32(from[4*j:])))
 		}
-		g = g[stride:]
 	}
 }
 
-// putGeneric sets whole lines, stride floats apart, from p.
-func putGeneric(g []float32, stride int, p []byte) {
-	for {
-		putCols(g[:LineCols], p[:4*LineCols])
-		if p = p[4*LineCols:]; len(p) == 0 {
-			return
+func expandF64Generic(x *float64, p *byte, stride, lines int) {
+	to := castBytes(floats(x, lines*lineBytes/8))
+	for k := range lines {
+		copy(to[k*lineBytes:(k+1)*lineBytes], unsafe.Slice(next(p, k*stride), lineBytes))
+	}
+}
+
+func expand16Generic[T half](x *float64, p *byte, stride, lines int) {
+	const cols = lineBytes / 2
+	for k := range lines {
+		to, from := (*[cols]float64)(floats(x, lines*cols)[k*cols:]), (*[lineBytes]byte)(unsafe.Pointer(next(p, k*stride)))
+		for j := range to {
+			to[j] = T(native16(from[2*j:])).float()
 		}
-		g = g[stride:]
 	}
 }
 
-var littleEndian = binary.NativeEndian.Uint16([]byte{1, 0}) == 1
-
-// putCols sets g from the little-endian float32 bytes p, whose length decides.
-func putCols(g []float32, p []byte) {
-	g = g[:len(p)/4]
-	if littleEndian {
-		copy(bytesOf(g), p)
-		return
-	}
-	for j := range g {
-		g[j] = math.Float32frombits(binary.LittleEndian.Uint32(p[4*j:]))
+func putGeneric(g *byte, stride int, p *byte, lines int) {
+	for k := range lines {
+		*(*[lineBytes]byte)(unsafe.Pointer(next(g, k*stride))) = *(*[lineBytes]byte)(unsafe.Pointer(next(p, k*lineBytes)))
 	}
 }
 
-// getCols sets p to the little-endian bytes of g; p's length decides.
-func getCols(p []byte, g []float32) {
-	g = g[:len(p)/4]
-	if littleEndian {
-		copy(p, bytesOf(g))
-		return
-	}
-	for j, v := range g {
-		binary.LittleEndian.PutUint32(p[4*j:], math.Float32bits(v))
+func toBF16Generic(g *byte, stride int, p *float32, lines int) {
+	const cols = lineBytes / 2
+	from := unsafe.Slice(p, lines*cols)
+	for k := range lines {
+		for j, f := range (*[cols]float32)(from[k*cols:]) {
+			line[uint16](next(g, k*stride))[j] = ToBF16(f)
+		}
 	}
 }
 
-// bytesOf is g's memory. Copying it moves 16 bytes at a time, a loop over floats four.
-func bytesOf(g []float32) []byte {
-	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(g))), 4*len(g))
+func toF16Generic(g *byte, stride int, p *float32, lines, e int) {
+	const cols = lineBytes / 2
+	s := pow2(int16(e))
+	from := unsafe.Slice(p, lines*cols)
+	for k := range lines {
+		for j, f := range (*[cols]float32)(from[k*cols:]) {
+			line[uint16](next(g, k*stride))[j] = ToF16(float32(float64(f) * s))
+		}
+	}
+}
+
+func finishGeneric(r, x *float64, lambda float64, n int) {
+	rs := floats(r, n)
+	for j, v := range floats(x, n) {
+		rs[j] = (v - rs[j]) / lambda
+	}
+}
+
+func roundGeneric(p *byte, x *float64, n int) bool {
+	bad := false
+	for j, v := range floats(x, n) {
+		f := math.Float32bits(float32(v))
+		bad = bad || f&0x7f800000 == 0x7f800000
+		setNative32(unsafe.Slice(next(p, 4*j), 4), f)
+	}
+	return !bad
+}
+
+func solveGeneric(w *float64, ldw int, l *float64, ldl, i, p, n int) {
+	ws, ls := floats(w, (i+p-1)*ldw+n), floats(l, (i+p)*ldl)
+	for ; p > 0; i, p = i+1, p-1 {
+		wi, li := ws[i*ldw:][:n], ls[i*ldl:]
+		for k, f := range li[:i] {
+			for j, x := range ws[k*ldw:][:n] {
+				wi[j] = math.FMA(-f, x, wi[j])
+			}
+		}
+		for j := range wi {
+			wi[j] /= li[i]
+		}
+	}
+}
+
+func squaresGeneric(y, w *float64, ldw, rows, n int) {
+	ys, ws := floats(y, n), floats(w, (rows-1)*ldw+n)
+	clear(ys)
+	for i := range rows {
+		for j, x := range ws[i*ldw:][:n] {
+			ys[j] = math.FMA(x, x, ys[j])
+		}
+	}
 }

@@ -1,18 +1,21 @@
 package kernel_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math"
+	"math/big"
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"unsafe"
 
 	"mfac/shard/kernel"
 )
 
-// fourTiles is the number of lines in four tiles of 1,024 columns.
-const fourTiles = 4 * 1024 / kernel.LineCols
+// fourTiles is the number of float32 lines in four tiles of 1,024 columns.
+const fourTiles = 4 * 1024 / 16
 
 // forEach runs the suite for every variant.
 func forEach(t *testing.T, f func(t *testing.T, v *kernel.Variant)) {
@@ -20,6 +23,17 @@ func forEach(t *testing.T, f func(t *testing.T, v *kernel.Variant)) {
 		t.Run("kernel="+v.Name(), func(t *testing.T) { f(t, v) })
 	}
 }
+
+// forRows runs it for every dtype of rows, too.
+func forRows(t *testing.T, f func(t *testing.T, v *kernel.Variant, dtype kernel.DType)) {
+	forEach(t, func(t *testing.T, v *kernel.Variant) {
+		for _, dtype := range rowTypes {
+			t.Run("dtype="+dtype.String(), func(t *testing.T) { f(t, v, dtype) })
+		}
+	})
+}
+
+var rowTypes = []kernel.DType{kernel.F32, kernel.BF16, kernel.F16}
 
 var nan = math.NaN()
 
@@ -38,39 +52,83 @@ func between[F float32 | float64](n int) (s []F, intact func() bool) {
 	}
 }
 
-// at is where the package comment says that a cell is.
-func at(slots, lines, slot, col int) int {
-	panel, in := slot/8, slot%8
+// at is where the package comment says that a cell is, in bytes.
+func at(t kernel.DType, slots, lines, slot, col int) int {
+	panel, in, c := slot/8, slot%8, 64/t.Size()
 	height := min(8, slots-8*panel)
-	return panel*8*lines*16 + col/16*height*16 + in*16 + col%16
+	return (panel*8*lines+col/c*height+in)*64 + col%c*t.Size()
 }
 
 type fixture struct {
-	rows [][]float32 // by slot; NaN where not in mask
+	rows [][]float64 // as they are kept, by slot; NaN where not in mask
 	tile kernel.Tile
 	mask []byte
 	in   []int
 }
 
+// set sets a cell to a number that the dtype can say.
+func (f *fixture) set(slot, col int, v float32) {
+	t := f.tile.DType
+	p := f.tile.G[at(t, f.tile.Slots, f.tile.Lines, slot, col):]
+	switch t {
+	case kernel.F32:
+		binary.NativeEndian.PutUint32(p, math.Float32bits(v))
+	case kernel.BF16:
+		h := kernel.ToBF16(v)
+		v = kernel.FromBF16(h)
+		binary.NativeEndian.PutUint16(p, h)
+	default:
+		h := kernel.ToF16(v)
+		v = kernel.FromF16(h)
+		binary.NativeEndian.PutUint16(p, h)
+	}
+	f.rows[slot][col] = float64(v)
+}
+
+// aligned returns n bytes of 0xff, NaN in every dtype, aligned to a line and between poison.
+func aligned(n int) []byte {
+	all := bytes.Repeat([]byte{0xff}, n+256)
+	off := 64 + int(-uintptr(unsafe.Pointer(&all[0]))&63)
+	return all[off : off+n : off+n]
+}
+
 // newFixture makes a tile between poison, with poison in the rows outside its mask, which
 // leaves out about one slot of absent (0 is none).
-func newFixture(rng *rand.Rand, slots, lines, absent int) fixture {
+func newFixture(rng *rand.Rand, t kernel.DType, slots, lines, absent int) fixture {
 	f := fixture{mask: make([]byte, (slots+7)/8)}
-	f.tile.G, _ = between[float32](slots * lines * 16)
-	f.tile.Slots, f.tile.Lines = slots, lines
-	for t := range slots {
-		row, _ := between[float32](lines * 16)
-		if absent == 0 || rng.IntN(absent) > 0 {
-			f.mask[t/8] |= 1 << (t % 8)
-			f.in = append(f.in, t)
-			for j := range row {
-				row[j] = float32(rng.NormFloat64() * math.Exp2(float64(rng.IntN(40)-20)))
-				f.tile.G[at(slots, lines, t, j)] = row[j]
-			}
+	f.tile = kernel.Tile{G: aligned(slots * lines * 64), DType: t, Slots: slots, Lines: lines}
+	if t == kernel.F16 {
+		f.tile.Exp = make([]int16, slots)
+	}
+	for s := range slots {
+		row := make([]float64, f.tile.Cols())
+		for j := range row {
+			row[j] = nan
 		}
 		f.rows = append(f.rows, row)
+		if t == kernel.F16 {
+			f.tile.Exp[s] = int16(rng.IntN(41) - 20)
+		}
+		if absent == 0 || rng.IntN(absent) > 0 {
+			f.mask[s/8] |= 1 << (s % 8)
+			f.in = append(f.in, s)
+			spread := 40
+			if t == kernel.F16 {
+				spread = 20
+			}
+			for j := range row {
+				f.set(s, j, float32(rng.NormFloat64()*math.Exp2(float64(rng.IntN(spread)-spread/2))))
+			}
+		}
 	}
 	return f
+}
+
+func (f fixture) scale(slot int) float64 {
+	if f.tile.Exp == nil {
+		return 1
+	}
+	return math.Ldexp(1, -int(f.tile.Exp[slot]))
 }
 
 // vector returns n values between poison, of float32 or of float64 precision.
@@ -103,12 +161,12 @@ func checkDots(t *testing.T, v *kernel.Variant, f fixture, x []float64) {
 	slots, w := f.tile.Slots, f.tile.Cols()
 	k := len(x) / w
 	y, intact := between[float64](k * slots)
-	v.Dots(y, f.tile, x, f.mask)
+	v.Dots(new(kernel.Scratch), y, f.tile, x, f.mask)
 	for i := range k {
 		for s := range slots {
 			want := 0.
 			if slices.Contains(f.in, s) {
-				want = wantDot(f.rows[s], x[i*w:])
+				want = wantDot(f.rows[s], x[i*w:]) * f.scale(s)
 			}
 			if got := y[i*slots+s]; !same(got, want) {
 				t.Fatalf("slots %d, lines %d, mask %x, k %d: vector %d, slot %d: %v, want %v", slots, f.tile.Lines, f.mask, k, i, s, got, want)
@@ -121,19 +179,26 @@ func checkDots(t *testing.T, v *kernel.Variant, f fixture, x []float64) {
 }
 
 func TestDots(t *testing.T) {
-	forEach(t, func(t *testing.T, v *kernel.Variant) {
+	forRows(t, func(t *testing.T, v *kernel.Variant, dtype kernel.DType) {
 		rng := rand.New(rand.NewPCG(1, 2))
-		for lines := 1; lines <= fourTiles; lines++ {
+		c := dtype.LineCols()
+		for lines := 1; lines <= fourTiles*16/c; lines++ {
 			narrow := lines%2 == 0
-			checkDots(t, v, newFixture(rng, 9, lines, 0), vector(rng, lines*16, narrow))
+			checkDots(t, v, newFixture(rng, dtype, 9, lines, 0), vector(rng, lines*c, narrow))
 		}
 		for slots := 1; slots <= 40; slots++ {
 			for k := 1; k <= 3; k++ {
 				lines := 1 + rng.IntN(9)
-				x := append(vector(rng, lines*16, true), vector(rng, (k-1)*lines*16, false)...)
-				checkDots(t, v, newFixture(rng, slots, lines, 0), x)
-				checkDots(t, v, newFixture(rng, slots, lines, 3), x)
+				x := append(vector(rng, lines*c, true), vector(rng, (k-1)*lines*c, false)...)
+				checkDots(t, v, newFixture(rng, dtype, slots, lines, 0), x)
+				checkDots(t, v, newFixture(rng, dtype, slots, lines, 3), x)
 			}
+		}
+		for k := 4; k <= 20; k++ {
+			lines, slots := 1+rng.IntN(70), 1+rng.IntN(40)
+			x := vector(rng, k*lines*c, false)
+			checkDots(t, v, newFixture(rng, dtype, slots, lines, 0), x)
+			checkDots(t, v, newFixture(rng, dtype, slots, lines, 3), x)
 		}
 	})
 }
@@ -141,27 +206,27 @@ func TestDots(t *testing.T) {
 // wantCombine is the contract's combination: slot after slot, an FMA each, from +0.
 func wantCombine(f fixture, c []float64, j int) (r float64) {
 	for _, s := range f.in {
-		r = math.FMA(c[s], float64(f.rows[s][j]), r)
+		r = math.FMA(c[s]*f.scale(s), f.rows[s][j], r)
 	}
 	return r
 }
 
 func checkCombine(t *testing.T, v *kernel.Variant, f fixture, c []float64, line, n int) {
 	t.Helper()
-	slots := f.tile.Slots
+	slots, w := f.tile.Slots, f.tile.DType.LineCols()
 	k := len(c) / slots
 	for i := range c { // not read outside the mask
 		if !slices.Contains(f.in, i%slots) {
 			c[i] = nan
 		}
 	}
-	r, intact := between[float64](k * n * 16)
-	v.Combine(r, f.tile, line, c, f.mask)
+	r, intact := between[float64](k * n * w)
+	v.Combine(new(kernel.Scratch), r, f.tile, line, c, f.mask)
 	for i := range k {
-		for j := range n * 16 {
-			want := wantCombine(f, c[i*slots:], line*16+j)
-			if got := r[i*n*16+j]; !same(got, want) {
-				t.Fatalf("slots %d, lines %d of %d from %d, mask %x: vector %d, column %d: %v, want %v", slots, n, f.tile.Lines, line, f.mask, i, j, got, want)
+		for j := range n * w {
+			want := wantCombine(f, c[i*slots:], line*w+j)
+			if got := r[i*n*w+j]; !same(got, want) {
+				t.Fatalf("slots %d, lines %d of %d from %d, mask %x: vector %d of %d, column %d: %v, want %v", slots, n, f.tile.Lines, line, f.mask, i, k, j, got, want)
 			}
 		}
 	}
@@ -171,18 +236,48 @@ func checkCombine(t *testing.T, v *kernel.Variant, f fixture, c []float64, line,
 }
 
 func TestCombine(t *testing.T) {
-	forEach(t, func(t *testing.T, v *kernel.Variant) {
+	forRows(t, func(t *testing.T, v *kernel.Variant, dtype kernel.DType) {
 		rng := rand.New(rand.NewPCG(3, 4))
-		for lines := 1; lines <= fourTiles; lines++ {
-			checkCombine(t, v, newFixture(rng, 9, lines, 0), vector(rng, 9, lines%2 == 0), 0, lines)
+		for lines := 1; lines <= fourTiles*16/dtype.LineCols(); lines++ {
+			checkCombine(t, v, newFixture(rng, dtype, 9, lines, 0), vector(rng, 9, lines%2 == 0), 0, lines)
 		}
 		for slots := 1; slots <= 40; slots++ {
-			for k := 1; k <= 3; k++ {
+			for k := range 20 {
 				lines := 1 + rng.IntN(9)
 				line := rng.IntN(lines)
 				n := rng.IntN(lines - line + 1)
-				checkCombine(t, v, newFixture(rng, slots, lines, 0), vector(rng, k*slots, false), line, n)
-				checkCombine(t, v, newFixture(rng, slots, lines, 3), vector(rng, k*slots, false), line, n)
+				checkCombine(t, v, newFixture(rng, dtype, slots, lines, 0), vector(rng, (k+1)*slots, false), line, n)
+				checkCombine(t, v, newFixture(rng, dtype, slots, lines, 3), vector(rng, (k+1)*slots, false), line, n)
+			}
+		}
+	})
+}
+
+func TestGram(t *testing.T) {
+	forRows(t, func(t *testing.T, v *kernel.Variant, dtype kernel.DType) {
+		rng := rand.New(rand.NewPCG(21, 22))
+		for n := range 30 {
+			slots, lines := max(1, n+rng.IntN(20)), 1+rng.IntN(40)
+			f := newFixture(rng, dtype, slots, lines, 0)
+			list := rng.Perm(slots)[:min(n, slots)]
+			n := len(list)
+			i0 := rng.IntN(n + 1)
+			i1 := i0 + rng.IntN(n-i0+1)
+			y, intact := between[float64]((i1*(i1+1) - i0*(i0+1)) / 2)
+			v.Gram(new(kernel.Scratch), y, f.tile, list, i0, i1)
+			for i := i0; i < i1; i++ {
+				x := make([]float64, f.tile.Cols())
+				v.Row(x, f.tile, list[i])
+				for j := range i + 1 {
+					want := wantDot(f.rows[list[j]], x) * f.scale(list[j])
+					if !same(y[0], want) {
+						t.Fatalf("%d slots, %d lines, rows [%d, %d): (%d, %d) is %v, want %v", slots, lines, i0, i1, i, j, y[0], want)
+					}
+					y = y[1:]
+				}
+			}
+			if !intact() {
+				t.Fatal("wrote outside of y")
 			}
 		}
 	})
@@ -202,21 +297,23 @@ func TestDot(t *testing.T) {
 
 // What is not finite must come out as such, and in nobody else's sum.
 func TestNotFinite(t *testing.T) {
-	forEach(t, func(t *testing.T, v *kernel.Variant) {
+	forRows(t, func(t *testing.T, v *kernel.Variant, dtype kernel.DType) {
 		rng := rand.New(rand.NewPCG(7, 8))
+		cols := 3 * dtype.LineCols()
 		for _, bad := range []float64{nan, math.Inf(1), math.Inf(-1)} {
 			for slots := 1; slots <= 17; slots += 8 {
-				f := newFixture(rng, slots, 3, 0)
-				x, c := vector(rng, 48, true), vector(rng, slots, true)
-				s, j := rng.IntN(slots), rng.IntN(48)
-				f.rows[s][j] = float32(bad)
-				f.tile.G[at(slots, 3, s, j)] = float32(bad)
-				checkDots(t, v, f, x)
-				checkCombine(t, v, f, c, 0, 3)
-				f = newFixture(rng, slots, 3, 0)
-				x[j], c[s] = bad, bad
-				checkDots(t, v, f, x)
-				checkCombine(t, v, f, c, 0, 3)
+				for _, k := range []int{1, 6} {
+					f := newFixture(rng, dtype, slots, 3, 0)
+					x, c := vector(rng, k*cols, true), vector(rng, k*slots, true)
+					s, j := rng.IntN(slots), rng.IntN(cols)
+					f.set(s, j, float32(bad))
+					checkDots(t, v, f, x)
+					checkCombine(t, v, f, c, 0, 3)
+					f = newFixture(rng, dtype, slots, 3, 0)
+					x[j], c[s] = bad, bad
+					checkDots(t, v, f, x)
+					checkCombine(t, v, f, c, 0, 3)
+				}
 			}
 		}
 	})
@@ -224,13 +321,15 @@ func TestNotFinite(t *testing.T) {
 
 // A slot left out is a slot with coefficient 0, bit for bit, where nothing underflows.
 func TestCombineLeftOutIsZero(t *testing.T) {
-	forEach(t, func(t *testing.T, v *kernel.Variant) {
+	forRows(t, func(t *testing.T, v *kernel.Variant, dtype kernel.DType) {
 		rng := rand.New(rand.NewPCG(9, 10))
 		for range 200 {
-			f := newFixture(rng, 1+rng.IntN(20), 1+rng.IntN(3), 0)
-			for i := range f.tile.G {
-				if rng.IntN(4) == 0 {
-					f.tile.G[i] = float32(math.Copysign(0, rng.NormFloat64()))
+			f := newFixture(rng, dtype, 1+rng.IntN(20), 1+rng.IntN(3), 0)
+			for s := range f.rows {
+				for j := range f.rows[s] {
+					if rng.IntN(4) == 0 {
+						f.set(s, j, float32(math.Copysign(0, rng.NormFloat64())))
+					}
 				}
 			}
 			c := vector(rng, f.tile.Slots, false)
@@ -242,8 +341,8 @@ func TestCombineLeftOutIsZero(t *testing.T) {
 				}
 			}
 			a, b := make([]float64, f.tile.Cols()), make([]float64, f.tile.Cols())
-			v.Combine(a, f.tile, 0, c, f.mask)
-			v.Combine(b, f.tile, 0, c, less)
+			v.Combine(new(kernel.Scratch), a, f.tile, 0, c, f.mask)
+			v.Combine(new(kernel.Scratch), b, f.tile, 0, c, less)
 			for j := range a {
 				if math.Float64bits(a[j]) != math.Float64bits(b[j]) {
 					t.Fatalf("column %d: %x with zeros, %x without", j, a[j], b[j])
@@ -253,54 +352,336 @@ func TestCombineLeftOutIsZero(t *testing.T) {
 	})
 }
 
+// encode is x in dtype src, as bytes at an odd address, and the numbers that these are.
+func encode(x []float32, src kernel.DType) ([]byte, []float32) {
+	p := []byte{0xff}
+	y := make([]float32, len(x))
+	for j, f := range x {
+		switch src {
+		case kernel.F32:
+			y[j], p = f, binary.LittleEndian.AppendUint32(p, math.Float32bits(f))
+		case kernel.BF16:
+			h := kernel.ToBF16(f)
+			y[j], p = kernel.FromBF16(h), binary.LittleEndian.AppendUint16(p, h)
+		default:
+			h := kernel.ToF16(f)
+			y[j], p = kernel.FromF16(h), binary.LittleEndian.AppendUint16(p, h)
+		}
+	}
+	return p[1:], y
+}
+
 func TestPutGet(t *testing.T) {
-	forEach(t, func(t *testing.T, v *kernel.Variant) {
+	forRows(t, func(t *testing.T, v *kernel.Variant, dtype kernel.DType) {
 		rng := rand.New(rand.NewPCG(11, 12))
-		for range 500 {
+		for i := range 600 {
+			src := rowTypes[i%len(rowTypes)]
 			slots, lines := 1+rng.IntN(20), 1+rng.IntN(6)
-			all, intact := between[float32](slots * lines * 16)
-			g := kernel.Tile{G: all, Slots: slots, Lines: lines}
-			slot, col := rng.IntN(slots), rng.IntN(lines*16+1)
-			n := rng.IntN(lines*16 - col + 1)
-			p := make([]byte, 4*n+1)[1:] // at an odd address
-			for j := range n {
-				binary.LittleEndian.PutUint32(p[4*j:], math.Float32bits(float32(j)))
+			if i%50 == 0 {
+				lines = 64 // a tile
 			}
-			v.Put(g, slot, col, p)
-			for i, got := range all {
-				written := false
-				for j := range n {
-					if i == at(slots, lines, slot, col+j) {
-						written = true
-						if got != float32(j) {
-							t.Fatalf("column %d is %v, want %d", col+j, got, j)
-						}
+			g := kernel.Tile{G: aligned(slots * lines * 64), DType: dtype, Slots: slots, Lines: lines}
+			if dtype == kernel.F16 {
+				g.Exp = make([]int16, slots)
+			}
+			before := slices.Clone(g.G)
+			slot, col := rng.IntN(slots), rng.IntN(g.Cols()+1)
+			if dtype == kernel.F16 {
+				col = 0
+			}
+			n := rng.IntN(g.Cols() - col + 1)
+			x := make([]float32, n)
+			size := math.Exp2(float64(rng.IntN(60) - 30))
+			if src == kernel.F16 {
+				size = math.Exp2(float64(rng.IntN(20) - 10)) // within its range
+			}
+			for j := range x {
+				x[j] = float32(rng.NormFloat64() * size * math.Exp2(-float64(rng.IntN(20))))
+			}
+			p, x := encode(x, src)
+			v.Put(new(kernel.Scratch), g, slot, col, p, src)
+
+			// What each cell should be: as it was, or the number rounded.
+			want := slices.Clone(before)
+			for j := range g.Cols() {
+				cell := want[at(dtype, slots, lines, slot, j):]
+				in := j >= col && j < col+n
+				switch {
+				case dtype == kernel.F16 && n > 0:
+					var f float32
+					if in {
+						f = float32(math.Ldexp(float64(x[j]), int(g.Exp[slot])))
 					}
+					binary.NativeEndian.PutUint16(cell, kernel.ToF16(f))
+				case !in:
+				case dtype == kernel.F32:
+					binary.NativeEndian.PutUint32(cell, math.Float32bits(x[j-col]))
+				default:
+					binary.NativeEndian.PutUint16(cell, kernel.ToBF16(x[j-col]))
 				}
-				if !written && got == got {
-					t.Fatalf("wrote %v at %d", got, i)
+			}
+			if !bytes.Equal(g.G, want) {
+				t.Fatalf("%v into slot %d of %d, columns [%d, %d) of %d: other cells than wanted", src, slot, slots, col, col+n, g.Cols())
+			}
+			if n == 0 {
+				continue
+			}
+			got := make([]byte, 4*n)
+			kernel.Get(got, g, slot, col)
+			row := make([]float64, g.Cols())
+			v.Row(row, g, slot)
+			tol := map[kernel.DType]float64{kernel.BF16: 1. / 256, kernel.F16: 1. / 2048}[dtype] // half a unit in the last place
+			if src == dtype {
+				tol = 0
+			}
+			var top float64
+			for _, f := range x {
+				top = max(top, math.Abs(float64(f)))
+			}
+			for j, f := range x {
+				back := float64(math.Float32frombits(binary.LittleEndian.Uint32(got[4*j:])))
+				if back != row[col+j] {
+					t.Fatalf("column %d is %v by Get, %v by Row", col+j, back, row[col+j])
 				}
-			}
-			if !intact() {
-				t.Fatal("wrote outside of the tile")
-			}
-			back := make([]byte, len(p))
-			kernel.Get(back, g, slot, col)
-			if !slices.Equal(back, p) {
-				t.Fatalf("got %x, put %x", back, p)
-			}
-			x := make([]float64, lines*16)
-			kernel.Row(x, g, slot)
-			for j, got := range x {
-				if want := float64(all[at(slots, lines, slot, j)]); !same(got, want) {
-					t.Fatalf("row's column %d is %v, want %v", j, got, want)
+				limit := tol * math.Abs(float64(f))
+				if dtype == kernel.F16 && tol > 0 {
+					limit = max(limit, top*0x1p-39) // half of the smallest step
+				}
+				if !(math.Abs(back-float64(f)) <= limit) {
+					t.Fatalf("%v into %v: column %d is %v, want %v within %v", src, dtype, col+j, back, f, limit)
 				}
 			}
 			kernel.Zero(g, slot, col)
-			for s := range slots {
-				for j := range lines * 16 {
-					if zero := all[at(slots, lines, s, j)] == 0; zero != (s == slot && j >= col) && j >= col+n {
-						t.Fatalf("zero from %d in slot %d: slot %d, column %d is %v", col, slot, s, j, zero)
+			v.Row(row, g, slot)
+			for j := col; j < g.Cols(); j++ {
+				if row[j] != 0 {
+					t.Fatalf("column %d is %v, zeroed from %d on", j, row[j], col)
+				}
+			}
+		}
+	})
+}
+
+// Rounding to nearest even, against arithmetic on the exact values: every float16 and bfloat16,
+// what lies halfway between neighbours, and next to that.
+func TestRounding(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		to   func(float32) uint16
+		from func(uint16) float32
+		inf  uint16
+	}{{"bf16", kernel.ToBF16, kernel.FromBF16, 0x7f80}, {"f16", kernel.ToF16, kernel.FromF16, 0x7c00}} {
+		for h := range c.inf {
+			a, b := float64(c.from(h)), float64(c.from(h+1))
+			if h+1 == c.inf { // as if the next one were there
+				b = 2*a - float64(c.from(h-1))
+			}
+			even := h + h&1
+			mid := float32((a + b) / 2)
+			check := func(f float32, want uint16) {
+				if got := c.to(f); got != want {
+					t.Fatalf("%s: %v becomes %#x, want %#x", c.name, f, got, want)
+				}
+				if got := c.to(-f); got != want|0x8000 {
+					t.Fatalf("%s: %v becomes %#x, want %#x", c.name, -f, got, want|0x8000)
+				}
+			}
+			check(float32(a), h)
+			if !math.IsInf(float64(mid), 0) && float64(mid) == (a+b)/2 {
+				check(mid, even)
+				check(math.Nextafter32(mid, 0), h)
+				if up := math.Nextafter32(mid, float32(math.Inf(1))); !math.IsInf(float64(up), 0) {
+					check(up, h+1)
+				}
+			}
+			if float64(float32(c.from(h))) != a || math.Float32bits(c.from(h|0x8000)) != math.Float32bits(-float32(a)) {
+				t.Fatalf("%s: %#x is not exact", c.name, h)
+			}
+		}
+		for h := c.inf + 1; h < 0x8000; h++ {
+			if f := c.from(h); f == f || c.from(c.to(f)) == c.from(c.to(f)) {
+				t.Fatalf("%s: NaN %#x becomes %v", c.name, h, f)
+			}
+		}
+		if f := c.from(c.to(math.Float32frombits(0x7f800001))); f == f { // its payload is in the bits cut off
+			t.Fatalf("%s: NaN becomes %v", c.name, f)
+		}
+	}
+}
+
+// The rows' widening and narrowing of all that there is: every 16-bit pattern, and float32
+// patterns over the whole range, NaN and halfway cases among them.
+func TestConversions(t *testing.T) {
+	forEach(t, func(t *testing.T, v *kernel.Variant) {
+		rng := rand.New(rand.NewPCG(31, 32))
+		for _, dtype := range rowTypes {
+			p := make([]byte, 1+4<<16)[1:]
+			for i := range 1 << 16 {
+				if dtype == kernel.F32 {
+					binary.LittleEndian.PutUint32(p[4*i:], rng.Uint32())
+				} else {
+					binary.LittleEndian.PutUint16(p[2*i:], uint16(i))
+				}
+			}
+			x, intact := between[float64](1 << 16)
+			v.Expand(x, p[:dtype.Size()<<16], dtype)
+			for i, got := range x {
+				var want float64
+				switch dtype {
+				case kernel.F32:
+					want = float64(math.Float32frombits(binary.LittleEndian.Uint32(p[4*i:])))
+				case kernel.BF16:
+					want = float64(kernel.FromBF16(uint16(i)))
+				default:
+					want = float64(kernel.FromF16(uint16(i)))
+				}
+				if !same(got, want) {
+					t.Fatalf("%v: [%d] is %v, want %v", dtype, i, got, want)
+				}
+			}
+			if !intact() {
+				t.Fatal("wrote outside of x")
+			}
+		}
+		for range 300 {
+			f := make([]float32, 1024)
+			for j := range f {
+				b := rng.Uint32()
+				if rng.IntN(2) == 0 { // halfway between two bfloat16, or next to it
+					b = b&^0xffff + 0x7fff + rng.Uint32N(3)
+				}
+				f[j] = math.Float32frombits(b)
+			}
+			p, _ := encode(f, kernel.F32)
+			g := kernel.Tile{G: aligned(3 * 32 * 64), DType: kernel.BF16, Slots: 3, Lines: 32}
+			v.Put(new(kernel.Scratch), g, 1, 0, p, kernel.F32)
+			for j := range f {
+				got := binary.NativeEndian.Uint16(g.G[at(kernel.BF16, 3, 32, 1, j):])
+				if want := kernel.ToBF16(f[j]); got != want {
+					t.Fatalf("%x becomes %x, want %x", math.Float32bits(f[j]), got, want)
+				}
+			}
+		}
+		// The scale of a row of float16 at the ends of float32's range.
+		for _, top := range []float32{0, math.SmallestNonzeroFloat32, 1e-40, 0x1p-126, 1, 65504, 65519, 65520, 0x1p127, math.MaxFloat32} {
+			f := make([]float32, 64)
+			for j := range f {
+				f[j] = top * float32(math.Exp2(-float64(j)/2))
+			}
+			p, _ := encode(f, kernel.F32)
+			g := kernel.Tile{G: aligned(2 * 64), DType: kernel.F16, Slots: 1, Lines: 2, Exp: make([]int16, 1)}
+			v.Put(new(kernel.Scratch), g, 0, 0, p, kernel.F32)
+			row := make([]float64, 64)
+			v.Row(row, g, 0)
+			for j := range f {
+				limit := max(math.Abs(float64(f[j]))/2048, float64(top)*0x1p-39)
+				if !(math.Abs(row[j]-float64(f[j])) <= limit) {
+					t.Fatalf("largest %v, scale 2^%d: %v becomes %v", top, g.Exp[0], f[j], row[j])
+				}
+			}
+		}
+	})
+}
+
+func TestFinish(t *testing.T) {
+	forEach(t, func(t *testing.T, v *kernel.Variant) {
+		rng := rand.New(rand.NewPCG(41, 42))
+		for n := range 256 {
+			r, intact := between[float64](n)
+			copy(r, vector(rng, n, false))
+			x := vector(rng, n, false)
+			want := make([]float64, n)
+			for j := range r {
+				want[j] = (x[j] - r[j]) / 0.3
+			}
+			v.Finish(r, x, 0.3)
+			for j := range r {
+				if !same(r[j], want[j]) {
+					t.Fatalf("[%d] is %v, want %v", j, r[j], want[j])
+				}
+			}
+			if !intact() {
+				t.Fatal("wrote outside of r")
+			}
+		}
+	})
+}
+
+// nearest is the number of a 16-bit dtype nearest to v, by trying its neighbours exactly.
+func nearest(v float64, to func(float32) uint16, from func(uint16) float32, inf uint16) uint16 {
+	h := to(float32(v)) &^ 0x8000
+	best, dist := h, math.Inf(1)
+	for _, c := range []uint16{max(h, 1) - 1, h, min(h+1, inf)} {
+		f := float64(from(c))
+		if c == inf { // as if it were the next number
+			f = 2*float64(from(inf-1)) - float64(from(inf-2))
+		}
+		d, _ := new(big.Float).Abs(new(big.Float).SetPrec(2000).Sub(big.NewFloat(f).SetPrec(2000), big.NewFloat(math.Abs(v)))).Float64()
+		if d < dist || d == dist && c&1 == 0 {
+			best, dist = c, d
+		}
+	}
+	if math.Signbit(v) {
+		best |= 0x8000
+	}
+	return best
+}
+
+func TestRound(t *testing.T) {
+	forEach(t, func(t *testing.T, v *kernel.Variant) {
+		rng := rand.New(rand.NewPCG(43, 44))
+		for n := range 200 {
+			for _, dtype := range []kernel.DType{kernel.F32, kernel.F64, kernel.BF16, kernel.F16} {
+				x := vector(rng, n, false)
+				for j := range x {
+					switch {
+					case dtype == kernel.F16:
+						x[j] *= math.Exp2(float64(rng.IntN(36) - 26))
+					default:
+						x[j] *= math.Exp2(float64(rng.IntN(280) - 160))
+					}
+					if rng.IntN(3) == 0 && dtype.Size() == 2 { // next to halfway, where rounding twice is wrong
+						h := uint16(rng.IntN(0x7000))
+						a, b := float64(kernel.FromBF16(h)), float64(kernel.FromBF16(h+1))
+						if dtype == kernel.F16 {
+							a, b = float64(kernel.FromF16(h)), float64(kernel.FromF16(h+1))
+						}
+						x[j] = math.Nextafter((a+b)/2, []float64{a, b, (a + b) / 2}[rng.IntN(3)])
+					}
+				}
+				size := dtype.Size()
+				p := bytes.Repeat([]byte{0xaa}, size*n+40)
+				if bad := v.Round(p[3:3+size*n], x, dtype); bad >= 0 {
+					t.Fatalf("%v: finite numbers are not: %v", dtype, x[bad])
+				}
+				for j := range x {
+					cell := p[3+size*j:]
+					var got, want any
+					switch dtype {
+					case kernel.F32:
+						got, want = math.Float32frombits(binary.LittleEndian.Uint32(cell)), float32(x[j])
+					case kernel.F64:
+						got, want = math.Float64frombits(binary.LittleEndian.Uint64(cell)), x[j]
+					case kernel.BF16:
+						got, want = binary.LittleEndian.Uint16(cell), nearest(x[j], kernel.ToBF16, kernel.FromBF16, 0x7f80)
+					default:
+						got, want = binary.LittleEndian.Uint16(cell), nearest(x[j], kernel.ToF16, kernel.FromF16, 0x7c00)
+					}
+					if got != want {
+						t.Fatalf("%v: %x becomes %v, want %v", dtype, x[j], got, want)
+					}
+				}
+				if p[2] != 0xaa || p[3+size*n] != 0xaa {
+					t.Fatal("wrote outside of p")
+				}
+				for _, bad := range []float64{nan, math.Inf(1), math.Inf(-1), 1e39} {
+					if n > 0 && (dtype != kernel.F64 || bad != 1e39) {
+						all := slices.Clone(x)
+						at := rng.IntN(n)
+						all[at] = bad
+						if got := v.Round(p[3:3+size*n], all, dtype); got != at {
+							t.Fatalf("%v: %v at %d of %d is found at %d", dtype, bad, at, n, got)
+						}
 					}
 				}
 			}
@@ -308,29 +689,90 @@ func TestPutGet(t *testing.T) {
 	})
 }
 
+func TestSolve(t *testing.T) {
+	forEach(t, func(t *testing.T, v *kernel.Variant) {
+		rng := rand.New(rand.NewPCG(51, 52))
+		for n := 1; n <= 40; n++ {
+			cols := 8 * (1 + rng.IntN(12))
+			w, intact := between[float64](n * cols)
+			copy(w, vector(rng, n*cols, false))
+			l := vector(rng, n*n, false)
+			for i := range n {
+				l[i*n+i] = 1 + rng.Float64()
+				for j := i + 1; j < n; j++ {
+					l[i*n+j] = nan // not read
+				}
+			}
+			want := slices.Clone(w)
+			norms := make([]float64, cols)
+			for i := range n {
+				for j := range cols {
+					x := want[i*cols+j]
+					for k := range i {
+						x = math.FMA(-l[i*n+k], want[k*cols+j], x)
+					}
+					want[i*cols+j] = x / l[i*n+i]
+					norms[j] = math.FMA(want[i*cols+j], want[i*cols+j], norms[j])
+				}
+			}
+			v.Solve(w, l, n, cols)
+			y, whole := between[float64](cols)
+			v.Squares(y, w)
+			for i := range w {
+				if !same(w[i], want[i]) {
+					t.Fatalf("%d rows of %d: row %d, column %d is %v, want %v", n, cols, i/cols, i%cols, w[i], want[i])
+				}
+			}
+			for j := range y {
+				if !same(y[j], norms[j]) {
+					t.Fatalf("%d rows of %d: square %d is %v, want %v", n, cols, j, y[j], norms[j])
+				}
+			}
+			if !intact() || !whole() {
+				t.Fatal("wrote outside")
+			}
+		}
+	})
+}
+
 func TestLengths(t *testing.T) {
-	g := kernel.Tile{G: make([]float32, 9*2*16), Slots: 9, Lines: 2}
+	g := kernel.Tile{G: aligned(9 * 2 * 64), Slots: 9, Lines: 2}
+	h := kernel.Tile{G: aligned(9 * 64), Slots: 9, Lines: 1, DType: kernel.F16, Exp: make([]int16, 9)}
 	f := func(n int) []float64 { return make([]float64, n) }
 	mask := make([]byte, 2)
+	w := new(kernel.Scratch)
 	forEach(t, func(t *testing.T, v *kernel.Variant) {
 		for name, call := range map[string]func(){
-			"dots: x":           func() { v.Dots(f(9), g, f(33), mask) },
-			"dots: y":           func() { v.Dots(f(10), g, f(32), mask) },
-			"dots: mask":        func() { v.Dots(f(9), g, f(32), mask[:1]) },
-			"dots: tile":        func() { v.Dots(f(9), kernel.Tile{G: g.G, Slots: 9, Lines: 3}, f(48), mask) },
-			"combine: r":        func() { v.Combine(f(15), g, 0, f(9), mask) },
-			"combine: line":     func() { v.Combine(f(32), g, 1, f(9), mask) },
-			"combine: below":    func() { v.Combine(f(16), g, -1, f(9), mask) },
-			"combine: c":        func() { v.Combine(f(32), g, 0, f(10), mask) },
-			"combine: no c":     func() { v.Combine(f(32), g, 0, nil, mask) },
+			"dots: x":           func() { v.Dots(w, f(9), g, f(33), mask) },
+			"dots: y":           func() { v.Dots(w, f(10), g, f(32), mask) },
+			"dots: mask":        func() { v.Dots(w, f(9), g, f(32), mask[:1]) },
+			"dots: tile":        func() { v.Dots(w, f(9), kernel.Tile{G: g.G, Slots: 9, Lines: 3}, f(48), mask) },
+			"dots: dtype":       func() { v.Dots(w, f(9), kernel.Tile{G: g.G, Slots: 9, Lines: 2, DType: kernel.F64}, f(16), mask) },
+			"dots: no scales":   func() { v.Dots(w, f(9), kernel.Tile{G: g.G, Slots: 9, Lines: 2, DType: kernel.F16}, f(64), mask) },
+			"combine: r":        func() { v.Combine(w, f(15), g, 0, f(9), mask) },
+			"combine: line":     func() { v.Combine(w, f(32), g, 1, f(9), mask) },
+			"combine: below":    func() { v.Combine(w, f(16), g, -1, f(9), mask) },
+			"combine: c":        func() { v.Combine(w, f(32), g, 0, f(10), mask) },
+			"combine: no c":     func() { v.Combine(w, f(32), g, 0, nil, mask) },
+			"gram: rows":        func() { v.Gram(w, f(3), g, []int{1, 2}, 0, 3) },
+			"gram: y":           func() { v.Gram(w, f(2), g, []int{1, 2}, 0, 2) },
+			"gram: slot":        func() { v.Gram(w, f(3), g, []int{1, 9}, 0, 2) },
 			"dot: lengths":      func() { v.Dot(f(16), f(32)) },
 			"dot: not of lines": func() { v.Dot(f(8), f(8)) },
-			"put: slot":         func() { v.Put(g, 9, 0, nil) },
-			"put: too long":     func() { v.Put(g, 0, 1, make([]byte, 4*32)) },
-			"put: bytes":        func() { v.Put(g, 0, 0, make([]byte, 3)) },
+			"finish: lengths":   func() { v.Finish(f(16), f(32), 1) },
+			"round: lengths":    func() { v.Round(make([]byte, 60), f(16), kernel.F32) },
+			"expand: lengths":   func() { v.Expand(f(16), make([]byte, 63), kernel.F32) },
+			"put: slot":         func() { v.Put(w, g, 9, 0, nil, kernel.F32) },
+			"put: too long":     func() { v.Put(w, g, 0, 1, make([]byte, 4*32), kernel.F32) },
+			"put: bytes":        func() { v.Put(w, g, 0, 0, make([]byte, 3), kernel.F32) },
+			"put: f64":          func() { v.Put(w, g, 0, 0, make([]byte, 8), kernel.F64) },
+			"put: part of f16":  func() { v.Put(w, h, 0, 1, make([]byte, 8), kernel.F32) },
 			"get: below":        func() { kernel.Get(make([]byte, 4), g, 0, -1) },
-			"row: x":            func() { kernel.Row(f(31), g, 0) },
+			"row: x":            func() { v.Row(f(31), g, 0) },
 			"zero: past":        func() { kernel.Zero(g, 0, 33) },
+			"solve: l":          func() { v.Solve(f(16), f(3), 2, 8) },
+			"solve: columns":    func() { v.Solve(f(18), f(4), 2, 9) },
+			"squares: rows":     func() { v.Squares(f(8), f(12)) },
 		} {
 			func() {
 				defer func() {

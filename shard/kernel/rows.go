@@ -1,0 +1,219 @@
+package kernel
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+)
+
+// Put sets the slot's columns [col, col+n) from n numbers of dtype src, little-endian bytes
+// at any alignment, rounding to nearest even where the tile's dtype can't say them. A row
+// of an F16 tile is set whole: col is 0, and columns from n on become 0.
+func (v *Variant) Put(w *Scratch, g Tile, slot, col int, p []byte, src DType) {
+	size := src.Size()
+	n := len(p) / size
+	g.checkCols(slot, col, n, len(p)%size)
+	if src == F64 || g.DType == F16 && col != 0 {
+		panic(fmt.Sprintf("kernel: %v at column %d of a row of %v", src, col, g.DType))
+	}
+	if n == 0 {
+		return
+	}
+	if g.DType == F16 {
+		v.putF16(w, g, slot, p, src)
+		return
+	}
+	at, stride := g.line(slot)
+	c := g.DType.LineCols()
+	at += col / c * stride
+	if first := col % c; first != 0 {
+		m := min(n, c-first)
+		putCols(g.DType, g.G[at+first*g.DType.Size():], p[:m*size], src)
+		p, n, at = p[m*size:], n-m, at+stride
+	}
+	if lines := n / c; lines > 0 {
+		v.putLines(w, &g.G[at], stride, p[:lines*c*size], src, g.DType)
+		p, n, at = p[lines*c*size:], n%c, at+lines*stride
+	}
+	if n > 0 {
+		putCols(g.DType, g.G[at:], p, src)
+	}
+}
+
+// putLines sets whole lines.
+func (v *Variant) putLines(w *Scratch, g *byte, stride int, p []byte, src, dst DType) {
+	lines := len(p) / src.Size() / dst.LineCols()
+	switch {
+	case src == dst && littleEndian:
+		v.put(g, stride, &p[0], lines)
+	case dst == F32:
+		v.put(g, stride, &castBytes(w.floats(p, src))[0], lines)
+	default:
+		v.toBF16(g, stride, &w.floats(p, src)[0], lines)
+	}
+}
+
+func (v *Variant) putF16(w *Scratch, g Tile, slot int, p []byte, src DType) {
+	x := grow(&w.f, g.Cols())
+	decode(x, p, src)
+	clear(x[len(p)/src.Size():])
+	e := scaleF16(x)
+	g.Exp[slot] = e
+	at, stride := g.line(slot)
+	v.toF16(&g.G[at], stride, &x[0], g.Lines, int(e))
+}
+
+// floats is p's numbers.
+func (w *Scratch) floats(p []byte, src DType) []float32 {
+	w.f = grow(&w.f, len(p)/src.Size())
+	decode(w.f, p, src)
+	return w.f
+}
+
+// decode sets x to the little-endian numbers of p, which has as many or fewer.
+func decode(x []float32, p []byte, src DType) {
+	switch src {
+	case F32:
+		if littleEndian {
+			copy(castBytes(x), p)
+			return
+		}
+		for j := range len(p) / 4 {
+			x[j] = math.Float32frombits(binary.LittleEndian.Uint32(p[4*j:]))
+		}
+	case BF16:
+		for j := range len(p) / 2 {
+			x[j] = FromBF16(binary.LittleEndian.Uint16(p[2*j:]))
+		}
+	default:
+		for j := range len(p) / 2 {
+			x[j] = FromF16(binary.LittleEndian.Uint16(p[2*j:]))
+		}
+	}
+}
+
+// putCols sets some columns within a line.
+func putCols(dst DType, g, p []byte, src DType) {
+	n := len(p) / src.Size()
+	if src == dst && littleEndian {
+		copy(g, p)
+		return
+	}
+	var x [MostLineCols]float32
+	decode(x[:n], p, src)
+	if dst == F32 {
+		copy(cast[float32](g[:4*n]), x[:n])
+		return
+	}
+	to := cast[uint16](g[:2*n])
+	for j := range to {
+		to[j] = ToBF16(x[j])
+	}
+}
+
+// Expand sets x to the numbers of p, of dtype src, little-endian bytes at any alignment. p has
+// as many.
+func (v *Variant) Expand(x []float64, p []byte, src DType) {
+	if len(p) != len(x)*src.Size() {
+		panic(fmt.Sprintf("kernel: %d bytes of %v into %d numbers", len(p), src, len(x)))
+	}
+	if n := len(p) / lineBytes; n > 0 && littleEndian {
+		v.expand[src](&x[0], &p[0], lineBytes, n)
+		x, p = x[n*src.LineCols():], p[n*lineBytes:]
+	}
+	expandBytes(x, p, src)
+}
+
+// Float32 sets dst to the numbers of p as little-endian float32 bytes. Neither F64 nor lengths
+// that differ are allowed.
+func Float32(dst, p []byte, src DType) {
+	if src == F32 {
+		copy(dst, p)
+		return
+	}
+	for j := range len(p) / 2 {
+		h := binary.LittleEndian.Uint16(p[2*j:])
+		f := FromBF16(h)
+		if src == F16 {
+			f = FromF16(h)
+		}
+		binary.LittleEndian.PutUint32(dst[4*j:], math.Float32bits(f))
+	}
+}
+
+// expandBytes is Expand in Go.
+func expandBytes(x []float64, p []byte, src DType) {
+	for j := range x {
+		switch src {
+		case F32:
+			x[j] = float64(math.Float32frombits(binary.LittleEndian.Uint32(p[4*j:])))
+		case BF16:
+			x[j] = float64(FromBF16(binary.LittleEndian.Uint16(p[2*j:])))
+		case F16:
+			x[j] = float64(FromF16(binary.LittleEndian.Uint16(p[2*j:])))
+		default:
+			x[j] = math.Float64frombits(binary.LittleEndian.Uint64(p[8*j:]))
+		}
+	}
+}
+
+// Round sets p to the numbers of dtype dst nearest to each of x, ties to even, little-endian
+// bytes at any alignment, and returns the index of the first that is not finite then, or −1.
+// p has as many.
+func (v *Variant) Round(p []byte, x []float64, dst DType) (bad int) {
+	size := dst.Size()
+	if len(p) != size*len(x) {
+		panic(fmt.Sprintf("kernel: %d numbers into %d bytes of %v", len(x), len(p), dst))
+	}
+	if n := len(x) &^ 15; dst == F32 && n > 0 && littleEndian {
+		if !v.round(&p[0], &x[0], n) {
+			return roundBytes(p, x, dst)
+		}
+		if bad := roundBytes(p[4*n:], x[n:], dst); bad >= 0 {
+			return n + bad
+		}
+		return -1
+	}
+	return roundBytes(p, x, dst)
+}
+
+func roundBytes(p []byte, x []float64, dst DType) (bad int) {
+	bad = -1
+	for j := len(x) - 1; j >= 0; j-- {
+		v := x[j]
+		switch dst {
+		case F32:
+			f := float32(v)
+			binary.LittleEndian.PutUint32(p[4*j:], math.Float32bits(f))
+			v = float64(f)
+		case BF16:
+			h := ToBF16(odd(v))
+			binary.LittleEndian.PutUint16(p[2*j:], h)
+			v = float64(FromBF16(h))
+		case F16:
+			h := ToF16(odd(v))
+			binary.LittleEndian.PutUint16(p[2*j:], h)
+			v = float64(FromF16(h))
+		default:
+			binary.LittleEndian.PutUint64(p[8*j:], math.Float64bits(v))
+		}
+		if !(math.Abs(v) <= math.MaxFloat64) {
+			bad = j
+		}
+	}
+	return bad
+}
+
+// odd rounds to float32 so that rounding it once more, to fewer digits, is as good as rounding
+// v once: towards zero, and to an odd last bit where that was not exact.
+func odd(v float64) float32 {
+	f := float32(v)
+	b := math.Float32bits(f)
+	if float64(f) == v || v != v {
+		return f
+	}
+	if math.Abs(float64(f)) > math.Abs(v) {
+		b-- // towards zero; of an infinity the largest float32
+	}
+	return math.Float32frombits(b | 1)
+}
