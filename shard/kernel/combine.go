@@ -21,65 +21,71 @@ func (v *Variant) Combine(w *Scratch, r []float64, g Tile, line int, c []float64
 	if lines == 0 {
 		return
 	}
+	if k > 1 && v.combineMany[g.DType] != nil {
+		v.manyCombine(w, r, g, line, c, mask)
+		return
+	}
 	for p, in := range mask {
-		at, stride := g.panel(p)
-		at += line * stride
-		if many := v.combineMany[g.DType]; many != nil && k > 1 && in == allSlots {
-			for i := 0; i < k; {
-				q := share(k-i, v.mostCombine)
-				v.gather(w, g, c[i*g.Slots:], q, p)
-				if q == 1 {
-					present(&w.off, in)
-					for t := range w.c {
-						w.c[t] = w.cm[t*v.mostCombine]
-					}
-					v.combine[g.DType](&r[i*n], &g.G[at], &w.off[0], PanelSlots, stride, &w.c[0], lines)
-				} else {
-					many(&r[i*n], n, &g.G[at], stride, &w.cm[0], q, lines)
-				}
-				i += q
-			}
-			continue
-		}
-		m := present(&w.off, in)
-		if m == 0 {
-			continue
-		}
-		for i := range k {
-			for b, j := in, 0; b != 0; b, j = b&(b-1), j+1 {
-				t := p*PanelSlots + bits.TrailingZeros8(b)
-				w.c[j] = c[i*g.Slots+t]
-				if g.DType == F16 {
-					w.c[j] *= g.scale(t)
-				}
-			}
-			v.combine[g.DType](&r[i*n], &g.G[at], &w.off[0], m, stride, &w.c[0], lines)
-		}
+		v.combinePanel(w, r, g, line, c, p, in)
 	}
 }
 
-// share is how many of the n vectors that are left are taken at once: most, but never so
-// that one is left alone.
-func share(n, most int) int {
-	if n == most+1 {
-		return (n + 1) / 2
+// combinePanel adds the slots of one panel, vector by vector.
+func (v *Variant) combinePanel(w *Scratch, r []float64, g Tile, line int, c []float64, p int, in byte) {
+	m := present(&w.off, in)
+	if m == 0 {
+		return
 	}
-	return min(n, most)
-}
-
-// gather sets w.cm to the coefficients of the full panel p, of the first q vectors of c, one
-// slot's next to each other.
-func (v *Variant) gather(w *Scratch, g Tile, c []float64, q, p int) {
-	w.cm = grow(&w.cm, PanelSlots*v.mostCombine)
-	for t := range PanelSlots {
-		s := 1.
-		if g.DType == F16 {
-			s = g.scale(p*PanelSlots + t)
-		}
-		for i := range q {
-			ct := c[i*g.Slots+p*PanelSlots+t]
+	at, stride := g.panel(p)
+	k := len(c) / g.Slots
+	n := len(r) / k
+	for i := range k {
+		for b, j := in, 0; b != 0; b, j = b&(b-1), j+1 {
+			t := p*PanelSlots + bits.TrailingZeros8(b)
+			w.c[j] = c[i*g.Slots+t]
 			if g.DType == F16 {
-				ct *= s
+				w.c[j] *= g.scale(t)
+			}
+		}
+		v.combine[g.DType](&r[i*n], &g.G[at+line*stride], &w.off[0], m, stride, &w.c[0], n/g.DType.LineCols())
+	}
+}
+
+// manyPanels is how many full panels are added before the sums go back to memory.
+const manyPanels = 4
+
+func (v *Variant) manyCombine(w *Scratch, r []float64, g Tile, line int, c []float64, mask []byte) {
+	k := len(c) / g.Slots
+	n := len(r) / k
+	for p := 0; p < len(mask); {
+		panels := 0
+		for panels < manyPanels && p+panels < len(mask) && mask[p+panels] == allSlots {
+			panels++
+		}
+		if panels == 0 {
+			v.combinePanel(w, r, g, line, c, p, mask[p])
+			p++
+			continue
+		}
+		at, stride := g.panel(p)
+		groups := (k + v.mostCombine - 1) / v.mostCombine
+		for i := range groups { // of as equal a size as can be: at least 2
+			lo, hi := i*k/groups, (i+1)*k/groups
+			v.gather(w, g, c[lo*g.Slots:], hi-lo, p*PanelSlots, panels*PanelSlots)
+			v.combineMany[g.DType](&r[lo*n], n, &g.G[at+line*stride], panels, g.Lines*stride, &w.cm[0], hi-lo, n/g.DType.LineCols())
+		}
+		p += panels
+	}
+}
+
+// gather sets w.cm to the coefficients of the first q vectors of c, for slots from first on, one
+// slot's next to each other.
+func (v *Variant) gather(w *Scratch, g Tile, c []float64, q, first, slots int) {
+	w.cm = grow(&w.cm, slots*v.mostCombine)
+	for i := range q {
+		for t, ct := range c[i*g.Slots+first:][:slots] {
+			if g.DType == F16 {
+				ct *= g.scale(first + t)
 			}
 			w.cm[t*v.mostCombine+i] = ct
 		}

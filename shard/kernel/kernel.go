@@ -21,10 +21,10 @@ type Variant struct {
 	// r = r + Σ_i c[i] g_i, in the order of i, 1 ≤ n ≤ 8.
 	combine [3]func(r *float64, g *byte, off *int, n, stride int, c *float64, lines int)
 
-	// combineMany is combine for the eight slots of a full panel and p vectors: vector i has
-	// its coefficients at c[i], c[most+i], c[2·most+i], …, and its r ldr numbers further than
-	// the one before. 2 ≤ p ≤ most = mostCombine. Nil where there is none.
-	combineMany [3]func(r *float64, ldr int, g *byte, stride int, c *float64, p, lines int)
+	// combineMany is combine for p vectors and all slots of full panels, each next bytes behind the
+	// one before. Vector i has its coefficients at c[i], c[most+i], c[2·most+i], …, and its r ldr
+	// numbers further than the one before. 2 ≤ p ≤ most = mostCombine. Nil where there is none.
+	combineMany [3]func(r *float64, ldr int, g *byte, panels, next int, c *float64, p, lines int)
 	mostCombine int
 
 	// x = the numbers of lines, stride bytes apart.
@@ -45,7 +45,7 @@ type Variant struct {
 	// multiple of 16.
 	round func(p *byte, x *float64, n int) bool
 
-	// solve does Solve for rows [i, i+p), p ≤ solveRows, of n columns, a multiple of 8; squares
+	// solve does Solve for rows [i, i+p), p ≤ solveRows, of n columns, a multiple of 16; squares
 	// sets y_j = Σ_i w_ij², in the order of i, alike.
 	solve   func(w *float64, ldw int, l *float64, ldl, i, p, n int)
 	squares func(y, w *float64, ldw, rows, n int)
@@ -61,7 +61,7 @@ type Scratch struct {
 	x    []float64
 	cm   []float64
 	rows []int
-	out  [64]float64
+	sums []float64
 }
 
 // grow returns n numbers of p's memory, of any value.

@@ -693,7 +693,7 @@ func TestSolve(t *testing.T) {
 	forEach(t, func(t *testing.T, v *kernel.Variant) {
 		rng := rand.New(rand.NewPCG(51, 52))
 		for n := 1; n <= 40; n++ {
-			cols := 8 * (1 + rng.IntN(12))
+			cols := 16 * (1 + rng.IntN(6))
 			w, intact := between[float64](n * cols)
 			copy(w, vector(rng, n*cols, false))
 			l := vector(rng, n*n, false)
@@ -770,9 +770,9 @@ func TestLengths(t *testing.T) {
 			"get: below":        func() { kernel.Get(make([]byte, 4), g, 0, -1) },
 			"row: x":            func() { v.Row(f(31), g, 0) },
 			"zero: past":        func() { kernel.Zero(g, 0, 33) },
-			"solve: l":          func() { v.Solve(f(16), f(3), 2, 8) },
+			"solve: l":          func() { v.Solve(f(32), f(3), 2, 16) },
 			"solve: columns":    func() { v.Solve(f(18), f(4), 2, 9) },
-			"squares: rows":     func() { v.Squares(f(8), f(12)) },
+			"squares: rows":     func() { v.Squares(f(16), f(24)) },
 		} {
 			func() {
 				defer func() {

@@ -23,8 +23,11 @@ type many struct {
 	pack  [3]func(dst *float64, step, half int, g *byte, stride, lines int)
 	packX func(dst *float64, step, half int, x *float64, n int)
 
-	// dots sets out[i*q+j] to the sum of the lanes of a's row i and b's row j.
-	dots func(out, a, b *float64, p, q, steps int)
+	// dots sets y[j*ld+i] to the sum of the lanes of a's row i and b's row j.
+	dots func(y *float64, ld int, a, b *float64, p, q, steps int)
+
+	// fetch asks for lines from base+offset on. They may be anybody's: nothing is read.
+	fetch func(base *byte, offset, lines int)
 }
 
 // packRow packs row i of a group of n.
@@ -47,19 +50,56 @@ func (m *many) packVectors(dst, x []float64, cols int) {
 	}
 }
 
-// products calls set with the product of each of a's p rows with each of b's k, which are packed
-// in groups of q from row first of theirs on; add tells that it is to be added to what was set.
-func (m *many) products(w *Scratch, p, k, first, cols int, set func(i, j int, dot float64, add bool)) {
+// blockRows is how many rows are packed before their products are made: with the vectors of a
+// call they stay in the second cache, while a group of vectors stays in the first.
+const blockRows = 24
+
+// packRows packs the rows in slots, in groups of so many one after the other.
+func (m *many) packRows(dst []float64, g Tile, slots []int, group int) {
+	cols := g.Cols()
+	for len(slots) > 0 {
+		n := min(group, len(slots))
+		for i, t := range slots[:n] {
+			m.packRow(dst, i, n, g, t)
+		}
+		slots, dst = slots[n:], dst[n*cols:]
+	}
+}
+
+// ahead is memory that will be read next: some of its lines are fetched after each product.
+type ahead struct {
+	base     *byte
+	at, left int // lines
+	each     int
+}
+
+// products sets w.sums[j*rows+i] to the product of packed row i of rows and packed vector j of k,
+// for j ≥ i + diag: others may be left alone. Meanwhile it fetches what is ahead.
+func (m *many) products(w *Scratch, rows, k, diag, cols int, next ahead) {
 	steps := cols / 8
+	first := max(0, diag)
+	calls := m.halves * ((rows-1)/m.p + 1) * ((k-1)/m.q + 1)
+	next.each = next.left/calls + 1
+	w.sums = grow(&w.sums, 2*rows*k)
 	for h := range m.halves {
-		for j0 := first / m.q * m.q; j0 < k; j0 += m.q {
-			q := min(m.q, k-j0)
-			m.dots(&w.out[0], &w.a[h*steps*p*m.width], &w.b[j0*cols+h*steps*q*m.width], p, q, steps)
-			for i := range p {
-				for j := range q {
-					set(i, j0+j, w.out[i*q+j], h > 0)
+		sums := w.sums[h*rows*k:]
+		for j := first / m.q * m.q; j < k; j += m.q {
+			q := min(m.q, k-j)
+			b := &w.b[j*cols+h*steps*q*m.width]
+			for i := 0; i < rows && i+diag < j+q; i += m.p {
+				p := min(m.p, rows-i)
+				if n := min(next.each, next.left); n > 0 {
+					m.fetch(next.base, lineBytes*next.at, n)
+					next.at, next.left = next.at+n, next.left-n
 				}
+				m.dots(&sums[j*rows+i], rows, &w.a[i*cols+h*steps*p*m.width], b, p, q, steps)
 			}
+		}
+	}
+	if m.halves == 2 {
+		even, odd := w.sums[first/m.q*m.q*rows:rows*k], w.sums[(k+first/m.q*m.q)*rows:]
+		for i := range even { // those that were left alone come to nothing
+			even[i] += odd[i]
 		}
 	}
 }
@@ -70,7 +110,7 @@ func (v *Variant) manyDots(w *Scratch, y []float64, g Tile, x []float64, mask []
 	k := len(x) / cols
 	w.b = grow(&w.b, len(x))
 	m.packVectors(w.b, x, cols)
-	w.a = grow(&w.a, m.p*cols)
+	w.a = grow(&w.a, blockRows*cols)
 	w.rows = w.rows[:0]
 	for p, in := range mask {
 		for ; in != 0; in &= in - 1 {
@@ -78,20 +118,39 @@ func (v *Variant) manyDots(w *Scratch, y []float64, g Tile, x []float64, mask []
 		}
 	}
 	for rows := w.rows; len(rows) > 0; {
-		p := min(m.p, len(rows))
-		for i, t := range rows[:p] {
-			m.packRow(w.a, i, p, g, t)
-		}
-		m.products(w, p, k, 0, cols, func(i, j int, dot float64, add bool) {
-			at := j*g.Slots + rows[i]
-			if add {
-				dot += y[at]
+		n := min(blockRows, len(rows))
+		m.packRows(w.a, g, rows[:n], m.p)
+		m.products(w, n, k, -n, cols, g.after(rows[n-1], rows[n:]))
+		for j := range k {
+			yj, sums := y[j*g.Slots:], w.sums[j*n:(j+1)*n]
+			for i, t := range rows[:n] {
+				yj[t] = sums[i]
 			}
-			y[at] = dot
-		})
-		rows = rows[p:]
+		}
+		rows = rows[n:]
 	}
 	unscale(y, g, mask)
+}
+
+// after is the memory of the rows that come after the slot last: of as many as a block has, or what
+// comes after the tile, which is most often the next one.
+func (g Tile) after(last int, rows []int) ahead {
+	stride := g.Lines * lineBytes
+	if len(rows) == 0 {
+		return ahead{base: &g.G[0], at: len(g.G) / lineBytes, left: min(blockRows, g.Slots) * g.Lines}
+	}
+	from := (last/PanelSlots + 1) * PanelSlots
+	to := min(rows[min(blockRows, len(rows))-1]/PanelSlots*PanelSlots+PanelSlots, g.Slots)
+	return ahead{base: &g.G[0], at: from * stride / lineBytes, left: max(0, to-from) * g.Lines}
+}
+
+// rows sets w.x to the rows in slots.
+func (v *Variant) rows(w *Scratch, g Tile, slots []int) {
+	cols := g.Cols()
+	w.x = grow(&w.x, len(slots)*cols)
+	for i, t := range slots {
+		v.Row(w.x[i*cols:(i+1)*cols], g, t)
+	}
 }
 
 // Gram sets y to rows i0 ≤ i < i1 of the lower triangle of the products of the slots' rows
@@ -109,12 +168,9 @@ func (v *Variant) Gram(w *Scratch, y []float64, g Tile, slots []int, i0, i1 int)
 	if k == 0 {
 		return
 	}
-	w.x = grow(&w.x, k*cols)
-	for i := range k {
-		v.Row(w.x[i*cols:(i+1)*cols], g, slots[i0+i])
-	}
 	entry := func(i, j int) int { return (i*(i+1)-i0*(i0+1))/2 + j }
 	if v.many == nil || k < v.many.least {
+		v.rows(w, g, slots[i0:i1])
 		for j := range i1 {
 			at, stride := g.line(slots[j])
 			w.off[0] = 0
@@ -125,23 +181,20 @@ func (v *Variant) Gram(w *Scratch, y []float64, g Tile, slots []int, i0, i1 int)
 	} else {
 		m := v.many
 		w.b = grow(&w.b, k*cols)
-		m.packVectors(w.b, w.x, cols)
-		w.a = grow(&w.a, m.p*cols)
-		for j0 := 0; j0 < i1; j0 += m.p {
-			p := min(m.p, i1-j0)
-			for j := range p {
-				m.packRow(w.a, j, p, g, slots[j0+j])
+		if g.DType == F16 { // by themselves, not as they are kept
+			v.rows(w, g, slots[i0:i1])
+			m.packVectors(w.b, w.x, cols)
+		} else {
+			m.packRows(w.b, g, slots[i0:i1], m.q)
+		}
+		w.a = grow(&w.a, blockRows*cols)
+		for j0 := 0; j0 < i1; j0 += blockRows {
+			n := min(blockRows, i1-j0)
+			m.packRows(w.a, g, slots[j0:j0+n], m.p)
+			m.products(w, n, k, j0-i0, cols, g.after(slots[j0+n-1], nil))
+			for i := max(0, j0-i0); i < k; i++ {
+				copy(y[entry(i0+i, j0):], w.sums[i*n:][:min(n, i0+i-j0+1)])
 			}
-			m.products(w, p, k, max(0, j0-i0), cols, func(j, i int, dot float64, add bool) {
-				if i0+i < j0+j {
-					return
-				}
-				at := entry(i0+i, j0+j)
-				if add {
-					dot += y[at]
-				}
-				y[at] = dot
-			})
 		}
 	}
 	if g.DType == F16 {

@@ -1,0 +1,68 @@
+package kernel
+
+import "golang.org/x/sys/cpu"
+
+//go:generate go run -C _gen . dots -out ../dots_amd64.s -stubs ../dots_amd64.go -pkg kernel
+//go:generate go run -C _gen . combine -out ../combine_amd64.s -stubs ../combine_amd64.go -pkg kernel
+//go:generate go run -C _gen . many -out ../many_amd64.s -stubs ../many_amd64.go -pkg kernel
+//go:generate go run -C _gen . rows -out ../rows_amd64.s -stubs ../rows_amd64.go -pkg kernel
+//go:generate go run -C _gen . solve -out ../solve_amd64.s -stubs ../solve_amd64.go -pkg kernel
+
+var avx2 = Variant{
+	name:        "avx2",
+	dots:        [3]func(*float64, *byte, *int, int, int, *float64, int){dotsF32AVX2, dotsBF16AVX2, dotsF16AVX2},
+	combine:     [3]func(*float64, *byte, *int, int, int, *float64, int){combineF32AVX2, combineBF16AVX2, combineF16AVX2},
+	combineMany: [3]func(*float64, int, *byte, int, int, *float64, int, int){combineManyF32AVX2, combineManyBF16AVX2, combineManyF16AVX2},
+	mostCombine: 6,
+	expand:      [dtypes]func(*float64, *byte, int, int){expandF32AVX2, expandBF16AVX2, expandF16AVX2, expandF64AVX2},
+	put:         putAVX2,
+	toBF16:      toBF16AVX2,
+	toF16:       toF16AVX2,
+	many: &many{
+		least: 3, halves: 2, width: 4, p: 3, q: 4,
+		pack:  [3]func(*float64, int, int, *byte, int, int){packF32AVX2, packBF16AVX2, packF16AVX2},
+		packX: packF64AVX2,
+		dots:  manyAVX2,
+		fetch: fetchAMD64,
+	},
+	dot:     dotAVX2,
+	finish:  finishAVX2,
+	round:   roundAVX2,
+	solve:   solveAVX2,
+	squares: squaresAVX2,
+}
+
+// avx512 has its own of what computes; to rows and results memory is the limit.
+var avx512 = Variant{
+	name:        "avx512",
+	dots:        [3]func(*float64, *byte, *int, int, int, *float64, int){dotsF32AVX512, dotsBF16AVX512, dotsF16AVX512},
+	combine:     [3]func(*float64, *byte, *int, int, int, *float64, int){combineF32AVX512, combineBF16AVX512, combineF16AVX512},
+	combineMany: [3]func(*float64, int, *byte, int, int, *float64, int, int){combineManyF32AVX512, combineManyBF16AVX512, combineManyF16AVX512},
+	mostCombine: 8,
+	expand:      avx2.expand,
+	put:         putAVX2,
+	toBF16:      toBF16AVX2,
+	toF16:       toF16AVX2,
+	many: &many{
+		least: 4, halves: 1, width: 8, p: 4, q: 6,
+		pack:  [3]func(*float64, int, int, *byte, int, int){packF32AVX512, packBF16AVX512, packF16AVX512},
+		packX: packF64AVX512,
+		dots:  manyAVX512,
+		fetch: fetchAMD64,
+	},
+	dot:     dotAVX2,
+	finish:  finishAVX2,
+	round:   roundAVX2,
+	solve:   solveAVX512,
+	squares: squaresAVX2,
+}
+
+func init() {
+	if !(cpu.X86.HasAVX2 && cpu.X86.HasFMA && cpu.X86.HasF16C) {
+		return
+	}
+	variants = append(variants, &avx2)
+	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512VL {
+		variants = append(variants, &avx512)
+	}
+}
