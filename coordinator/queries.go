@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -73,9 +74,25 @@ func (c *Core) factor(q *query) (*window.Factor, error) {
 	}
 	f, err := w.Factor(q.damping, q.divisor)
 	if err != nil {
-		return nil, illConditioned(q, err.Error())
+		return nil, unsolved(q, err)
 	}
 	return f, nil
+}
+
+// unsolved tells a window that can't be solved at the query's damping from a defect of ours.
+func unsolved(q *query, err error) error {
+	if errors.Is(err, window.ErrIllConditioned) {
+		return illConditioned(q, err.Error())
+	}
+	return fmt.Errorf("query %d: %w", uint64(q.id), err)
+}
+
+// checkDamping refuses another damping than the run's at which Nλ overflows.
+func (c *Core) checkDamping(lambda float64) error {
+	if lambda == 0 {
+		return nil
+	}
+	return wire.CheckDampingOf("damping", lambda, c.rec.Spec.Window)
 }
 
 func illConditioned(q *query, why string) *wire.Error {
@@ -130,14 +147,14 @@ func (c *Core) combine(q *query, as [][]float64) error {
 	n := make([]float64, len(q.slots))
 	for i, a := range as {
 		if err := f.CombinationTo(n, a); err != nil {
-			return illConditioned(q, err.Error())
+			return unsolved(q, err)
 		}
 		for j, s := range q.slots {
 			coef[i*slots+int(s)] = n[j]
 		}
 		b, err := f.CombinationBoundOf(n)
 		if err != nil {
-			return illConditioned(q, err.Error())
+			return unsolved(q, err)
 		}
 		c.bounded(q, b)
 	}
@@ -162,6 +179,9 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 		return nil
 	}
 	if err, ok := c.ended.get(key); ok {
+		return err
+	}
+	if err := c.checkDamping(m.Damping); err != nil {
 		return err
 	}
 	if m.Exactly != 0 && m.Exactly < c.version {
@@ -224,6 +244,11 @@ func (c *Core) combineQuery(e *Effects, q *query, m *wire.Query) error {
 				return err
 			}
 			as[i][r] += a[i*m.Steps+j]
+		}
+	}
+	for _, a := range as {
+		if i := firstNonFinite(a); i >= 0 {
+			return wire.Errorf(wire.CodeOverflow, "coefficient", a[i], "finite", "of step %d, which the combination names more than once", c.rows[i].Step)
 		}
 	}
 	if err := c.combine(q, as); err != nil {
@@ -303,14 +328,14 @@ func (c *Core) solve(e *Effects, q *query) error {
 			y[j] = sum[i*slots+int(s)]
 		}
 		if err := f.SolveTo(x, y); err != nil {
-			return illConditioned(q, err.Error())
+			return unsolved(q, err)
 		}
 		for j, s := range q.slots {
 			coef[i*slots+int(s)] = x[j]
 		}
 		b, err := f.VectorBound(x, y, sum[q.vectors*slots+i])
 		if err != nil {
-			return illConditioned(q, err.Error())
+			return unsolved(q, err)
 		}
 		c.bounded(q, b)
 	}

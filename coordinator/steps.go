@@ -69,6 +69,11 @@ func (c *Core) openStep(e *Effects, in Request, m *wire.Open) error {
 	if c.committing != nil && m.Step < c.committing.step {
 		return wire.Errorf(wire.CodeNotGrowing, "step", m.Step, fmt.Sprintf("above %d, which is being committed", c.committing.step))
 	}
+	if p := m.Precondition; p != nil {
+		if err := c.checkDamping(p.Damping); err != nil {
+			return err
+		}
+	}
 	deadline := c.deadlineOf(m.DeadlineMS, c.cfg.StepMS, maxStepMS)
 	o := c.openOf(m.Step)
 	switch {
