@@ -462,7 +462,7 @@ func (c *Core) info() *wire.Info {
 	}
 	if c.phase == serving {
 		m.State = wire.StateReady
-		if f, err := c.win.Factor(c.rec.Spec.Damping, divisorOf(c.rec.Spec.Divisor)); err == nil && f.Len() > 0 {
+		if f := c.win.Made(); f != nil && f.Len() > 0 { // O(n³) is for queries
 			if cond, err := f.Cond(); err == nil && !math.IsInf(cond, 0) && !math.IsNaN(cond) {
 				m.Cond = cond
 			}
