@@ -90,9 +90,11 @@ const (
 	maxStepMS   = 600_000 // the longest deadline of a step
 	maxQueryMS  = 3_600_000
 	maxQueries  = 1024
-	maxWaiters  = 64   // on one step or query: the oldest gives way
-	memory      = 4096 // outcomes of attempts and queries that are remembered
-	retryFailed = 2000 // ms until a takeover that failed is tried again
+	queryBytes  = 256 << 20 // of windows that queries under way pin, and as much of what else these hold
+	heldBytes   = 64 << 20  // of queries that wait for a commit
+	maxWaiters  = 64        // on one step or query: the oldest gives way
+	memory      = 4096      // outcomes of attempts and queries that are remembered
+	retryFailed = 2000      // ms until a takeover that failed is tried again
 )
 
 // Core owns one run at one epoch. Not safe for concurrent use.
@@ -126,6 +128,7 @@ type Core struct {
 	settling   []*openStep // committed, with a precondition whose bound takes a further pass
 	held       []Request   // queries that came during a commit
 	queries    map[wire.QueryID]*query
+	queryBytes int64 // the constant, but for tests
 	tokens     map[callerToken]wire.QueryID
 	outcomes   ring[wire.Attempt, outcome]
 	gone       ring[wire.QueryID, *wire.Error]
@@ -177,7 +180,7 @@ func NewCore(cfg Config) *Core {
 	c := &Core{
 		cfg: cfg, rec: cfg.Record.clone(), epoch: cfg.Epoch,
 		workers: map[string]*peer{}, calls: map[uint64]*call{},
-		queries: map[wire.QueryID]*query{}, tokens: map[callerToken]wire.QueryID{},
+		queryBytes: queryBytes, queries: map[wire.QueryID]*query{}, tokens: map[callerToken]wire.QueryID{},
 		outcomes: newRing[wire.Attempt, outcome](memory), gone: newRing[wire.QueryID, *wire.Error](memory), ended: newRing[callerToken, *wire.Error](memory),
 		why: "starting",
 		// A late answer to an earlier epoch's call belongs to no call of this one.
@@ -426,6 +429,13 @@ func (c *Core) request(e *Effects, in Request) error {
 		if c.committing != nil { // the window is between two versions
 			if len(c.held) >= maxQueries {
 				return wire.Errorf(wire.CodeBusy, "queries during a commit", len(c.held), fmt.Sprintf("below %d", maxQueries))
+			}
+			bytes := len(m.Payload)
+			for _, r := range c.held {
+				bytes += len(r.Msg.(*wire.Query).Payload)
+			}
+			if bytes > heldBytes {
+				return wire.Errorf(wire.CodeBusy, "bytes of queries during a commit", bytes, fmt.Sprintf("at most %d", heldBytes))
 			}
 			c.held = append(c.held, in)
 			return nil

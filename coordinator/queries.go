@@ -108,12 +108,57 @@ func limit(q *query, bound float64) *wire.Error {
 		"the answer at damping %g could be wrong by that much, relative; a larger damping helps", q.damping)
 }
 
+// pins reports whether a query still needs the factor of its version.
+func (q *query) pins() bool {
+	return q.kind == wire.KindVector && q.coef == nil && !q.ready && !q.closing
+}
+
+// snapshotBytes is what a version that queries pin takes: A, a factor of the run's own, and one at
+// another damping while it is in use.
+func (c *Core) snapshotBytes() int64 {
+	m := int64(c.rec.Spec.Window)
+	return 24 * m * m
+}
+
+// bytes is what a query holds till it is answered: the shards' products, their sum, coefficients.
+func (c *Core) bytes(kind string, vectors int) int64 {
+	each := 8 * int64(vectors) * int64(c.rec.Spec.Slots()+1)
+	switch kind {
+	case wire.KindVector:
+		return each * int64(len(c.shards)+2)
+	case wire.KindCombine:
+		return each
+	}
+	return 0
+}
+
+// room refuses a query for which there is no memory beside the others that are being answered. One
+// version and one query there is room for, however large.
+func (c *Core) room(m *wire.Query) error {
+	versions, held := map[wire.Version]bool{}, int64(0)
+	for _, q := range c.queries {
+		if q.pins() {
+			versions[q.version] = true
+		}
+		if !q.ready && !q.closing {
+			held += c.bytes(q.kind, q.vectors)
+		}
+	}
+	if most := max(1, c.queryBytes/c.snapshotBytes()); m.Kind == wire.KindVector && !versions[c.version] && int64(len(versions)) >= most {
+		return wire.Errorf(wire.CodeBusy, "versions with vectors under way", len(versions), fmt.Sprintf("below %d, each of which keeps its window", most), "ask again when one is answered")
+	}
+	if need := c.bytes(m.Kind, m.Vectors); held > 0 && need > c.queryBytes-held {
+		return wire.Errorf(wire.CodeBusy, "bytes of queries under way", held+need, fmt.Sprintf("at most %d", c.queryBytes), "ask again when one is answered")
+	}
+	return nil
+}
+
 // snapshot keeps the window for queries that still need its factor, before it changes.
 func (c *Core) snapshot() {
 	var w *window.Window
 	for _, id := range sortedKeys(c.queries) {
 		q := c.queries[id]
-		if q.win == nil && !q.closing && q.kind == wire.KindVector && q.coef == nil {
+		if q.win == nil && q.pins() {
 			if w == nil {
 				w = c.win.Clone()
 			}
@@ -198,6 +243,9 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 	}
 	if len(c.queries) >= maxQueries {
 		return wire.Errorf(wire.CodeBusy, "queries", len(c.queries), fmt.Sprintf("below %d", maxQueries))
+	}
+	if err := c.room(m); err != nil {
+		return err
 	}
 	q := c.newQuery(c.version, c.rows, m.Damping, m.Divisor, m.Result)
 	q.token, q.readers, q.kind, q.vectors, q.dtype = key, []string{in.Caller}, m.Kind, m.Vectors, m.DType
@@ -313,6 +361,9 @@ func (c *Core) solve(e *Effects, q *query) error {
 	f, err := c.factor(q)
 	if err != nil {
 		return err
+	}
+	if q.win != nil { // others may have the same one, at other dampings
+		defer q.win.Forget()
 	}
 	sum := sumInOrder(q.parts)
 	q.parts = nil
@@ -435,7 +486,7 @@ func (c *Core) norms(e *Effects, q *query) {
 
 // answer tells who waits that the result can be fetched.
 func (c *Core) answer(e *Effects, q *query) {
-	q.ready, q.unsettled = true, nil
+	q.ready, q.unsettled, q.coef = true, nil, nil
 	for _, w := range q.waiters {
 		e.send(w.to, q.reply())
 	}

@@ -122,6 +122,10 @@ func init() {
 				p.request(c, &wire.Wait{Run: "digits", Epoch: p.cfg.Epoch, Step: 1, Attempt: p.attempts[1]})
 			}
 		},
+		"query-bytes": func(p *player, c *script.Cmd) { // that the core allows
+			p.core.queryBytes = int64(parseID(c, c.Word()))
+		},
+		"pinned": func(p *player, _ *script.Cmd) { p.printf("%d windows kept\n", p.core.Inspect().Pinned) },
 		"many-rows-asked": func(p *player, c *script.Cmd) { // "quiet" shows what does not open one
 			for i := range parseID(c, c.Word()) {
 				p.request(c, &wire.Query{Run: "digits", Token: i, Kind: wire.KindRow, Vectors: 1, Result: wire.F32, Payload: wire.AppendUint64s(nil, []uint64{1})})
