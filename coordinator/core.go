@@ -372,9 +372,11 @@ func (c *Core) pending(e *Effects, ws []waiter, m wire.Message) []waiter {
 	})
 }
 
-// wait adds a long poll.
-func (c *Core) wait(ws []waiter, to Token) []waiter {
+// wait adds a long poll. Where there are many the oldest gives way: it hears busy, for the pause
+// before it asks again.
+func (c *Core) wait(e *Effects, ws []waiter, to Token) []waiter {
 	if len(ws) >= maxWaiters {
+		e.send(ws[0].to, wire.Errorf(wire.CodeBusy, "long polls", len(ws)+1, fmt.Sprintf("at most %d of one step or query", maxWaiters), "ask again in a moment"))
 		ws = ws[1:]
 	}
 	return append(ws, waiter{to, c.tick + c.ticks(waitMS)})

@@ -83,9 +83,10 @@ type owner struct {
 	restarted int
 }
 
+// answer is a request that waits: where its answer goes, not its payload.
 type answer struct {
-	req  rpc.Request
-	born time.Time
+	reply string
+	born  time.Time
 }
 
 const forgetAnswers = 2 * time.Minute
@@ -151,7 +152,7 @@ func (o *owner) run() {
 					continue
 				}
 				o.last++
-				o.answers[o.last] = answer{in, time.Now()}
+				o.answers[o.last] = answer{in.Reply(), time.Now()}
 				if _, ok := in.Msg.(*wire.Delete); ok {
 					o.deletes = append(o.deletes, o.last)
 				}
@@ -176,12 +177,14 @@ func (o *owner) drain() {
 			}
 		default:
 			for _, a := range o.answers {
-				rpc.Respond(a.req, err, o.log)
+				o.answer(a, err)
 			}
 			return
 		}
 	}
 }
+
+func (o *owner) answer(a answer, m wire.Message) { rpc.Answer(o.s.nc, a.reply, m, o.log) }
 
 // begin reads the record and starts a core at the epoch of this revision.
 func (o *owner) begin(revision uint64) bool {
@@ -234,7 +237,7 @@ func (o *owner) step(in Input) {
 	if err != nil {
 		o.log.Error("core broken, taking the run anew", zap.Error(err), zap.Stack("stack"))
 		for _, a := range o.answers {
-			rpc.Respond(a.req, wire.AsError(err), o.log)
+			o.answer(a, wire.AsError(err))
 		}
 		o.answers = map[Token]answer{}
 		o.restart("a broken invariant")
@@ -255,7 +258,7 @@ func (o *owner) perform(e Effects) {
 	for _, m := range e.Sends {
 		if a, ok := o.answers[m.To]; ok {
 			delete(o.answers, m.To)
-			rpc.Respond(a.req, m.Msg, o.log)
+			o.answer(a, m.Msg)
 		}
 	}
 	for _, n := range e.Notes {
@@ -372,7 +375,7 @@ func (o *owner) delete() {
 		for _, t := range o.deletes {
 			if a, ok := o.answers[t]; ok {
 				delete(o.answers, t)
-				rpc.Respond(a.req, wire.Errorf(wire.CodeUnavailable, "run", o.name, "deleted", "%v", err), o.log)
+				o.answer(a, wire.Errorf(wire.CodeUnavailable, "run", o.name, "deleted", "%v", err))
 			}
 		}
 		o.deletes = nil
@@ -389,7 +392,7 @@ func (o *owner) delete() {
 	for _, t := range o.deletes {
 		if a, ok := o.answers[t]; ok {
 			delete(o.answers, t)
-			rpc.Respond(a.req, &wire.OK{}, o.log)
+			o.answer(a, &wire.OK{})
 		}
 	}
 	o.giveBack()

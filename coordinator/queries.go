@@ -512,7 +512,7 @@ func (c *Core) result(e *Effects, in Request, m *wire.Result) error {
 	case q.ready:
 		e.send(in.From, q.reply())
 	default:
-		q.waiters = c.wait(q.waiters, in.From)
+		q.waiters = c.wait(e, q.waiters, in.From)
 	}
 	return nil
 }

@@ -415,13 +415,13 @@ func (c *Core) waitStep(e *Effects, in Request, m *wire.Wait) error {
 			if m.Epoch != c.epoch {
 				return c.stale(m.Epoch) // open it again: chunks may be missing
 			}
-			o.waiters = c.wait(o.waiters, in.From)
+			o.waiters = c.wait(e, o.waiters, in.From)
 			return nil
 		}
 	}
 	for _, o := range c.settling {
 		if o.attempt == m.Attempt {
-			o.waiters = c.wait(o.waiters, in.From)
+			o.waiters = c.wait(e, o.waiters, in.From)
 			return nil
 		}
 	}
