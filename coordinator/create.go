@@ -16,16 +16,16 @@ import (
 
 // This file: requests that any coordinator answers.
 
-// background answers a request that asks KV, off the subscription's goroutine; only so many at a
-// time.
-func (s *Service) background(r rpc.Request, f func(context.Context, rpc.Request) (wire.Message, error)) error {
+// background answers a request that asks KV, off the subscription's goroutine; only as many at a
+// time as there are slots.
+func (s *Service) background(slots chan struct{}, r rpc.Request, f func(context.Context, rpc.Request) (wire.Message, error)) error {
 	select {
-	case s.creates <- struct{}{}:
+	case slots <- struct{}{}:
 	default:
-		return wire.Errorf(wire.CodeBusy, "requests under way", mostCreates, fmt.Sprintf("below %d", mostCreates))
+		return wire.Errorf(wire.CodeBusy, "requests under way", cap(slots), fmt.Sprintf("below %d", cap(slots)))
 	}
 	s.wg.Go(func() {
-		defer func() { <-s.creates }()
+		defer func() { <-slots }()
 		ctx, cancel := context.WithTimeout(s.ctx, kvTimeout)
 		defer cancel()
 		m, err := f(ctx, r)
@@ -42,7 +42,7 @@ func (s *Service) background(r rpc.Request, f func(context.Context, rpc.Request)
 func (s *Service) anyone(r rpc.Request) error {
 	switch m := r.Msg.(type) {
 	case *wire.Create:
-		return s.background(r, s.create)
+		return s.background(s.creates, r, s.create)
 	case *wire.List:
 		s.mu.Lock()
 		synced := s.synced

@@ -39,6 +39,8 @@ const (
 	inboxLength  = 4096
 	kvTimeout    = 5 * time.Second
 	mostCreates  = 16 // at a time
+	mostLayouts  = 16
+	mostUnknowns = 64
 	unknownDelay = 300 * time.Millisecond
 	orphanAfter  = 30 * time.Second // a shard of a run that nobody knows is released after so long
 )
@@ -61,7 +63,9 @@ type Service struct {
 	ctx         context.Context
 	done        chan struct{}
 	wg          sync.WaitGroup
-	creates     chan struct{} // slots for requests that ask KV
+	creates     chan struct{} // slots for requests that ask KV: none takes those of another kind
+	layouts     chan struct{}
+	unknowns    chan struct{} // each held for unknownDelay
 	creating    sync.Mutex    // one run at a time, so that no two take the same memory
 
 	mu      sync.Mutex
@@ -109,6 +113,7 @@ func Serve(ctx context.Context, nc *nats.Conn, cfg ServiceConfig) (*Service, err
 	s := &Service{
 		cfg: cfg, nc: nc, log: cfg.Logger.With(zap.String("coordinator", cfg.Name)), sub: wire.Subjects{Tenant: cfg.Tenant},
 		instance: fmt.Sprintf("%016x", rand.Uint64()), done: make(chan struct{}), creates: make(chan struct{}, mostCreates),
+		layouts: make(chan struct{}, mostLayouts), unknowns: make(chan struct{}, mostUnknowns),
 		known: map[string]bool{}, records: map[string]Record{}, owners: map[string]*owner{}, workers: map[string]heard{}, orphans: map[wire.Held]time.Time{},
 	}
 	if err := s.buckets(ctx); err != nil {
@@ -453,13 +458,13 @@ func (s *Service) toOwner(r rpc.Request) error {
 	s.mu.Unlock()
 	switch {
 	case r.Msg.Type() == wire.OpLayout && (o != nil || known):
-		return s.background(r, s.layout)
+		return s.background(s.layouts, r, s.layout)
 	case o != nil:
 		if !o.offer(r) {
 			return wire.Errorf(wire.CodeBusy, "requests waiting", inboxLength, fmt.Sprintf("below %d", inboxLength))
 		}
 	case !known:
-		return s.background(r, s.unknown)
+		return s.background(s.unknowns, r, s.unknown)
 	}
 	return nil
 }

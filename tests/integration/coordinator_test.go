@@ -5,7 +5,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"mfac/client"
+	"mfac/wire"
 )
 
 // TestLeaseOfTheBucket has coordinators that are told of a longer lease than the bucket was made
@@ -53,6 +56,56 @@ func TestFreshCoordinator(t *testing.T) {
 		c.startCoordinator("c0")
 		if names, err := cl.Runs(within(t, 10*time.Second)); err != nil || len(names) != i+1 {
 			t.Errorf("there are runs %v, %v, want %d", names, err, i+1)
+		}
+	}
+}
+
+// TestGhosts asks for a run that is not there, again and again: to find that out takes its time,
+// which those who make a run and ask for a layout must not wait for.
+func TestGhosts(t *testing.T) {
+	t.Parallel()
+	c := start(t, shape{workers: 1})
+	cl := c.client()
+	layout := []wire.Tensor{{Name: "all", Shape: []int64{100}}}
+	run := c.attach(cl, client.RunConfig{Name: "first", Dim: 100, Window: 1, Damping: 1, Layout: layout})
+	s := c.stranger("stranger")
+	frame, err := wire.Encode(&wire.InfoRequest{Run: "ghost"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	inbox := s.nc.NewInbox()
+	answers, err := s.nc.SubscribeSync(inbox)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const asked = 100
+	for range asked {
+		if err := s.nc.PublishMsg(&nats.Msg{Subject: s.sub.Coordinator(wire.OpInfo, s.name), Reply: inbox, Header: frame.Header, Data: frame.Data}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	heard := func() *wire.Error {
+		t.Helper()
+		m, err := answers.NextMsg(5 * time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := wire.Decode(wire.Frame{Header: m.Header, Data: m.Data}, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return as[*wire.Error](t, got)
+	}
+	if e := heard(); e.Code != wire.CodeBusy { // so all slots are taken
+		t.Errorf("the first answer is %+v", e)
+	}
+	spec := run.Spec()
+	spec.Name, spec.Layout = "second", ""
+	as[*wire.Info](t, s.ask(s.sub.Coordinator(wire.OpCreate, s.name), &wire.Create{Spec: spec}))
+	as[*wire.Layout](t, s.ask(s.sub.Coordinator(wire.OpLayout, s.name), &wire.LayoutRequest{Run: "first"}))
+	for range asked - 1 { // all are answered
+		if e := heard(); e.Code != wire.CodeUnknownRun && e.Code != wire.CodeBusy {
+			t.Errorf("the ghost is %+v", e)
 		}
 	}
 }
