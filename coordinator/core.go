@@ -386,7 +386,12 @@ func (c *Core) wait(e *Effects, ws []waiter, to Token) []waiter {
 // more, is dealt with.
 func (c *Core) hello(e *Effects, h wire.Hello) {
 	c.workers[h.Worker] = &peer{hello: h, heard: c.tick}
-	if c.phase == placing || c.phase == stopped {
+	for _, held := range h.Held { // in whatever phase: their memory may be what this run waits for
+		if held.Run == c.rec.Spec.Name && held.UID != c.rec.UID {
+			c.release(e, h.Worker, held) // of an older run of this name, unless its owner has a higher epoch
+		}
+	}
+	if c.phase == placing {
 		return
 	}
 	for s := range c.shards {
@@ -403,10 +408,15 @@ func (c *Core) hello(e *Effects, h wire.Hello) {
 			continue
 		}
 		if p := c.rec.Placed[held.Shard]; p.Worker != h.Worker || p.Revision != held.Placed {
-			c.lastSeq++
-			e.Calls = append(e.Calls, Call{h.Worker, &wire.Release{Shard: c.head(held.Shard, c.lastSeq), UID: held.UID, Placed: held.Placed}})
+			c.release(e, h.Worker, held)
 		}
 	}
+}
+
+// release tells a worker to free a shard, once: its next heartbeat tells if it has not heard.
+func (c *Core) release(e *Effects, worker string, held wire.Held) {
+	c.lastSeq++
+	e.Calls = append(e.Calls, Call{worker, &wire.Release{Shard: c.head(held.Shard, c.lastSeq), UID: held.UID, Placed: held.Placed}})
 }
 
 // request answers a client.

@@ -74,8 +74,13 @@ type Service struct {
 	synced  bool              // known is complete
 	owners  map[string]*owner
 	workers map[string]heard
-	orphans map[wire.Held]time.Time
-	broken  error
+	orphans map[orphan]time.Time // since when
+}
+
+// orphan is a shard that a worker holds of a run that nobody knows.
+type orphan struct {
+	worker string
+	wire.Held
 }
 
 // heard is a worker's last heartbeat.
@@ -114,7 +119,7 @@ func Serve(ctx context.Context, nc *nats.Conn, cfg ServiceConfig) (*Service, err
 		cfg: cfg, nc: nc, log: cfg.Logger.With(zap.String("coordinator", cfg.Name)), sub: wire.Subjects{Tenant: cfg.Tenant},
 		instance: fmt.Sprintf("%016x", rand.Uint64()), done: make(chan struct{}), creates: make(chan struct{}, mostCreates),
 		layouts: make(chan struct{}, mostLayouts), unknowns: make(chan struct{}, mostUnknowns),
-		known: map[string]bool{}, records: map[string]Record{}, owners: map[string]*owner{}, workers: map[string]heard{}, orphans: map[wire.Held]time.Time{},
+		known: map[string]bool{}, records: map[string]Record{}, owners: map[string]*owner{}, workers: map[string]heard{}, orphans: map[orphan]time.Time{},
 	}
 	if err := s.buckets(ctx); err != nil {
 		return nil, fmt.Errorf("coordinator %s: %w", cfg.Name, err)
@@ -206,16 +211,14 @@ func (s *Service) subscribe() error {
 	return err
 }
 
-// Ready is nil when the coordinator is connected, knows which runs there are and hears a worker.
+// Ready is nil when the coordinator is connected and knows which runs there are. It may have no
+// worker yet: those that start wait for it.
 func (s *Service) Ready() error {
 	if !s.nc.IsConnected() {
 		return fmt.Errorf("not connected to NATS: %v", s.nc.Status())
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.broken != nil {
-		return s.broken
-	}
 	if !s.synced {
 		return errors.New("reading which runs there are")
 	}
@@ -389,12 +392,13 @@ func (s *Service) onHello(m *nats.Msg) {
 		o.offer(Hello{*h})
 	}
 	for _, held := range h.Held {
+		o := orphan{h.Worker, held}
 		if s.synced && !s.known[held.Run] {
-			if _, ok := s.orphans[held]; !ok {
-				s.orphans[held] = time.Now()
+			if _, ok := s.orphans[o]; !ok {
+				s.orphans[o] = time.Now()
 			}
 		} else {
-			delete(s.orphans, held)
+			delete(s.orphans, o)
 		}
 	}
 }
@@ -420,31 +424,26 @@ func (s *Service) live() []wire.Hello {
 	return out
 }
 
-// releaseOrphans frees shards of runs that have ended while their worker was away.
+// releaseOrphans frees shards of runs that have ended while their worker was away. Those of a run
+// whose name is another one's by now that one's owner frees.
 func (s *Service) releaseOrphans() {
 	s.mu.Lock()
-	var due []wire.Held
-	for held, since := range s.orphans {
+	var due []orphan
+	for o, since := range s.orphans {
 		if age := time.Since(since); age > orphanAfter {
-			due = append(due, held)
-			delete(s.orphans, held)
-		}
-	}
-	where := map[wire.Held]string{}
-	for id, w := range s.workers {
-		for _, h := range w.Held {
-			where[h] = id
+			due = append(due, o)
+			delete(s.orphans, o)
 		}
 	}
 	s.mu.Unlock()
-	for _, held := range due {
-		if _, err := s.runs.Get(s.ctx, recordPrefix+held.Run); !errors.Is(err, jetstream.ErrKeyNotFound) {
+	for _, o := range due {
+		if _, err := s.runs.Get(s.ctx, recordPrefix+o.Run); !errors.Is(err, jetstream.ErrKeyNotFound) {
 			continue
 		}
-		m := &wire.Release{UID: held.UID, Placed: held.Placed}
-		m.Shard = wire.Shard{Run: held.Run, Shard: held.Shard, Epoch: wire.Epoch{Incarnation: s.incarnation.Load(), Revision: 1 << 62}}
-		if err := rpc.Publish(s.nc, s.sub.Control(where[held], wire.OpRelease, s.cfg.Name), s.nc.NewInbox(), m); err != nil {
-			s.log.Debug("orphan not released", zap.String("run", held.Run), zap.Error(err))
+		m := &wire.Release{UID: o.UID, Placed: o.Placed}
+		m.Shard = wire.Shard{Run: o.Run, Shard: o.Held.Shard, Epoch: wire.Epoch{Incarnation: s.incarnation.Load(), Revision: 1 << 62}}
+		if err := rpc.Publish(s.nc, s.sub.Control(o.worker, wire.OpRelease, s.cfg.Name), s.nc.NewInbox(), m); err != nil {
+			s.log.Debug("orphan not released", zap.String("run", o.Run), zap.Error(err))
 		}
 	}
 }

@@ -497,6 +497,45 @@ func TestDelete(t *testing.T) {
 	}
 }
 
+// TestLeftOver: a worker that was away when a run was deleted, and holds its rows when there is
+// another run of that name, is told to free them.
+func TestLeftOver(t *testing.T) {
+	t.Parallel()
+	c := start(t, shape{workers: 2})
+	cl := c.client()
+	c.attach(cl, client.RunConfig{Name: "again", Dim: 100, Window: 2, Damping: 1, Shards: 1})
+	s := c.stranger("c9") // a coordinator of long ago
+	info := s.info("again")
+	list, err := cl.Workers(soon(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range list {
+		if w.ID == info.Workers[0] {
+			continue
+		}
+		head := wire.Shard{Seq: 1, Run: "again", Epoch: wire.Epoch{Incarnation: info.Epoch.Incarnation, Revision: 1}}
+		ask := func(m wire.Control) wire.Message { return s.ask(s.sub.Control(w.ID, m.Type(), s.name), m) }
+		eventually(t, func() error { // it asks first which the incarnation is
+			m := ask(&wire.Adopt{Shard: head, Instance: w.Instance, UID: info.UID + 1, Placed: 1, Cols: 1000, Slots: 4, Store: wire.F32})
+			if e, ok := m.(*wire.Error); ok {
+				return e
+			}
+			return nil
+		})
+		ask(&wire.Install{Shard: head})
+		eventually(t, func() error {
+			if e, ok := ask(&wire.CloseQuery{Shard: head}).(*wire.Error); !ok || e.Code != wire.CodeUnknownShard {
+				return fmt.Errorf("worker %s still holds a shard of the old run", w.ID)
+			}
+			return nil
+		})
+	}
+	if now := s.info("again"); now.Epoch != info.Epoch || now.State != wire.StateReady {
+		t.Errorf("the new run is %+v", now)
+	}
+}
+
 // TestAbandonedQuery: a query that its client never closes pins its version until its deadline.
 // A publisher that needs its slot hears busy until then, and the query is told version_gone.
 func TestAbandonedQuery(t *testing.T) {
