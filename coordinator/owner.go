@@ -74,6 +74,7 @@ type owner struct {
 	replyTo   string
 	revision  uint64 // of the lease, as last written
 	record    uint64 // revision of the record
+	rec       Record // as read last
 	core      *Core
 	answers   map[Token]answer
 	last      Token
@@ -198,7 +199,11 @@ func (o *owner) begin(revision uint64) bool {
 	}
 	rec, err := DecodeRecord(entry.Value())
 	if err != nil {
-		o.log.Error("record not understood: the run is not served", zap.Error(err))
+		o.log.Error("record not understood: the run is not served here", zap.Error(err))
+		o.s.mu.Lock()
+		o.s.strange[o.name] = true
+		o.s.mu.Unlock()
+		o.giveBack()
 		return false
 	}
 	epoch, err := o.s.epochOf(ctx, o.name, revision)
@@ -206,7 +211,7 @@ func (o *owner) begin(revision uint64) bool {
 		o.log.Warn("lease lost", zap.Error(err))
 		return false
 	}
-	o.record = entry.Revision()
+	o.record, o.rec = entry.Revision(), rec
 	ms := func(d time.Duration) int64 { return d.Milliseconds() }
 	var had []wire.Step
 	if o.core != nil {
@@ -367,11 +372,18 @@ func (o *owner) giveBack() {
 	}
 }
 
-// delete ends the run: first the record, which is what makes it a run.
+// delete ends the run: first the record, which is what makes it a run. Only as this owner knows it:
+// the name may be another run's by now.
 func (o *owner) delete() {
 	ctx, cancel := context.WithTimeout(o.s.ctx, kvTimeout)
 	defer cancel()
-	if err := o.s.runs.Purge(ctx, recordPrefix+o.name); err != nil {
+	err := o.s.runs.Purge(ctx, recordPrefix+o.name, jetstream.LastRevision(o.record))
+	if err != nil {
+		if _, again := o.s.runs.Get(ctx, recordPrefix+o.name); errors.Is(again, jetstream.ErrKeyNotFound) {
+			err = nil // it has happened after all
+		}
+	}
+	if err != nil {
 		for _, t := range o.deletes {
 			if a, ok := o.answers[t]; ok {
 				delete(o.answers, t)
@@ -385,9 +397,7 @@ func (o *owner) delete() {
 	delete(o.s.known, o.name)
 	delete(o.s.records, o.name)
 	o.s.mu.Unlock()
-	if err := o.s.runs.Purge(ctx, layoutPrefix+o.name); err != nil {
-		o.log.Debug("layout not deleted", zap.Error(err))
-	}
+	o.s.purgeLayout(ctx, &o.rec)
 	o.perform(o.core.Deleted())
 	for _, t := range o.deletes {
 		if a, ok := o.answers[t]; ok {

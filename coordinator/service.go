@@ -70,7 +70,8 @@ type Service struct {
 
 	mu      sync.Mutex
 	known   map[string]bool   // runs that have a record
-	records map[string]Record // of those, as last heard of
+	records map[string]Record // of those, as last heard of …
+	strange map[string]bool   // … and those of which that is not understood
 	synced  bool              // known is complete
 	owners  map[string]*owner
 	workers map[string]heard
@@ -119,7 +120,7 @@ func Serve(ctx context.Context, nc *nats.Conn, cfg ServiceConfig) (*Service, err
 		cfg: cfg, nc: nc, log: cfg.Logger.With(zap.String("coordinator", cfg.Name)), sub: wire.Subjects{Tenant: cfg.Tenant},
 		instance: fmt.Sprintf("%016x", rand.Uint64()), done: make(chan struct{}), creates: make(chan struct{}, mostCreates),
 		layouts: make(chan struct{}, mostLayouts), unknowns: make(chan struct{}, mostUnknowns),
-		known: map[string]bool{}, records: map[string]Record{}, owners: map[string]*owner{}, workers: map[string]heard{}, orphans: map[orphan]time.Time{},
+		known: map[string]bool{}, records: map[string]Record{}, strange: map[string]bool{}, owners: map[string]*owner{}, workers: map[string]heard{}, orphans: map[orphan]time.Time{},
 	}
 	if err := s.buckets(ctx); err != nil {
 		return nil, fmt.Errorf("coordinator %s: %w", cfg.Name, err)
@@ -297,14 +298,19 @@ func (s *Service) note(entry jetstream.KeyValueEntry) {
 	if !ok {
 		return
 	}
-	if entry.Operation() == jetstream.KeyValuePut {
-		s.known[name] = true
-		if rec, err := DecodeRecord(entry.Value()); err == nil {
-			s.records[name] = rec
-		}
-	} else {
+	delete(s.strange, name)
+	if entry.Operation() != jetstream.KeyValuePut {
 		delete(s.known, name)
 		delete(s.records, name)
+		return
+	}
+	s.known[name] = true
+	if rec, err := DecodeRecord(entry.Value()); err == nil {
+		s.records[name] = rec
+	} else {
+		delete(s.records, name)
+		s.strange[name] = true // until it is written anew nobody here takes its lease
+		s.log.Error("record not understood: the run is not served here", zap.String("run", name), zap.Error(err))
 	}
 }
 
@@ -323,7 +329,7 @@ func (s *Service) claimAll() {
 	s.mu.Lock()
 	var names []string
 	for name := range s.known {
-		if s.owners[name] == nil {
+		if s.owners[name] == nil && !s.strange[name] {
 			names = append(names, name)
 		}
 	}
@@ -453,15 +459,17 @@ func (s *Service) releaseOrphans() {
 func (s *Service) toOwner(r rpc.Request) error {
 	name := runOf(r.Msg)
 	s.mu.Lock()
-	o, known := s.owners[name], s.known[name]
+	o, known, strange := s.owners[name], s.known[name], s.strange[name]
 	s.mu.Unlock()
 	switch {
-	case r.Msg.Type() == wire.OpLayout && (o != nil || known):
+	case r.Msg.Type() == wire.OpLayout && (o != nil || known && !strange):
 		return s.background(s.layouts, r, s.layout)
 	case o != nil:
 		if !o.offer(r) {
 			return wire.Errorf(wire.CodeBusy, "requests waiting", inboxLength, fmt.Sprintf("below %d", inboxLength))
 		}
+	case strange:
+		return s.background(s.unknowns, r, s.unreadableRun)
 	case !known:
 		return s.background(s.unknowns, r, s.unknown)
 	}
