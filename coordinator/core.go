@@ -31,7 +31,7 @@ type Hello struct{ Msg wire.Hello }
 // Tick says that Config.TickMS milliseconds have gone by.
 type Tick struct{}
 
-// Saved says that the record of Effects.Save is written.
+// Saved says that the record of Effects.Save is written. Only a takeover waits for that.
 type Saved struct{}
 
 func (Request) input() {}

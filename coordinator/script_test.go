@@ -429,7 +429,11 @@ func (p *player) perform(e Effects) {
 		if err != nil {
 			p.t.Errorf("the record can't be read back: %v", err)
 		}
-		p.printf("save placed=%s floor=%d takeovers=%d\n", list(e.Save.Placed, func(p Place) string { return fmt.Sprintf("%s@%d", p.Worker, p.Revision) }), e.Save.Floor, e.Save.Takeovers)
+		p.printf("save placed=%s floor=%d takeovers=%d", list(e.Save.Placed, func(p Place) string { return fmt.Sprintf("%s@%d", p.Worker, p.Revision) }), e.Save.Floor, e.Save.Takeovers)
+		if n := e.Save.Newest; n != nil {
+			p.printf(" newest=%d", *n)
+		}
+		p.printf("\n")
 	}
 	for _, call := range e.Calls {
 		p.encodes(call.Msg)

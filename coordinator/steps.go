@@ -313,6 +313,12 @@ func (c *Core) committed(e *Effects, o *openStep, after []row) {
 	invariant.That(len(after) == c.win.Len(), "%d rows, %d in A", len(after), c.win.Len())
 	c.rows, c.version, c.newest, c.hasNewest, c.committing = after, c.version+1, o.step, true, nil
 	c.open = slices.DeleteFunc(c.open, func(p *openStep) bool { return p == o })
+	if c.rec.Newest == nil { // once in a run's life: should all rows be lost, it is known that there were some
+		first := o.step
+		c.rec.Newest = &first
+		rec := c.rec.clone()
+		e.Save = &rec
+	}
 	c.settleStep(e, o)
 	held := c.held
 	c.held = nil

@@ -35,7 +35,7 @@ type Info struct {
 	Cond    float64  `msgpack:"cond" json:"cond"`     // estimate for S⁻¹KS⁻¹; 0 where not known
 	Open    int      `msgpack:"open" json:"open"`     // steps being published
 	Queries int      `msgpack:"queries" json:"queries"`
-	Lost    int      `msgpack:"lost" json:"lost"` // rows dropped because a shard had lost them
+	Lost    int      `msgpack:"lost" json:"lost"` // rows dropped because a shard had lost them; 1 if nobody knows how many
 	Coord   string   `msgpack:"coord" json:"coordinator"`
 }
 

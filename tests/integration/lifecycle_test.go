@@ -435,6 +435,37 @@ func TestWorkerRestarts(t *testing.T) {
 	}
 }
 
+// TestAllIsLost: who takes over a run of which nobody is left who knew its rows says that there
+// were some, also at the first takeover after its first gradient.
+func TestAllIsLost(t *testing.T) {
+	t.Parallel()
+	c := start(t, shape{workers: 1})
+	cl := c.client()
+	run := c.attach(cl, client.RunConfig{Name: "gone", Dim: 100, Window: 3, Damping: 1})
+	if info, err := run.Status(soon(t)); err != nil || info.Lost != 0 {
+		t.Fatalf("before any row: %+v, %v", info, err)
+	}
+	if _, err := run.Publish(soon(t), 7, make([]float32, 100)); err != nil {
+		t.Fatal(err)
+	}
+	c.crashCoordinator("c0")
+	c.crashWorker("w0")
+	c.startWorker("w0", 1<<30, 0)
+	c.startCoordinator("c1")
+	eventually(t, func() error {
+		info, err := run.Status(soon(t))
+		if err == nil && info.State != wire.StateReady {
+			err = fmt.Errorf("the run is %s", info.State)
+		} else if err == nil && (info.Rows != 0 || info.Lost == 0) {
+			t.Fatalf("%+v: the status does not say that rows were lost", info)
+		}
+		return err
+	})
+	if _, err := run.Publish(soon(t), 7, make([]float32, 100)); !errors.Is(err, wire.ErrNotGrowing) {
+		t.Errorf("the step that was lost, once more: %v", err)
+	}
+}
+
 // TestDelete frees memory, and the name may be used for another run.
 func TestDelete(t *testing.T) {
 	t.Parallel()
