@@ -91,6 +91,7 @@ const (
 	maxQueryMS  = 3_600_000
 	maxQueries  = 1024
 	queryBytes  = 256 << 20 // of windows that queries under way pin, and as much of what else these hold
+	maxReaders  = 1024      // callers that share a precondition's result
 	heldBytes   = 64 << 20  // of queries that wait for a commit
 	maxWaiters  = 64        // on one step or query: the oldest gives way
 	memory      = 4096      // outcomes of attempts and queries that are remembered
@@ -324,6 +325,7 @@ func (c *Core) onTick(e *Effects) {
 			e.Calls = append(e.Calls, Call{c.shards[call.shard].worker, call.msg})
 		}
 	}
+	c.forgetPeers()
 	switch c.phase {
 	case placing:
 		return
@@ -358,6 +360,18 @@ func (c *Core) onTick(e *Effects) {
 			c.closeQuery(e, q, wire.Errorf(wire.CodeVersionGone, "query", uint64(q.id), "closed by its deadline", "version %d is not held any more", q.version))
 		}
 		q.waiters = c.pending(e, q.waiters, &wire.ResultReply{State: wire.StatePending, Version: q.version, Rows: len(q.slots)})
+	}
+}
+
+// forgetPeers drops workers that have been silent for long and have no shard of the run.
+func (c *Core) forgetPeers() {
+	for id, p := range c.workers {
+		if c.tick-p.heard < 10*c.ticks(c.cfg.SilentMS) {
+			continue
+		}
+		if !slices.ContainsFunc(c.shards, func(s shardOf) bool { return s.worker == id }) {
+			delete(c.workers, id)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -270,8 +271,8 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 
 // indexOf is the row of a step, by age.
 func (c *Core) indexOf(step wire.Step) (int, error) {
-	i := slices.IndexFunc(c.rows, func(r row) bool { return r.Step == step })
-	if i < 0 {
+	i, ok := slices.BinarySearchFunc(c.rows, step, func(r row, step wire.Step) int { return cmp.Compare(r.Step, step) })
+	if !ok {
 		return 0, wire.Errorf(wire.CodeUnknownStep, "step", uint64(step), "in the window of "+c.rec.Spec.Name, "it has left the window or never was in it")
 	}
 	return i, nil
@@ -283,14 +284,17 @@ func (c *Core) combineQuery(e *Effects, q *query, m *wire.Query) error {
 	if i := firstNonFinite(a); i >= 0 {
 		return wire.Errorf(wire.CodeNotFinite, "coefficient", a[i], "finite", "of step %d", steps[i%m.Steps])
 	}
+	at := make([]int, len(steps))
+	for j, step := range steps {
+		var err error
+		if at[j], err = c.indexOf(step); err != nil {
+			return err
+		}
+	}
 	as := make([][]float64, m.Vectors)
 	for i := range as {
 		as[i] = make([]float64, len(c.rows))
-		for j, step := range steps {
-			r, err := c.indexOf(step)
-			if err != nil {
-				return err
-			}
+		for j, r := range at {
 			as[i][r] += a[i*m.Steps+j]
 		}
 	}

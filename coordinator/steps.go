@@ -76,6 +76,9 @@ func (c *Core) openStep(e *Effects, in Request, m *wire.Open) error {
 	}
 	deadline := c.deadlineOf(m.DeadlineMS, c.cfg.StepMS, maxStepMS)
 	o := c.openOf(m.Step)
+	if m.Precondition != nil && o != nil && o.token == m.Token && len(o.readers) >= maxReaders && !slices.Contains(o.readers, in.Caller) {
+		return wire.Errorf(wire.CodeTooLarge, "callers with a precondition", len(o.readers)+1, fmt.Sprintf("at most %d for one step", maxReaders), "open it without one")
+	}
 	switch {
 	case o != nil && o.dropping:
 		return wire.Errorf(wire.CodeUnavailable, "step", m.Step, "open", "its last attempt is being dropped")

@@ -239,8 +239,16 @@ func (s *Service) loop(ctx context.Context) {
 	}
 }
 
-// sweep forgets requests that nobody waits for any more.
+// sweep forgets requests that nobody waits for any more, and the lanes of shards that have no jobs.
 func (s *Service) sweep() {
+	for key, l := range s.lanes {
+		l.mu.Lock()
+		idle := !l.running && len(l.jobs) == 0
+		l.mu.Unlock()
+		if idle { // loop alone puts jobs in
+			delete(s.lanes, key)
+		}
+	}
 	for token, a := range s.answers {
 		if time.Since(a.born) > forgetAnswers {
 			delete(s.answers, token)
