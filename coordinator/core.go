@@ -435,11 +435,14 @@ func (c *Core) release(e *Effects, worker string, held wire.Held) {
 
 // request answers a client.
 func (c *Core) request(e *Effects, in Request) error {
-	switch in.Msg.(type) {
+	switch m := in.Msg.(type) {
 	case *wire.InfoRequest:
 		e.send(in.From, c.info())
 		return nil
 	case *wire.Delete:
+		if m.UID != 0 && m.UID != c.rec.UID {
+			return wire.Errorf(wire.CodeUnknownRun, "uid", m.UID, fmt.Sprint(c.rec.UID), "there is another run of the name %s by now", c.rec.Spec.Name)
+		}
 		e.Delete = true
 		return nil
 	}

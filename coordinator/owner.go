@@ -158,6 +158,7 @@ func (o *owner) run() {
 					o.deletes = append(o.deletes, o.last)
 				}
 				o.step(Request{From: o.last, Caller: in.Caller, Msg: in.Msg})
+				o.deletes = nil // answered, or not this run's
 			case Input:
 				o.step(in)
 			}
@@ -390,7 +391,6 @@ func (o *owner) delete() {
 				o.answer(a, wire.Errorf(wire.CodeUnavailable, "run", o.name, "deleted", "%v", err))
 			}
 		}
-		o.deletes = nil
 		return
 	}
 	o.s.mu.Lock()

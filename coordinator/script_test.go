@@ -565,7 +565,7 @@ func (p *player) message(c *script.Cmd) wire.Message {
 	case "info":
 		return &wire.InfoRequest{Run: run}
 	case "delete":
-		return &wire.Delete{Run: run}
+		return &wire.Delete{Run: run, UID: uint64(c.Int("uid", 0))}
 	case "list": // no request to a run's owner
 		return &wire.List{}
 	}

@@ -9,9 +9,11 @@ type Create struct {
 	Payload []byte  `msgpack:"-"`
 }
 
-// Delete ends a run and frees its memory. Reply: OK.
+// Delete ends a run and frees its memory. With UID set, that run alone: sent again it can't delete
+// another one of that name, made in between. Reply: OK.
 type Delete struct {
 	Run string `msgpack:"run"`
+	UID uint64 `msgpack:"uid,omitempty"`
 }
 
 // InfoRequest asks what a run is and where its shards are. Reply: Info.
