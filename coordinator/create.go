@@ -219,25 +219,22 @@ func (s *Service) fits(rec *Record) error {
 	live := s.live()
 	rooms := make([]room, len(live))
 	s.mu.Lock()
-	var others []Record
-	for _, name := range sortedKeys(s.records) {
-		others = append(others, s.records[name])
-	}
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	now := time.Now()
 	for i, h := range live {
 		rooms[i] = room{h.Worker, h.Capacity - h.Used}
 	}
-	for _, other := range others {
+	for _, name := range sortedKeys(s.records) {
+		other := s.records[name]
 		var nowhere []int
 		for shard, p := range other.Placed {
 			if p.Worker == "" {
 				nowhere = append(nowhere, shard)
 				continue
 			}
+			held := wire.Held{Run: name, UID: other.UID, Shard: shard, Placed: p.Revision}
 			for i, h := range live {
-				told := h.Shards > len(h.Held) || // not of all that it holds
-					slices.Contains(h.Held, wire.Held{Run: other.Spec.Name, UID: other.UID, Shard: shard, Placed: p.Revision})
-				if h.Worker == p.Worker && !told {
+				if w := s.workers[h.Worker]; h.Worker == p.Worker && w.missing(held, now) {
 					rooms[i].free -= other.shardBytes(shard)
 				}
 			}

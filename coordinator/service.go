@@ -88,7 +88,43 @@ type orphan struct {
 type heard struct {
 	wire.Hello
 	at     time.Time
-	former uint64 // the instance before this one
+	former uint64                  // the instance before this one
+	since  time.Time               // this instance was heard first
+	told   map[wire.Held]time.Time // what it holds, by its last heartbeats: one names only so many
+}
+
+// hear takes a worker's next heartbeat.
+func (h *heard) hear(hello wire.Hello, now time.Time) {
+	if h.Instance != hello.Instance || h.told == nil {
+		h.since, h.told = now, map[wire.Held]time.Time{}
+	}
+	h.Hello, h.at = hello, now
+	if hello.Shards <= len(hello.Held) {
+		clear(h.told)
+	}
+	for _, held := range hello.Held {
+		h.told[held] = now
+	}
+	for held, at := range h.told {
+		if now.Sub(at) > h.cycle() {
+			delete(h.told, held)
+		}
+	}
+}
+
+// mostCycle is how long what a worker has told is remembered at most.
+const mostCycle = time.Minute
+
+// cycle is how long a worker takes to name all that it holds, and two heartbeats more.
+func (h *heard) cycle() time.Duration {
+	return min(time.Duration(h.Shards/wire.MaxHeld+3)*helloEvery, mostCycle)
+}
+
+// missing reports whether a worker has told all that it holds, and this shard is not among it.
+func (h *heard) missing(held wire.Held, now time.Time) bool {
+	_, told := h.told[held]
+	all := h.Shards <= len(h.Held) || now.Sub(h.since) >= h.cycle() && h.cycle() < mostCycle
+	return all && !told
 }
 
 // Serve starts a coordinator on a connection and returns when it is subscribed. Stop ends it; the
@@ -384,15 +420,15 @@ func (s *Service) onHello(m *nats.Msg) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	last := s.workers[h.Worker]
-	now := heard{Hello: *h, at: time.Now(), former: last.former}
-	if last.Worker != "" && last.Instance != h.Instance {
+	now := s.workers[h.Worker]
+	if now.Worker != "" && now.Instance != h.Instance {
 		// One that restarts is heard of under a new instance for good; two alternate.
-		if h.Instance == last.former {
+		if h.Instance == now.former {
 			s.log.Error("two workers have the same id: each undoes what the other holds", zap.String("worker", h.Worker))
 		}
-		now.former = last.Instance
+		now.former = now.Instance
 	}
+	now.hear(*h, time.Now())
 	s.workers[h.Worker] = now
 	for _, o := range s.owners {
 		o.offer(Hello{*h})
