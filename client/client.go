@@ -194,6 +194,12 @@ func (c *Client) Delete(ctx context.Context, name string) error {
 	if err := req.Validate(); err != nil {
 		return err
 	}
+	// Which run: asked again, a name could be that of one made since.
+	info, err := ask[*wire.Info](ctx, c, wire.OpInfo, &wire.InfoRequest{Run: name}, whileBusy)
+	if err != nil {
+		return fmt.Errorf("delete run %s: %w", name, err)
+	}
+	req.UID = info.UID
 	_, before, err := askTwice[*wire.OK](ctx, c, wire.OpDelete, req, whileBusy)
 	if err == nil || before && code(err) == wire.CodeUnknownRun { // then it was this call that deleted it
 		return nil

@@ -161,6 +161,21 @@ func TestRunsAndWorkers(t *testing.T) {
 	if err := c.Delete(t.Context(), "z"); err != nil {
 		t.Errorf("deleted, but the answer was lost: %v", err)
 	}
+	lost = false
+	f.on(func(op, worker string, m wire.Message) (wire.Message, bool) { // and somebody else made another "x" at once
+		if op != wire.OpDelete || lost {
+			return nil, false
+		}
+		lost = true
+		was := f.runs["x"].info
+		f.plain(worker, m)
+		was.UID += 100
+		f.runs["x"] = &fakeRun{info: was}
+		return nil, true
+	})
+	if err := c.Delete(t.Context(), "x"); err != nil {
+		t.Errorf("deleted, but the answer was lost and there is another run: %v", err)
+	}
 	wantCode(t, c.Delete(t.Context(), "Y"), wire.CodeInvalid)
 	_, err = c.Join(t.Context(), "y")
 	wantCode(t, err, wire.CodeUnknownRun, "join run y")

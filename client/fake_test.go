@@ -255,6 +255,9 @@ func (f *fake) serve(worker string, m wire.Message) (wire.Message, *wire.Error) 
 	case *wire.StepsRequest:
 		return &wire.Steps{Version: r.info.Version, Rows: len(r.rows), Payload: wire.AppendUint64s(nil, r.rows)}, nil
 	case *wire.Delete:
+		if m.UID != r.info.UID {
+			return nil, wire.Errorf(wire.CodeUnknownRun, "uid", m.UID, fmt.Sprint(r.info.UID))
+		}
 		delete(f.runs, m.Run)
 		return &wire.OK{}, nil
 	}
@@ -275,7 +278,7 @@ func (f *fake) create(m *wire.Create) (wire.Message, *wire.Error) {
 	r := &fakeRun{
 		layout: m.Payload, grads: map[wire.Step][]float32{}, open: map[wire.Step]*fakeStep{},
 		done: map[wire.Attempt]*wire.WaitReply{}, queries: map[wire.QueryID]*fakeQuery{},
-		info: wire.Info{Spec: m.Spec, UID: 1, Epoch: wire.Epoch{Incarnation: 7, Revision: 1}, State: wire.StateReady, Workers: f.workers},
+		info: wire.Info{Spec: m.Spec, UID: uint64(len(f.runs) + 1), Epoch: wire.Epoch{Incarnation: 7, Revision: 1}, State: wire.StateReady, Workers: f.workers},
 	}
 	for s := range m.Spec.Shards {
 		r.info.Lo = append(r.info.Lo, m.Spec.Dim*int64(s)/int64(m.Spec.Shards))

@@ -31,7 +31,7 @@ type Hello struct{ Msg wire.Hello }
 // Tick says that Config.TickMS milliseconds have gone by.
 type Tick struct{}
 
-// Saved says that the record of Effects.Save is written.
+// Saved says that the record of Effects.Save is written. Only a takeover waits for that.
 type Saved struct{}
 
 func (Request) input() {}
@@ -90,9 +90,12 @@ const (
 	maxStepMS   = 600_000 // the longest deadline of a step
 	maxQueryMS  = 3_600_000
 	maxQueries  = 1024
-	maxWaiters  = 64   // on one step or query: the oldest gives way
-	memory      = 4096 // outcomes of attempts and queries that are remembered
-	retryFailed = 2000 // ms until a takeover that failed is tried again
+	queryBytes  = 256 << 20 // of windows that queries under way pin, and as much of what else these hold
+	maxReaders  = 1024      // callers that share a precondition's result
+	heldBytes   = 64 << 20  // of queries that wait for a commit
+	maxWaiters  = 64        // on one step or query: the oldest gives way
+	memory      = 4096      // outcomes of attempts and queries that are remembered
+	retryFailed = 2000      // ms until a takeover that failed is tried again
 )
 
 // Core owns one run at one epoch. Not safe for concurrent use.
@@ -126,6 +129,7 @@ type Core struct {
 	settling   []*openStep // committed, with a precondition whose bound takes a further pass
 	held       []Request   // queries that came during a commit
 	queries    map[wire.QueryID]*query
+	queryBytes int64 // the constant, but for tests
 	tokens     map[callerToken]wire.QueryID
 	outcomes   ring[wire.Attempt, outcome]
 	gone       ring[wire.QueryID, *wire.Error]
@@ -177,7 +181,7 @@ func NewCore(cfg Config) *Core {
 	c := &Core{
 		cfg: cfg, rec: cfg.Record.clone(), epoch: cfg.Epoch,
 		workers: map[string]*peer{}, calls: map[uint64]*call{},
-		queries: map[wire.QueryID]*query{}, tokens: map[callerToken]wire.QueryID{},
+		queryBytes: queryBytes, queries: map[wire.QueryID]*query{}, tokens: map[callerToken]wire.QueryID{},
 		outcomes: newRing[wire.Attempt, outcome](memory), gone: newRing[wire.QueryID, *wire.Error](memory), ended: newRing[callerToken, *wire.Error](memory),
 		why: "starting",
 		// A late answer to an earlier epoch's call belongs to no call of this one.
@@ -321,6 +325,7 @@ func (c *Core) onTick(e *Effects) {
 			e.Calls = append(e.Calls, Call{c.shards[call.shard].worker, call.msg})
 		}
 	}
+	c.forgetPeers()
 	switch c.phase {
 	case placing:
 		return
@@ -358,6 +363,18 @@ func (c *Core) onTick(e *Effects) {
 	}
 }
 
+// forgetPeers drops workers that have been silent for long and have no shard of the run.
+func (c *Core) forgetPeers() {
+	for id, p := range c.workers {
+		if c.tick-p.heard < 10*c.ticks(c.cfg.SilentMS) {
+			continue
+		}
+		if !slices.ContainsFunc(c.shards, func(s shardOf) bool { return s.worker == id }) {
+			delete(c.workers, id)
+		}
+	}
+}
+
 // pending answers the long polls whose time is up and returns the others.
 func (c *Core) pending(e *Effects, ws []waiter, m wire.Message) []waiter {
 	return slices.DeleteFunc(ws, func(w waiter) bool {
@@ -369,9 +386,11 @@ func (c *Core) pending(e *Effects, ws []waiter, m wire.Message) []waiter {
 	})
 }
 
-// wait adds a long poll.
-func (c *Core) wait(ws []waiter, to Token) []waiter {
+// wait adds a long poll. Where there are many the oldest gives way: it hears busy, for the pause
+// before it asks again.
+func (c *Core) wait(e *Effects, ws []waiter, to Token) []waiter {
 	if len(ws) >= maxWaiters {
+		e.send(ws[0].to, wire.Errorf(wire.CodeBusy, "long polls", len(ws)+1, fmt.Sprintf("at most %d of one step or query", maxWaiters), "ask again in a moment"))
 		ws = ws[1:]
 	}
 	return append(ws, waiter{to, c.tick + c.ticks(waitMS)})
@@ -381,7 +400,12 @@ func (c *Core) wait(ws []waiter, to Token) []waiter {
 // more, is dealt with.
 func (c *Core) hello(e *Effects, h wire.Hello) {
 	c.workers[h.Worker] = &peer{hello: h, heard: c.tick}
-	if c.phase == placing || c.phase == stopped {
+	for _, held := range h.Held { // in whatever phase: their memory may be what this run waits for
+		if held.Run == c.rec.Spec.Name && held.UID != c.rec.UID {
+			c.release(e, h.Worker, held) // of an older run of this name, unless its owner has a higher epoch
+		}
+	}
+	if c.phase == placing {
 		return
 	}
 	for s := range c.shards {
@@ -398,19 +422,27 @@ func (c *Core) hello(e *Effects, h wire.Hello) {
 			continue
 		}
 		if p := c.rec.Placed[held.Shard]; p.Worker != h.Worker || p.Revision != held.Placed {
-			c.lastSeq++
-			e.Calls = append(e.Calls, Call{h.Worker, &wire.Release{Shard: c.head(held.Shard, c.lastSeq), UID: held.UID, Placed: held.Placed}})
+			c.release(e, h.Worker, held)
 		}
 	}
 }
 
+// release tells a worker to free a shard, once: its next heartbeat tells if it has not heard.
+func (c *Core) release(e *Effects, worker string, held wire.Held) {
+	c.lastSeq++
+	e.Calls = append(e.Calls, Call{worker, &wire.Release{Shard: c.head(held.Shard, c.lastSeq), UID: held.UID, Placed: held.Placed}})
+}
+
 // request answers a client.
 func (c *Core) request(e *Effects, in Request) error {
-	switch in.Msg.(type) {
+	switch m := in.Msg.(type) {
 	case *wire.InfoRequest:
 		e.send(in.From, c.info())
 		return nil
 	case *wire.Delete:
+		if m.UID != 0 && m.UID != c.rec.UID {
+			return wire.Errorf(wire.CodeUnknownRun, "uid", m.UID, fmt.Sprint(c.rec.UID), "there is another run of the name %s by now", c.rec.Spec.Name)
+		}
 		e.Delete = true
 		return nil
 	}
@@ -426,6 +458,13 @@ func (c *Core) request(e *Effects, in Request) error {
 		if c.committing != nil { // the window is between two versions
 			if len(c.held) >= maxQueries {
 				return wire.Errorf(wire.CodeBusy, "queries during a commit", len(c.held), fmt.Sprintf("below %d", maxQueries))
+			}
+			bytes := len(m.Payload)
+			for _, r := range c.held {
+				bytes += len(r.Msg.(*wire.Query).Payload)
+			}
+			if bytes > heldBytes {
+				return wire.Errorf(wire.CodeBusy, "bytes of queries during a commit", bytes, fmt.Sprintf("at most %d", heldBytes))
 			}
 			c.held = append(c.held, in)
 			return nil
@@ -462,7 +501,7 @@ func (c *Core) info() *wire.Info {
 	}
 	if c.phase == serving {
 		m.State = wire.StateReady
-		if f, err := c.win.Factor(c.rec.Spec.Damping, divisorOf(c.rec.Spec.Divisor)); err == nil && f.Len() > 0 {
+		if f := c.win.Made(); f != nil && f.Len() > 0 { // O(n³) is for queries
 			if cond, err := f.Cond(); err == nil && !math.IsInf(cond, 0) && !math.IsNaN(cond) {
 				m.Cond = cond
 			}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
 
 	"mfac/internal/rpc"
 	"mfac/wire"
@@ -16,16 +17,16 @@ import (
 
 // This file: requests that any coordinator answers.
 
-// background answers a request that asks KV, off the subscription's goroutine; only so many at a
-// time.
-func (s *Service) background(r rpc.Request, f func(context.Context, rpc.Request) (wire.Message, error)) error {
+// background answers a request that asks KV, off the subscription's goroutine; only as many at a
+// time as there are slots.
+func (s *Service) background(slots chan struct{}, r rpc.Request, f func(context.Context, rpc.Request) (wire.Message, error)) error {
 	select {
-	case s.creates <- struct{}{}:
+	case slots <- struct{}{}:
 	default:
-		return wire.Errorf(wire.CodeBusy, "requests under way", mostCreates, fmt.Sprintf("below %d", mostCreates))
+		return wire.Errorf(wire.CodeBusy, "requests under way", cap(slots), fmt.Sprintf("below %d", cap(slots)))
 	}
 	s.wg.Go(func() {
-		defer func() { <-s.creates }()
+		defer func() { <-slots }()
 		ctx, cancel := context.WithTimeout(s.ctx, kvTimeout)
 		defer cancel()
 		m, err := f(ctx, r)
@@ -42,7 +43,7 @@ func (s *Service) background(r rpc.Request, f func(context.Context, rpc.Request)
 func (s *Service) anyone(r rpc.Request) error {
 	switch m := r.Msg.(type) {
 	case *wire.Create:
-		return s.background(r, s.create)
+		return s.background(s.creates, r, s.create)
 	case *wire.List:
 		s.mu.Lock()
 		synced := s.synced
@@ -80,20 +81,76 @@ func (s *Service) unknown(ctx context.Context, r rpc.Request) (wire.Message, err
 	name := runOf(r.Msg)
 	_, err := s.runs.Get(ctx, recordPrefix+name)
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		return nil, wire.Errorf(wire.CodeUnknownRun, "run", name, "one that exists", "mfac run ls lists them")
+		return nil, unknownRun(name)
 	}
 	return nil, nil // its owner answers, or nobody can: the client asks again
 }
 
+// layout reads a run's layout. It is kept by the run's UID, so that who makes another run of the
+// name at the same time, or deletes the one before, can't touch it.
 func (s *Service) layout(ctx context.Context, r rpc.Request) (wire.Message, error) {
-	entry, err := s.runs.Get(ctx, layoutPrefix+runOf(r.Msg))
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
+	name := runOf(r.Msg)
+	rec, err := s.record(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if rec == nil {
+		return nil, unknownRun(name)
+	}
+	if rec.Spec.Layout == "" {
 		return &wire.Layout{}, nil
 	}
+	entry, err := s.runs.Get(ctx, layoutKey(name, rec.UID))
 	if err != nil {
-		return nil, wire.Errorf(wire.CodeUnavailable, "layout", runOf(r.Msg), "read", "%v", err)
+		return nil, wire.Errorf(wire.CodeUnavailable, "layout", name, "read", "%v", err)
 	}
 	return &wire.Layout{Payload: entry.Value()}, nil
+}
+
+func layoutKey(run string, uid uint64) string {
+	return fmt.Sprintf("%s%s.%016x", layoutPrefix, run, uid)
+}
+
+// record reads a run's record, nil where there is none.
+func (s *Service) record(ctx context.Context, name string) (*Record, error) {
+	entry, err := s.runs.Get(ctx, recordPrefix+name)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, wire.Errorf(wire.CodeUnavailable, "run", name, "read", "%v", err)
+	}
+	rec, err := DecodeRecord(entry.Value())
+	if err != nil {
+		return nil, s.notUnderstood(name, err)
+	}
+	return &rec, nil
+}
+
+func unknownRun(name string) *wire.Error {
+	return wire.Errorf(wire.CodeUnknownRun, "run", name, "one that exists", "mfac run ls lists them")
+}
+
+// notUnderstood is what clients hear of a run whose record this coordinator can't read.
+func (s *Service) notUnderstood(name string, err error) *wire.Error {
+	return wire.Errorf(wire.CodeUnsupported, "record of run", name, "one that this coordinator understands",
+		"%v; start the version that wrote it, or delete the key %s of bucket %s", err, recordPrefix+name, s.sub.RunsBucket())
+}
+
+// unreadableRun answers for a run whose record this coordinator can't read, where nobody else owns
+// it: a coordinator of the version that wrote it may.
+func (s *Service) unreadableRun(ctx context.Context, r rpc.Request) (wire.Message, error) {
+	name := runOf(r.Msg)
+	if _, err := s.leases.Get(ctx, name); !errors.Is(err, jetstream.ErrKeyNotFound) {
+		return nil, nil
+	}
+	_, err := s.record(ctx, name)
+	if err == nil { // it can be read by now, and is claimed in a moment
+		s.mu.Lock()
+		delete(s.strange, name)
+		s.mu.Unlock()
+	}
+	return nil, err
 }
 
 // create makes a run's record, or joins a run of the same spec. The memory is asked for first.
@@ -111,8 +168,10 @@ func (s *Service) create(ctx context.Context, r rpc.Request) (wire.Message, erro
 	}
 	s.creating.Lock()
 	defer s.creating.Unlock()
-	if info, err := s.join(ctx, m.Spec); info != nil || err != nil {
-		return info, err
+	if info, err := s.join(ctx, m.Spec); err != nil {
+		return nil, err
+	} else if info != nil {
+		return info, nil
 	}
 	rec := &Record{
 		Format: recordFormat, Spec: m.Spec, UID: rand.Uint64(), Lo: wire.Borders(m.Spec.Dim, m.Spec.Shards, tensors),
@@ -129,13 +188,20 @@ func (s *Service) create(ctx context.Context, r rpc.Request) (wire.Message, erro
 		return nil, err
 	}
 	if len(m.Payload) > 0 {
-		if _, err := s.runs.Put(ctx, layoutPrefix+m.Spec.Name, m.Payload); err != nil {
+		if _, err := s.runs.Put(ctx, layoutKey(m.Spec.Name, rec.UID), m.Payload); err != nil {
 			return nil, wire.Errorf(wire.CodeUnavailable, "layout", m.Spec.Name, "written", "%v", err)
 		}
 	}
 	if _, err := s.runs.Create(ctx, recordPrefix+m.Spec.Name, value); err != nil {
-		if info, again := s.join(ctx, m.Spec); info != nil || again != nil {
-			return info, again // somebody else made it just now, or this very write did after all
+		info, again := s.join(ctx, m.Spec) // somebody else made it just now, or this very write did after all
+		if info != nil && info.UID != rec.UID || errors.Is(again, wire.ErrExists) {
+			s.purgeLayout(ctx, rec)
+		}
+		switch {
+		case again != nil:
+			return nil, again
+		case info != nil:
+			return info, nil
 		}
 		return nil, wire.Errorf(wire.CodeUnavailable, "run", m.Spec.Name, "written", "%v", err)
 	}
@@ -153,25 +219,22 @@ func (s *Service) fits(rec *Record) error {
 	live := s.live()
 	rooms := make([]room, len(live))
 	s.mu.Lock()
-	var others []Record
-	for _, name := range sortedKeys(s.records) {
-		others = append(others, s.records[name])
-	}
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	now := time.Now()
 	for i, h := range live {
 		rooms[i] = room{h.Worker, h.Capacity - h.Used}
 	}
-	for _, other := range others {
+	for _, name := range sortedKeys(s.records) {
+		other := s.records[name]
 		var nowhere []int
 		for shard, p := range other.Placed {
 			if p.Worker == "" {
 				nowhere = append(nowhere, shard)
 				continue
 			}
+			held := wire.Held{Run: name, UID: other.UID, Shard: shard, Placed: p.Revision}
 			for i, h := range live {
-				told := h.Shards > len(h.Held) || // not of all that it holds
-					slices.Contains(h.Held, wire.Held{Run: other.Spec.Name, UID: other.UID, Shard: shard, Placed: p.Revision})
-				if h.Worker == p.Worker && !told {
+				if w := s.workers[h.Worker]; h.Worker == p.Worker && w.missing(held, now) {
 					rooms[i].free -= other.shardBytes(shard)
 				}
 			}
@@ -191,22 +254,25 @@ func (s *Service) fits(rec *Record) error {
 }
 
 // join answers for a run that exists: its info, or in what it differs. Nil where there is none.
-func (s *Service) join(ctx context.Context, spec wire.RunSpec) (wire.Message, error) {
-	entry, err := s.runs.Get(ctx, recordPrefix+spec.Name)
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, wire.Errorf(wire.CodeUnavailable, "run", spec.Name, "read", "%v", err)
-	}
-	rec, err := DecodeRecord(entry.Value())
-	if err != nil {
+func (s *Service) join(ctx context.Context, spec wire.RunSpec) (*wire.Info, error) {
+	rec, err := s.record(ctx, spec.Name)
+	if rec == nil || err != nil {
 		return nil, err
 	}
 	if field, mine, theirs := spec.Differs(rec.Spec); field != "" {
 		return nil, wire.Errorf(wire.CodeExists, field, mine, fmt.Sprint(theirs), "the run %s exists with that %s", spec.Name, field)
 	}
-	return infoOf(&rec, s.cfg.Name), nil
+	return infoOf(rec, s.cfg.Name), nil
+}
+
+// purgeLayout deletes the layout of a run that is no more, or never was.
+func (s *Service) purgeLayout(ctx context.Context, rec *Record) {
+	if rec.Spec.Layout == "" {
+		return
+	}
+	if err := s.runs.Purge(ctx, layoutKey(rec.Spec.Name, rec.UID)); err != nil {
+		s.log.Debug("layout not deleted", zap.String("run", rec.Spec.Name), zap.Error(err))
+	}
 }
 
 // infoOf is what is known of a run from its record alone: it has no epoch yet.

@@ -24,6 +24,6 @@
 //	C3  a slot is reserved only when it holds no row, no open step, and no query reads it
 //	C4  the window's rows, in age order, are the rows of A
 //
-// Manager is the adapter: leases and records in KV, NATS in and out, a goroutine for each run
+// Service is the adapter: leases and records in KV, NATS in and out, a goroutine for each run
 // that it owns.
 package coordinator

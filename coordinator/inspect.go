@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"mfac/coordinator/window"
 	"mfac/shard"
 	"mfac/wire"
 )
@@ -18,6 +19,7 @@ type Inspection struct {
 	Open       []InspectedStep
 	Queries    []InspectedQuery
 	Calls      int // that have not been answered
+	Pinned     int // windows of earlier versions that are kept for queries
 }
 
 // InspectedStep is a step that is being published.
@@ -52,10 +54,15 @@ func (c *Core) Inspect() Inspection {
 	for _, o := range c.open {
 		in.Open = append(in.Open, InspectedStep{wire.Staged{Slot: o.slot, Step: o.step, Attempt: o.attempt, Token: o.token, Whole: o.count() == len(c.shards)}, o.dropping})
 	}
+	kept := map[*window.Window]bool{}
 	for _, id := range sortedKeys(c.queries) {
 		q := c.queries[id]
+		if q.win != nil {
+			kept[q.win] = true
+		}
 		in.Queries = append(in.Queries, InspectedQuery{id, q.version, append(shard.Mask(nil), q.mask...), q.ready, q.closing})
 	}
+	in.Pinned = len(kept)
 	return in
 }
 

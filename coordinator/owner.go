@@ -74,6 +74,7 @@ type owner struct {
 	replyTo   string
 	revision  uint64 // of the lease, as last written
 	record    uint64 // revision of the record
+	rec       Record // as read last
 	core      *Core
 	answers   map[Token]answer
 	last      Token
@@ -83,9 +84,10 @@ type owner struct {
 	restarted int
 }
 
+// answer is a request that waits: where its answer goes, not its payload.
 type answer struct {
-	req  rpc.Request
-	born time.Time
+	reply string
+	born  time.Time
 }
 
 const forgetAnswers = 2 * time.Minute
@@ -151,11 +153,12 @@ func (o *owner) run() {
 					continue
 				}
 				o.last++
-				o.answers[o.last] = answer{in, time.Now()}
+				o.answers[o.last] = answer{in.Reply(), time.Now()}
 				if _, ok := in.Msg.(*wire.Delete); ok {
 					o.deletes = append(o.deletes, o.last)
 				}
 				o.step(Request{From: o.last, Caller: in.Caller, Msg: in.Msg})
+				o.deletes = nil // answered, or not this run's
 			case Input:
 				o.step(in)
 			}
@@ -176,12 +179,14 @@ func (o *owner) drain() {
 			}
 		default:
 			for _, a := range o.answers {
-				rpc.Respond(a.req, err, o.log)
+				o.answer(a, err)
 			}
 			return
 		}
 	}
 }
+
+func (o *owner) answer(a answer, m wire.Message) { rpc.Answer(o.s.nc, a.reply, m, o.log) }
 
 // begin reads the record and starts a core at the epoch of this revision.
 func (o *owner) begin(revision uint64) bool {
@@ -195,7 +200,11 @@ func (o *owner) begin(revision uint64) bool {
 	}
 	rec, err := DecodeRecord(entry.Value())
 	if err != nil {
-		o.log.Error("record not understood: the run is not served", zap.Error(err))
+		o.log.Error("record not understood: the run is not served here", zap.Error(err))
+		o.s.mu.Lock()
+		o.s.strange[o.name] = true
+		o.s.mu.Unlock()
+		o.giveBack()
 		return false
 	}
 	epoch, err := o.s.epochOf(ctx, o.name, revision)
@@ -203,7 +212,7 @@ func (o *owner) begin(revision uint64) bool {
 		o.log.Warn("lease lost", zap.Error(err))
 		return false
 	}
-	o.record = entry.Revision()
+	o.record, o.rec = entry.Revision(), rec
 	ms := func(d time.Duration) int64 { return d.Milliseconds() }
 	var had []wire.Step
 	if o.core != nil {
@@ -234,7 +243,7 @@ func (o *owner) step(in Input) {
 	if err != nil {
 		o.log.Error("core broken, taking the run anew", zap.Error(err), zap.Stack("stack"))
 		for _, a := range o.answers {
-			rpc.Respond(a.req, wire.AsError(err), o.log)
+			o.answer(a, wire.AsError(err))
 		}
 		o.answers = map[Token]answer{}
 		o.restart("a broken invariant")
@@ -255,7 +264,7 @@ func (o *owner) perform(e Effects) {
 	for _, m := range e.Sends {
 		if a, ok := o.answers[m.To]; ok {
 			delete(o.answers, m.To)
-			rpc.Respond(a.req, m.Msg, o.log)
+			o.answer(a, m.Msg)
 		}
 	}
 	for _, n := range e.Notes {
@@ -364,32 +373,36 @@ func (o *owner) giveBack() {
 	}
 }
 
-// delete ends the run: first the record, which is what makes it a run.
+// delete ends the run: first the record, which is what makes it a run. Only as this owner knows it:
+// the name may be another run's by now.
 func (o *owner) delete() {
 	ctx, cancel := context.WithTimeout(o.s.ctx, kvTimeout)
 	defer cancel()
-	if err := o.s.runs.Purge(ctx, recordPrefix+o.name); err != nil {
+	err := o.s.runs.Purge(ctx, recordPrefix+o.name, jetstream.LastRevision(o.record))
+	if err != nil {
+		if _, again := o.s.runs.Get(ctx, recordPrefix+o.name); errors.Is(again, jetstream.ErrKeyNotFound) {
+			err = nil // it has happened after all
+		}
+	}
+	if err != nil {
 		for _, t := range o.deletes {
 			if a, ok := o.answers[t]; ok {
 				delete(o.answers, t)
-				rpc.Respond(a.req, wire.Errorf(wire.CodeUnavailable, "run", o.name, "deleted", "%v", err), o.log)
+				o.answer(a, wire.Errorf(wire.CodeUnavailable, "run", o.name, "deleted", "%v", err))
 			}
 		}
-		o.deletes = nil
 		return
 	}
 	o.s.mu.Lock()
 	delete(o.s.known, o.name)
 	delete(o.s.records, o.name)
 	o.s.mu.Unlock()
-	if err := o.s.runs.Purge(ctx, layoutPrefix+o.name); err != nil {
-		o.log.Debug("layout not deleted", zap.Error(err))
-	}
+	o.s.purgeLayout(ctx, &o.rec)
 	o.perform(o.core.Deleted())
 	for _, t := range o.deletes {
 		if a, ok := o.answers[t]; ok {
 			delete(o.answers, t)
-			rpc.Respond(a.req, &wire.OK{}, o.log)
+			o.answer(a, &wire.OK{})
 		}
 	}
 	o.giveBack()

@@ -1,6 +1,8 @@
 package coordinator
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -73,9 +75,25 @@ func (c *Core) factor(q *query) (*window.Factor, error) {
 	}
 	f, err := w.Factor(q.damping, q.divisor)
 	if err != nil {
-		return nil, illConditioned(q, err.Error())
+		return nil, unsolved(q, err)
 	}
 	return f, nil
+}
+
+// unsolved tells a window that can't be solved at the query's damping from a defect of ours.
+func unsolved(q *query, err error) error {
+	if errors.Is(err, window.ErrIllConditioned) {
+		return illConditioned(q, err.Error())
+	}
+	return fmt.Errorf("query %d: %w", uint64(q.id), err)
+}
+
+// checkDamping refuses another damping than the run's at which Nλ overflows.
+func (c *Core) checkDamping(lambda float64) error {
+	if lambda == 0 {
+		return nil
+	}
+	return wire.CheckDampingOf("damping", lambda, c.rec.Spec.Window)
 }
 
 func illConditioned(q *query, why string) *wire.Error {
@@ -91,12 +109,57 @@ func limit(q *query, bound float64) *wire.Error {
 		"the answer at damping %g could be wrong by that much, relative; a larger damping helps", q.damping)
 }
 
+// pins reports whether a query still needs the factor of its version.
+func (q *query) pins() bool {
+	return q.kind == wire.KindVector && q.coef == nil && !q.ready && !q.closing
+}
+
+// snapshotBytes is what a version that queries pin takes: A, a factor of the run's own, and one at
+// another damping while it is in use.
+func (c *Core) snapshotBytes() int64 {
+	m := int64(c.rec.Spec.Window)
+	return 24 * m * m
+}
+
+// bytes is what a query holds till it is answered: the shards' products, their sum, coefficients.
+func (c *Core) bytes(kind string, vectors int) int64 {
+	each := 8 * int64(vectors) * int64(c.rec.Spec.Slots()+1)
+	switch kind {
+	case wire.KindVector:
+		return each * int64(len(c.shards)+2)
+	case wire.KindCombine:
+		return each
+	}
+	return 0
+}
+
+// room refuses a query for which there is no memory beside the others that are being answered. One
+// version and one query there is room for, however large.
+func (c *Core) room(m *wire.Query) error {
+	versions, held := map[wire.Version]bool{}, int64(0)
+	for _, q := range c.queries {
+		if q.pins() {
+			versions[q.version] = true
+		}
+		if !q.ready && !q.closing {
+			held += c.bytes(q.kind, q.vectors)
+		}
+	}
+	if most := max(1, c.queryBytes/c.snapshotBytes()); m.Kind == wire.KindVector && !versions[c.version] && int64(len(versions)) >= most {
+		return wire.Errorf(wire.CodeBusy, "versions with vectors under way", len(versions), fmt.Sprintf("below %d, each of which keeps its window", most), "ask again when one is answered")
+	}
+	if need := c.bytes(m.Kind, m.Vectors); held > 0 && need > c.queryBytes-held {
+		return wire.Errorf(wire.CodeBusy, "bytes of queries under way", held+need, fmt.Sprintf("at most %d", c.queryBytes), "ask again when one is answered")
+	}
+	return nil
+}
+
 // snapshot keeps the window for queries that still need its factor, before it changes.
 func (c *Core) snapshot() {
 	var w *window.Window
 	for _, id := range sortedKeys(c.queries) {
 		q := c.queries[id]
-		if q.win == nil && !q.closing && q.kind == wire.KindVector && q.coef == nil {
+		if q.win == nil && q.pins() {
 			if w == nil {
 				w = c.win.Clone()
 			}
@@ -130,14 +193,14 @@ func (c *Core) combine(q *query, as [][]float64) error {
 	n := make([]float64, len(q.slots))
 	for i, a := range as {
 		if err := f.CombinationTo(n, a); err != nil {
-			return illConditioned(q, err.Error())
+			return unsolved(q, err)
 		}
 		for j, s := range q.slots {
 			coef[i*slots+int(s)] = n[j]
 		}
 		b, err := f.CombinationBoundOf(n)
 		if err != nil {
-			return illConditioned(q, err.Error())
+			return unsolved(q, err)
 		}
 		c.bounded(q, b)
 	}
@@ -164,6 +227,9 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 	if err, ok := c.ended.get(key); ok {
 		return err
 	}
+	if err := c.checkDamping(m.Damping); err != nil {
+		return err
+	}
 	if m.Exactly != 0 && m.Exactly < c.version {
 		return wire.Errorf(wire.CodeVersionGone, "exactly", uint64(m.Exactly), fmt.Sprint(uint64(c.version)), "the window has gone on")
 	}
@@ -178,6 +244,9 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 	}
 	if len(c.queries) >= maxQueries {
 		return wire.Errorf(wire.CodeBusy, "queries", len(c.queries), fmt.Sprintf("below %d", maxQueries))
+	}
+	if err := c.room(m); err != nil {
+		return err
 	}
 	q := c.newQuery(c.version, c.rows, m.Damping, m.Divisor, m.Result)
 	q.token, q.readers, q.kind, q.vectors, q.dtype = key, []string{in.Caller}, m.Kind, m.Vectors, m.DType
@@ -202,8 +271,8 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 
 // indexOf is the row of a step, by age.
 func (c *Core) indexOf(step wire.Step) (int, error) {
-	i := slices.IndexFunc(c.rows, func(r row) bool { return r.Step == step })
-	if i < 0 {
+	i, ok := slices.BinarySearchFunc(c.rows, step, func(r row, step wire.Step) int { return cmp.Compare(r.Step, step) })
+	if !ok {
 		return 0, wire.Errorf(wire.CodeUnknownStep, "step", uint64(step), "in the window of "+c.rec.Spec.Name, "it has left the window or never was in it")
 	}
 	return i, nil
@@ -215,15 +284,23 @@ func (c *Core) combineQuery(e *Effects, q *query, m *wire.Query) error {
 	if i := firstNonFinite(a); i >= 0 {
 		return wire.Errorf(wire.CodeNotFinite, "coefficient", a[i], "finite", "of step %d", steps[i%m.Steps])
 	}
+	at := make([]int, len(steps))
+	for j, step := range steps {
+		var err error
+		if at[j], err = c.indexOf(step); err != nil {
+			return err
+		}
+	}
 	as := make([][]float64, m.Vectors)
 	for i := range as {
 		as[i] = make([]float64, len(c.rows))
-		for j, step := range steps {
-			r, err := c.indexOf(step)
-			if err != nil {
-				return err
-			}
+		for j, r := range at {
 			as[i][r] += a[i*m.Steps+j]
+		}
+	}
+	for _, a := range as {
+		if i := firstNonFinite(a); i >= 0 {
+			return wire.Errorf(wire.CodeOverflow, "coefficient", a[i], "finite", "of step %d, which the combination names more than once", c.rows[i].Step)
 		}
 	}
 	if err := c.combine(q, as); err != nil {
@@ -289,6 +366,9 @@ func (c *Core) solve(e *Effects, q *query) error {
 	if err != nil {
 		return err
 	}
+	if q.win != nil { // others may have the same one, at other dampings
+		defer q.win.Forget()
+	}
 	sum := sumInOrder(q.parts)
 	q.parts = nil
 	if i := firstNonFinite(sum); i >= 0 {
@@ -303,14 +383,14 @@ func (c *Core) solve(e *Effects, q *query) error {
 			y[j] = sum[i*slots+int(s)]
 		}
 		if err := f.SolveTo(x, y); err != nil {
-			return illConditioned(q, err.Error())
+			return unsolved(q, err)
 		}
 		for j, s := range q.slots {
 			coef[i*slots+int(s)] = x[j]
 		}
 		b, err := f.VectorBound(x, y, sum[q.vectors*slots+i])
 		if err != nil {
-			return illConditioned(q, err.Error())
+			return unsolved(q, err)
 		}
 		c.bounded(q, b)
 	}
@@ -410,7 +490,7 @@ func (c *Core) norms(e *Effects, q *query) {
 
 // answer tells who waits that the result can be fetched.
 func (c *Core) answer(e *Effects, q *query) {
-	q.ready, q.unsettled = true, nil
+	q.ready, q.unsettled, q.coef = true, nil, nil
 	for _, w := range q.waiters {
 		e.send(w.to, q.reply())
 	}
@@ -436,7 +516,7 @@ func (c *Core) result(e *Effects, in Request, m *wire.Result) error {
 	case q.ready:
 		e.send(in.From, q.reply())
 	default:
-		q.waiters = c.wait(q.waiters, in.From)
+		q.waiters = c.wait(e, q.waiters, in.From)
 	}
 	return nil
 }

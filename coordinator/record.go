@@ -22,7 +22,7 @@ type Record struct {
 	// and placements apart, for ever: revisions begin anew with a new bucket of leases.
 	Takeovers uint64     `json:"takeovers"`
 	Epoch     wire.Epoch `json:"epoch"`            // of the owner that wrote it: no two write alike
-	Newest    *wire.Step `json:"newest,omitempty"` // the highest step seen at a takeover; nil: none yet
+	Newest    *wire.Step `json:"newest,omitempty"` // the highest step seen at a takeover, or the first one; nil: none yet
 }
 
 // Place is where a shard is: on Worker, since the takeover of this number.

@@ -122,6 +122,10 @@ func init() {
 				p.request(c, &wire.Wait{Run: "digits", Epoch: p.cfg.Epoch, Step: 1, Attempt: p.attempts[1]})
 			}
 		},
+		"query-bytes": func(p *player, c *script.Cmd) { // that the core allows
+			p.core.queryBytes = int64(parseID(c, c.Word()))
+		},
+		"pinned": func(p *player, _ *script.Cmd) { p.printf("%d windows kept\n", p.core.Inspect().Pinned) },
 		"many-rows-asked": func(p *player, c *script.Cmd) { // "quiet" shows what does not open one
 			for i := range parseID(c, c.Word()) {
 				p.request(c, &wire.Query{Run: "digits", Token: i, Kind: wire.KindRow, Vectors: 1, Result: wire.F32, Payload: wire.AppendUint64s(nil, []uint64{1})})
@@ -425,7 +429,11 @@ func (p *player) perform(e Effects) {
 		if err != nil {
 			p.t.Errorf("the record can't be read back: %v", err)
 		}
-		p.printf("save placed=%s floor=%d takeovers=%d\n", list(e.Save.Placed, func(p Place) string { return fmt.Sprintf("%s@%d", p.Worker, p.Revision) }), e.Save.Floor, e.Save.Takeovers)
+		p.printf("save placed=%s floor=%d takeovers=%d", list(e.Save.Placed, func(p Place) string { return fmt.Sprintf("%s@%d", p.Worker, p.Revision) }), e.Save.Floor, e.Save.Takeovers)
+		if n := e.Save.Newest; n != nil {
+			p.printf(" newest=%d", *n)
+		}
+		p.printf("\n")
 	}
 	for _, call := range e.Calls {
 		p.encodes(call.Msg)
@@ -557,7 +565,7 @@ func (p *player) message(c *script.Cmd) wire.Message {
 	case "info":
 		return &wire.InfoRequest{Run: run}
 	case "delete":
-		return &wire.Delete{Run: run}
+		return &wire.Delete{Run: run, UID: uint64(c.Int("uid", 0))}
 	case "list": // no request to a run's owner
 		return &wire.List{}
 	}

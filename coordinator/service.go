@@ -39,6 +39,8 @@ const (
 	inboxLength  = 4096
 	kvTimeout    = 5 * time.Second
 	mostCreates  = 16 // at a time
+	mostLayouts  = 16
+	mostUnknowns = 64
 	unknownDelay = 300 * time.Millisecond
 	orphanAfter  = 30 * time.Second // a shard of a run that nobody knows is released after so long
 )
@@ -61,24 +63,68 @@ type Service struct {
 	ctx         context.Context
 	done        chan struct{}
 	wg          sync.WaitGroup
-	creates     chan struct{} // slots for requests that ask KV
+	creates     chan struct{} // slots for requests that ask KV: none takes those of another kind
+	layouts     chan struct{}
+	unknowns    chan struct{} // each held for unknownDelay
 	creating    sync.Mutex    // one run at a time, so that no two take the same memory
 
 	mu      sync.Mutex
 	known   map[string]bool   // runs that have a record
-	records map[string]Record // of those, as last heard of
+	records map[string]Record // of those, as last heard of …
+	strange map[string]bool   // … and those of which that is not understood
 	synced  bool              // known is complete
 	owners  map[string]*owner
 	workers map[string]heard
-	orphans map[wire.Held]time.Time
-	broken  error
+	orphans map[orphan]time.Time // since when
+}
+
+// orphan is a shard that a worker holds of a run that nobody knows.
+type orphan struct {
+	worker string
+	wire.Held
 }
 
 // heard is a worker's last heartbeat.
 type heard struct {
 	wire.Hello
 	at     time.Time
-	former uint64 // the instance before this one
+	former uint64                  // the instance before this one
+	since  time.Time               // this instance was heard first
+	told   map[wire.Held]time.Time // what it holds, by its last heartbeats: one names only so many
+}
+
+// hear takes a worker's next heartbeat.
+func (h *heard) hear(hello wire.Hello, now time.Time) {
+	if h.Instance != hello.Instance || h.told == nil {
+		h.since, h.told = now, map[wire.Held]time.Time{}
+	}
+	h.Hello, h.at = hello, now
+	if hello.Shards <= len(hello.Held) {
+		clear(h.told)
+	}
+	for _, held := range hello.Held {
+		h.told[held] = now
+	}
+	for held, at := range h.told {
+		if now.Sub(at) > h.cycle() {
+			delete(h.told, held)
+		}
+	}
+}
+
+// mostCycle is how long what a worker has told is remembered at most.
+const mostCycle = time.Minute
+
+// cycle is how long a worker takes to name all that it holds, and two heartbeats more.
+func (h *heard) cycle() time.Duration {
+	return min(time.Duration(h.Shards/wire.MaxHeld+3)*helloEvery, mostCycle)
+}
+
+// missing reports whether a worker has told all that it holds, and this shard is not among it.
+func (h *heard) missing(held wire.Held, now time.Time) bool {
+	_, told := h.told[held]
+	all := h.Shards <= len(h.Held) || now.Sub(h.since) >= h.cycle() && h.cycle() < mostCycle
+	return all && !told
 }
 
 // Serve starts a coordinator on a connection and returns when it is subscribed. Stop ends it; the
@@ -109,7 +155,8 @@ func Serve(ctx context.Context, nc *nats.Conn, cfg ServiceConfig) (*Service, err
 	s := &Service{
 		cfg: cfg, nc: nc, log: cfg.Logger.With(zap.String("coordinator", cfg.Name)), sub: wire.Subjects{Tenant: cfg.Tenant},
 		instance: fmt.Sprintf("%016x", rand.Uint64()), done: make(chan struct{}), creates: make(chan struct{}, mostCreates),
-		known: map[string]bool{}, records: map[string]Record{}, owners: map[string]*owner{}, workers: map[string]heard{}, orphans: map[wire.Held]time.Time{},
+		layouts: make(chan struct{}, mostLayouts), unknowns: make(chan struct{}, mostUnknowns),
+		known: map[string]bool{}, records: map[string]Record{}, strange: map[string]bool{}, owners: map[string]*owner{}, workers: map[string]heard{}, orphans: map[orphan]time.Time{},
 	}
 	if err := s.buckets(ctx); err != nil {
 		return nil, fmt.Errorf("coordinator %s: %w", cfg.Name, err)
@@ -201,16 +248,14 @@ func (s *Service) subscribe() error {
 	return err
 }
 
-// Ready is nil when the coordinator is connected, knows which runs there are and hears a worker.
+// Ready is nil when the coordinator is connected and knows which runs there are. It may have no
+// worker yet: those that start wait for it.
 func (s *Service) Ready() error {
 	if !s.nc.IsConnected() {
 		return fmt.Errorf("not connected to NATS: %v", s.nc.Status())
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.broken != nil {
-		return s.broken
-	}
 	if !s.synced {
 		return errors.New("reading which runs there are")
 	}
@@ -289,14 +334,19 @@ func (s *Service) note(entry jetstream.KeyValueEntry) {
 	if !ok {
 		return
 	}
-	if entry.Operation() == jetstream.KeyValuePut {
-		s.known[name] = true
-		if rec, err := DecodeRecord(entry.Value()); err == nil {
-			s.records[name] = rec
-		}
-	} else {
+	delete(s.strange, name)
+	if entry.Operation() != jetstream.KeyValuePut {
 		delete(s.known, name)
 		delete(s.records, name)
+		return
+	}
+	s.known[name] = true
+	if rec, err := DecodeRecord(entry.Value()); err == nil {
+		s.records[name] = rec
+	} else {
+		delete(s.records, name)
+		s.strange[name] = true // until it is written anew nobody here takes its lease
+		s.log.Error("record not understood: the run is not served here", zap.String("run", name), zap.Error(err))
 	}
 }
 
@@ -315,7 +365,7 @@ func (s *Service) claimAll() {
 	s.mu.Lock()
 	var names []string
 	for name := range s.known {
-		if s.owners[name] == nil {
+		if s.owners[name] == nil && !s.strange[name] {
 			names = append(names, name)
 		}
 	}
@@ -370,26 +420,27 @@ func (s *Service) onHello(m *nats.Msg) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	last := s.workers[h.Worker]
-	now := heard{Hello: *h, at: time.Now(), former: last.former}
-	if last.Worker != "" && last.Instance != h.Instance {
+	now := s.workers[h.Worker]
+	if now.Worker != "" && now.Instance != h.Instance {
 		// One that restarts is heard of under a new instance for good; two alternate.
-		if h.Instance == last.former {
+		if h.Instance == now.former {
 			s.log.Error("two workers have the same id: each undoes what the other holds", zap.String("worker", h.Worker))
 		}
-		now.former = last.Instance
+		now.former = now.Instance
 	}
+	now.hear(*h, time.Now())
 	s.workers[h.Worker] = now
 	for _, o := range s.owners {
 		o.offer(Hello{*h})
 	}
 	for _, held := range h.Held {
+		o := orphan{h.Worker, held}
 		if s.synced && !s.known[held.Run] {
-			if _, ok := s.orphans[held]; !ok {
-				s.orphans[held] = time.Now()
+			if _, ok := s.orphans[o]; !ok {
+				s.orphans[o] = time.Now()
 			}
 		} else {
-			delete(s.orphans, held)
+			delete(s.orphans, o)
 		}
 	}
 }
@@ -415,31 +466,26 @@ func (s *Service) live() []wire.Hello {
 	return out
 }
 
-// releaseOrphans frees shards of runs that have ended while their worker was away.
+// releaseOrphans frees shards of runs that have ended while their worker was away. Those of a run
+// whose name is another one's by now that one's owner frees.
 func (s *Service) releaseOrphans() {
 	s.mu.Lock()
-	var due []wire.Held
-	for held, since := range s.orphans {
+	var due []orphan
+	for o, since := range s.orphans {
 		if age := time.Since(since); age > orphanAfter {
-			due = append(due, held)
-			delete(s.orphans, held)
-		}
-	}
-	where := map[wire.Held]string{}
-	for id, w := range s.workers {
-		for _, h := range w.Held {
-			where[h] = id
+			due = append(due, o)
+			delete(s.orphans, o)
 		}
 	}
 	s.mu.Unlock()
-	for _, held := range due {
-		if _, err := s.runs.Get(s.ctx, recordPrefix+held.Run); !errors.Is(err, jetstream.ErrKeyNotFound) {
+	for _, o := range due {
+		if _, err := s.runs.Get(s.ctx, recordPrefix+o.Run); !errors.Is(err, jetstream.ErrKeyNotFound) {
 			continue
 		}
-		m := &wire.Release{UID: held.UID, Placed: held.Placed}
-		m.Shard = wire.Shard{Run: held.Run, Shard: held.Shard, Epoch: wire.Epoch{Incarnation: s.incarnation.Load(), Revision: 1 << 62}}
-		if err := rpc.Publish(s.nc, s.sub.Control(where[held], wire.OpRelease, s.cfg.Name), s.nc.NewInbox(), m); err != nil {
-			s.log.Debug("orphan not released", zap.String("run", held.Run), zap.Error(err))
+		m := &wire.Release{UID: o.UID, Placed: o.Placed}
+		m.Shard = wire.Shard{Run: o.Run, Shard: o.Held.Shard, Epoch: wire.Epoch{Incarnation: s.incarnation.Load(), Revision: 1 << 62}}
+		if err := rpc.Publish(s.nc, s.sub.Control(o.worker, wire.OpRelease, s.cfg.Name), s.nc.NewInbox(), m); err != nil {
+			s.log.Debug("orphan not released", zap.String("run", o.Run), zap.Error(err))
 		}
 	}
 }
@@ -449,17 +495,19 @@ func (s *Service) releaseOrphans() {
 func (s *Service) toOwner(r rpc.Request) error {
 	name := runOf(r.Msg)
 	s.mu.Lock()
-	o, known := s.owners[name], s.known[name]
+	o, known, strange := s.owners[name], s.known[name], s.strange[name]
 	s.mu.Unlock()
 	switch {
-	case r.Msg.Type() == wire.OpLayout && (o != nil || known):
-		return s.background(r, s.layout)
+	case r.Msg.Type() == wire.OpLayout && (o != nil || known && !strange):
+		return s.background(s.layouts, r, s.layout)
 	case o != nil:
 		if !o.offer(r) {
 			return wire.Errorf(wire.CodeBusy, "requests waiting", inboxLength, fmt.Sprintf("below %d", inboxLength))
 		}
+	case strange:
+		return s.background(s.unknowns, r, s.unreadableRun)
 	case !known:
-		return s.background(r, s.unknown)
+		return s.background(s.unknowns, r, s.unknown)
 	}
 	return nil
 }

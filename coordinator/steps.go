@@ -69,8 +69,16 @@ func (c *Core) openStep(e *Effects, in Request, m *wire.Open) error {
 	if c.committing != nil && m.Step < c.committing.step {
 		return wire.Errorf(wire.CodeNotGrowing, "step", m.Step, fmt.Sprintf("above %d, which is being committed", c.committing.step))
 	}
+	if p := m.Precondition; p != nil {
+		if err := c.checkDamping(p.Damping); err != nil {
+			return err
+		}
+	}
 	deadline := c.deadlineOf(m.DeadlineMS, c.cfg.StepMS, maxStepMS)
 	o := c.openOf(m.Step)
+	if m.Precondition != nil && o != nil && o.token == m.Token && len(o.readers) >= maxReaders && !slices.Contains(o.readers, in.Caller) {
+		return wire.Errorf(wire.CodeTooLarge, "callers with a precondition", len(o.readers)+1, fmt.Sprintf("at most %d for one step", maxReaders), "open it without one")
+	}
 	switch {
 	case o != nil && o.dropping:
 		return wire.Errorf(wire.CodeUnavailable, "step", m.Step, "open", "its last attempt is being dropped")
@@ -308,6 +316,12 @@ func (c *Core) committed(e *Effects, o *openStep, after []row) {
 	invariant.That(len(after) == c.win.Len(), "%d rows, %d in A", len(after), c.win.Len())
 	c.rows, c.version, c.newest, c.hasNewest, c.committing = after, c.version+1, o.step, true, nil
 	c.open = slices.DeleteFunc(c.open, func(p *openStep) bool { return p == o })
+	if c.rec.Newest == nil { // once in a run's life: should all rows be lost, it is known that there were some
+		first := o.step
+		c.rec.Newest = &first
+		rec := c.rec.clone()
+		e.Save = &rec
+	}
 	c.settleStep(e, o)
 	held := c.held
 	c.held = nil
@@ -410,13 +424,13 @@ func (c *Core) waitStep(e *Effects, in Request, m *wire.Wait) error {
 			if m.Epoch != c.epoch {
 				return c.stale(m.Epoch) // open it again: chunks may be missing
 			}
-			o.waiters = c.wait(o.waiters, in.From)
+			o.waiters = c.wait(e, o.waiters, in.From)
 			return nil
 		}
 	}
 	for _, o := range c.settling {
 		if o.attempt == m.Attempt {
-			o.waiters = c.wait(o.waiters, in.From)
+			o.waiters = c.wait(e, o.waiters, in.From)
 			return nil
 		}
 	}

@@ -114,10 +114,14 @@ func (c *Core) decide(e *Effects) {
 	}
 	c.decided = true
 	c.version = best.Version
+	dropped := "rows dropped: a shard has lost them"
 	switch {
 	case best.Version == 0:
 		c.version = c.rec.Floor // a new run has 0; one whose rows are all lost goes on above
 		lost = c.cfg.Had
+		if n := c.rec.Newest; n != nil && len(lost) == 0 { // another coordinator knew them
+			dropped, lost = "all rows are lost, and how many is not known: there were some up to", []wire.Step{*n}
+		}
 	case len(lost) > 0:
 		c.version++
 	}
@@ -126,7 +130,7 @@ func (c *Core) decide(e *Effects) {
 	}
 	c.lost = len(lost)
 	if len(lost) > 0 {
-		e.Notes = append(e.Notes, Note{"rows dropped: a shard has lost them", lost})
+		e.Notes = append(e.Notes, Note{dropped, lost})
 	}
 	if c.hasNewest {
 		newest := c.newest // a window that loses all its rows does not forget how far it was

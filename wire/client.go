@@ -9,9 +9,11 @@ type Create struct {
 	Payload []byte  `msgpack:"-"`
 }
 
-// Delete ends a run and frees its memory. Reply: OK.
+// Delete ends a run and frees its memory. With UID set, that run alone: sent again it can't delete
+// another one of that name, made in between. Reply: OK.
 type Delete struct {
 	Run string `msgpack:"run"`
+	UID uint64 `msgpack:"uid,omitempty"`
 }
 
 // InfoRequest asks what a run is and where its shards are. Reply: Info.
@@ -35,7 +37,7 @@ type Info struct {
 	Cond    float64  `msgpack:"cond" json:"cond"`     // estimate for S⁻¹KS⁻¹; 0 where not known
 	Open    int      `msgpack:"open" json:"open"`     // steps being published
 	Queries int      `msgpack:"queries" json:"queries"`
-	Lost    int      `msgpack:"lost" json:"lost"` // rows dropped because a shard had lost them
+	Lost    int      `msgpack:"lost" json:"lost"` // rows dropped because a shard had lost them; 1 if nobody knows how many
 	Coord   string   `msgpack:"coord" json:"coordinator"`
 }
 

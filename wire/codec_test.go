@@ -172,6 +172,7 @@ func TestDecodeFields(t *testing.T) {
 		{"want negative", "chunk", "want", -1, ErrInvalid, "want is -1"},
 		{"deadline beyond a day", "open", "deadline_ms", int64(1) << 62, ErrInvalid, "deadline_ms is 4611686018427387904"},
 		{"precondition nil", "open", "precondition", nil, nil, ""},
+		{"precondition infinite", "open", "precondition", fields{"result": "f32", "damping": math.Inf(1)}, ErrInvalid, "damping is +Inf"},
 		{"precondition NaN", "open", "precondition", fields{"result": "f32", "damping": math.NaN()}, ErrInvalid, "damping is NaN"},
 		{"unknown field, a number", "wait", "later", 1, nil, ""},
 		{"unknown field, deep", "wait", "later", []any{fields{"a": []any{1.5, "x", nil, true, []byte{1}}}}, nil, ""},
@@ -317,6 +318,29 @@ func TestShapesKnowTheKeys(t *testing.T) {
 			if _, ok := known[key]; !ok {
 				t.Errorf("%s: the shape doesn't know %q", ex.name, key)
 			}
+		}
+	}
+}
+
+// TestSpecDamping: λ is refused where Nλ overflows, for the largest N that the run can have.
+func TestSpecDamping(t *testing.T) {
+	for _, tt := range []struct {
+		window int
+		lambda float64
+		text   string
+	}{
+		{1, math.MaxFloat64, ""},
+		{16, math.MaxFloat64 / 16, ""},
+		{16, 1e308, "damping is 1e+308, must be finite when multiplied by the window, 16"},
+		{MaxWindow, math.MaxFloat64 / 4095, "damping is 4.3"},
+		{16, math.NaN(), "damping is NaN, must be > 0 and finite"},
+		{16, math.Inf(1), "damping is +Inf, must be > 0 and finite"},
+	} {
+		spec := exSpec
+		spec.Window, spec.Damping = tt.window, tt.lambda
+		err := spec.Validate()
+		if tt.text == "" && err != nil || tt.text != "" && (!errors.Is(err, ErrInvalid) || !strings.HasPrefix(err.Error(), tt.text)) {
+			t.Errorf("m = %d, λ = %g: %v, want %q", tt.window, tt.lambda, err, tt.text)
 		}
 	}
 }

@@ -37,7 +37,7 @@ func examples() []example {
 	coef := AppendFloats(nil, []float64{0.5, 0, 0, -1, 0, 0})
 	list := []example{
 		{"create", &Create{Spec: exSpec, Payload: CanonicalLayout(exLayout)}},
-		{"delete", &Delete{Run: "digits"}},
+		{"delete", &Delete{Run: "digits", UID: 0x0123456789abcdef}},
 		{"info", &InfoRequest{Run: "digits"}},
 		{"info.reply", &Info{
 			Spec: exSpec, UID: 0x0123456789abcdef, Epoch: exEpoch, State: StateReady, Lo: []int64{0, 6}, Workers: []string{"w1", "w2"}, Owner: []int{0, 1},

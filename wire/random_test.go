@@ -129,11 +129,13 @@ func repair(t *rapid.T, m Message) {
 	}
 	switch m := m.(type) {
 	case *Create:
+		m.Spec.Damping = min(m.Spec.Damping, math.MaxFloat64/2/float64(m.Spec.Window))
 		if m.Payload = nil; m.Spec.Layout != "" {
 			m.Payload = rapid.SliceOfN(rapid.Byte(), 1, 100).Draw(t, "layout")
 			m.Spec.Layout = LayoutHash(m.Payload)
 		}
 	case *Info:
+		m.Spec.Damping = min(m.Spec.Damping, math.MaxFloat64/2/float64(m.Spec.Window))
 		m.State = rapid.SampledFrom([]string{StateReady, "adopting", ""}).Draw(t, "state")
 		m.Workers = []string{"w1", "w2"}
 		m.Lo, m.Owner = Borders(m.Spec.Dim, m.Spec.Shards, nil), nil

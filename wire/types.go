@@ -107,6 +107,18 @@ func CheckDamping(field string, lambda float64) error {
 	return nil
 }
 
+// CheckDampingOf checks the damping λ of a window of so many rows: Nλ is what K's diagonal gets, with
+// N up to the window.
+func CheckDampingOf(field string, lambda float64, window int) error {
+	if err := CheckDamping(field, lambda); err != nil {
+		return err
+	}
+	if math.IsInf(lambda*float64(window), 1) {
+		return Invalid(field, lambda, fmt.Sprintf("finite when multiplied by the window, %d", window))
+	}
+	return nil
+}
+
 // CheckRange checks that [lo, lo+n) lies in [0, d) and holds a column, without overflow.
 func CheckRange(lo, n, d int64) error {
 	if lo < 0 || n <= 0 || n > d || lo > d-n {
@@ -180,7 +192,7 @@ func (s RunSpec) Validate() error {
 	if s.Shards < 1 || s.Shards > MaxShards || int64(s.Shards) > s.Dim {
 		return Invalid("shards", s.Shards, fmt.Sprintf("in [1, %d]", min(int64(MaxShards), s.Dim)))
 	}
-	if err := CheckDamping("damping", s.Damping); err != nil {
+	if err := CheckDampingOf("damping", s.Damping, s.Window); err != nil {
 		return err
 	}
 	if s.Divisor != Capacity && s.Divisor != Count {

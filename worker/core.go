@@ -77,6 +77,7 @@ const (
 	helloMS      = 500
 	askMS        = 500
 	closedMemory = 1024 // closed queries that a shard remembers
+	mostLeft     = 1024 // runs without a shard here whose epochs are remembered
 )
 
 // Core is the state of a worker. Not safe for concurrent use.
@@ -84,6 +85,7 @@ type Core struct {
 	cfg         Config
 	incarnation uint64
 	runs        map[string]*run
+	left        left
 	jobs        map[JobID]func(*Effects, Done)
 	lastJob     JobID
 	used        int64 // bytes of rows and staged vectors
@@ -166,6 +168,7 @@ func NewCore(cfg Config) *Core {
 	return &Core{
 		cfg:   cfg,
 		runs:  map[string]*run{},
+		left:  left{epochs: map[string]wire.Epoch{}},
 		jobs:  map[JobID]func(*Effects, Done){},
 		flow:  flow{budget: cfg.Budget, grants: map[string]grant{}},
 		asked: -1 << 40,

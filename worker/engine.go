@@ -355,7 +355,11 @@ func (n *numbersOf) compute(op Compute) (Done, error) {
 		return Done{}, err
 	}
 	if bad >= 0 {
-		return Done{}, wire.Errorf(wire.CodeOverflow, "column", op.Col+bad-op.Lo, "within the range of "+string(op.DType), "ask for float64 results, or scale the vector")
+		hint := "scale the vector down"
+		if op.DType == wire.F32 {
+			hint = "ask for float64 results, or scale the vector"
+		}
+		return Done{}, wire.Errorf(wire.CodeOverflow, "column", op.Col+bad-op.Lo, "within the range of "+string(op.DType), hint)
 	}
 	return Done{Payload: p}, nil
 }

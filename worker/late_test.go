@@ -1,6 +1,7 @@
 package worker_test
 
 import (
+	"fmt"
 	"testing"
 
 	"mfac/shard"
@@ -95,6 +96,30 @@ func TestLateAdoptAnswersNothing(t *testing.T) {
 	for _, m := range late[1:3] {
 		if got := r.ask(m); code(got) != wire.CodeUnknownShard {
 			t.Errorf("%s of a row that is not there: %v, want unknown_shard", m.Type(), got)
+		}
+	}
+}
+
+// The epochs of runs that have left are remembered, of so many.
+func TestEpochsOfRunsThatLeft(t *testing.T) {
+	r := newRig(t)
+	run := func(m wire.Control, name string) wire.Message {
+		m.Head().Run = name
+		return m
+	}
+	const many = 1024
+	for i := range many + 1 {
+		name := fmt.Sprintf("run%d", i)
+		if _, ok := r.ask(run(adopt(9, 1), name)).(*wire.Adopted); !ok {
+			t.Fatalf("%s is not adopted", name)
+		}
+		if _, ok := r.ask(run(&wire.Release{Shard: head(9), UID: 1}, name)).(*wire.OK); !ok {
+			t.Fatalf("%s is not released", name)
+		}
+	}
+	for i, want := range map[int]wire.Code{many: wire.CodeStaleEpoch, 1: wire.CodeStaleEpoch, 0: ""} { // the first one is forgotten
+		if got := code(r.ask(run(adopt(3, 1), fmt.Sprintf("run%d", i)))); got != want {
+			t.Errorf("run %d, adopted at a lower epoch: %q, want %q", i, got, want)
 		}
 	}
 }

@@ -214,7 +214,8 @@ func (c *Core) fetch(e *Effects, in Request, m *wire.Fetch) error {
 	key := fetchKey{m.Index, m.Lo, m.N}
 	if waiters, ok := q.fetching[key]; ok { // asked again before it is worked out: that is done once
 		if len(waiters) >= mostWaiters {
-			waiters = waiters[1:] // who asks again doesn't read the old answer
+			c.refuse(e, waiters[0].Request, tooManyWait())
+			waiters = waiters[1:]
 		}
 		q.fetching[key] = append(waiters, fetchWaiter{in, m.Want})
 		return nil

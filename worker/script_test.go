@@ -224,6 +224,11 @@ func (p *player) check() {
 	if in.Used != used {
 		p.t.Errorf("%d bytes used, %d of shards and queries", in.Used, used)
 	}
+	for name, r := range p.core.runs {
+		if len(r.shards) == 0 {
+			p.t.Errorf("run %s is kept without a shard", name)
+		}
+	}
 	if in.Jobs == 0 && len(p.core.parked) == 0 && in.InFlight != 0 {
 		p.t.Errorf("%d bytes in flight and no job", in.InFlight)
 	}

@@ -60,10 +60,10 @@ type Service struct {
 	last    Token
 }
 
-// answer is a request that waits.
+// answer is a request that waits: where its answer goes, not its payload, which is the budget's.
 type answer struct {
-	req  micro.Request
-	born time.Time
+	reply string
+	born  time.Time
 }
 
 // lane carries out the jobs of one shard, in order.
@@ -225,7 +225,7 @@ func (s *Service) loop(ctx context.Context) {
 			switch in := in.(type) {
 			case rpc.Request:
 				s.last++
-				s.answers[s.last] = answer{in.Request, time.Now()}
+				s.answers[s.last] = answer{in.Reply(), time.Now()}
 				s.step(ctx, Request{From: s.last, Caller: in.Caller, Msg: in.Msg})
 			case jobDone:
 				if in.core == s.core {
@@ -239,8 +239,16 @@ func (s *Service) loop(ctx context.Context) {
 	}
 }
 
-// sweep forgets requests that nobody waits for any more.
+// sweep forgets requests that nobody waits for any more, and the lanes of shards that have no jobs.
 func (s *Service) sweep() {
+	for key, l := range s.lanes {
+		l.mu.Lock()
+		idle := !l.running && len(l.jobs) == 0
+		l.mu.Unlock()
+		if idle { // loop alone puts jobs in
+			delete(s.lanes, key)
+		}
+	}
 	for token, a := range s.answers {
 		if time.Since(a.born) > forgetAnswers {
 			delete(s.answers, token)
@@ -255,7 +263,7 @@ func (s *Service) step(ctx context.Context, in Input) {
 	if err != nil {
 		s.log.Error("core broken, starting anew without rows", zap.Error(err), zap.Stack("stack"))
 		for _, a := range s.answers {
-			rpc.Respond(a.req, wire.AsError(err), s.log)
+			rpc.Answer(s.nc, a.reply, wire.AsError(err), s.log)
 		}
 		s.fresh()
 		return
@@ -266,7 +274,7 @@ func (s *Service) step(ctx context.Context, in Input) {
 	for _, m := range e.Sends {
 		if a, ok := s.answers[m.To]; ok {
 			delete(s.answers, m.To)
-			rpc.Respond(a.req, m.Msg, s.log)
+			rpc.Answer(s.nc, a.reply, m.Msg, s.log)
 		}
 	}
 	if e.Hello != nil && s.nc.IsConnected() {

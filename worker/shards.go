@@ -2,6 +2,7 @@ package worker
 
 import (
 	"fmt"
+	"slices"
 
 	"mfac/shard"
 	"mfac/wire"
@@ -20,7 +21,9 @@ func (c *Core) adopt(e *Effects, in Request, m *wire.Adopt) error {
 	r := c.runs[m.Run]
 	if r == nil {
 		r = &run{uid: m.UID, epoch: m.Epoch, shards: map[int]*shardState{}}
-		c.runs[m.Run] = r
+		if last := c.left.epochs[m.Run]; last.Incarnation == m.Epoch.Incarnation {
+			r.epoch = last
+		}
 	}
 	if !accepts(r.epoch, m.Epoch) && m.Epoch.Revision < r.epoch.Revision {
 		err := wire.Errorf(wire.CodeStaleEpoch, "epoch", m.Epoch, "at least "+r.epoch.String())
@@ -35,6 +38,7 @@ func (c *Core) adopt(e *Effects, in Request, m *wire.Adopt) error {
 	}
 	c.runs[m.Run] = r // free may have forgotten it
 	r.epoch = m.Epoch
+	defer c.leave(m.Run) // if the shard is refused
 	s := r.shards[m.Shard.Shard]
 	if s != nil && (s.placed != m.Placed || s.lo != m.Lo || s.cols != m.Cols || s.slots != m.Slots) {
 		c.free(e, s) // rows of an earlier placement: the run went on without them
@@ -119,10 +123,34 @@ func (c *Core) free(e *Effects, s *shardState) {
 	c.job(e, s, Free{}, func(*Effects, Done) {})
 	if r := c.runs[s.run]; r != nil && r.shards[s.index] == s {
 		delete(r.shards, s.index)
-		if len(r.shards) == 0 {
-			delete(c.runs, s.run)
-		}
+		c.leave(s.run)
 	}
+}
+
+// leave forgets a run of which nothing is left here, but for its epoch.
+func (c *Core) leave(name string) {
+	if r := c.runs[name]; r != nil && len(r.shards) == 0 {
+		delete(c.runs, name)
+		c.left.put(name, r.epoch)
+	}
+}
+
+// left remembers the highest epochs of the runs that were here last: who comes with a lower one is
+// refused, also when the run has no shard here any more.
+type left struct {
+	epochs map[string]wire.Epoch
+	names  []string // the oldest first
+}
+
+func (l *left) put(name string, epoch wire.Epoch) {
+	if i := slices.Index(l.names, name); i >= 0 {
+		l.names = slices.Delete(l.names, i, i+1)
+	} else if len(l.names) >= mostLeft {
+		delete(l.epochs, l.names[0])
+		l.names = slices.Delete(l.names, 0, 1)
+	}
+	l.names = append(l.names, name)
+	l.epochs[name] = epoch
 }
 
 // release frees a shard that is not the run's any more. It says which placement it means: a late

@@ -218,7 +218,8 @@ func (c *Core) write(e *Effects, in Request, s *shardState, w write) error {
 		in.Msg = nil // the payload is the first one's
 		sp.waiters = append(sp.waiters, in)
 		if len(sp.waiters) > mostWaiters {
-			sp.waiters = sp.waiters[1:] // who asks again doesn't read the old answer
+			c.refuse(e, sp.waiters[0], tooManyWait())
+			sp.waiters = sp.waiters[1:]
 		}
 		return nil
 	}
@@ -255,6 +256,12 @@ func (c *Core) write(e *Effects, in Request, s *shardState, w write) error {
 		w.progress(e)
 	})
 	return nil
+}
+
+// tooManyWait is what the oldest of those who wait for the same columns hears: mostly it is the
+// same client, which has asked again.
+func tooManyWait() *wire.Error {
+	return wire.Errorf(wire.CodeBusy, "requests for the same columns", mostWaiters+1, fmt.Sprintf("at most %d", mostWaiters), "send it again in a moment")
 }
 
 func (c *Core) ack(e *Effects, in Request, want, staged, columns int64) {

@@ -8,7 +8,7 @@ func (w *Window) Clone() *Window {
 	c := &Window{
 		capacity: w.capacity, damping: w.damping, divisor: w.divisor,
 		n: w.n, a: slices.Clone(w.a), slot: slices.Clone(w.slot), version: w.version,
-		own: w.own, rot: make([]rotation, w.capacity),
+		own: w.own, kept: w.kept, retry: w.retry, pause: w.pause, rot: make([]rotation, w.capacity),
 	}
 	c.own.l = slices.Clone(w.own.l)
 	for i := range c.vec {
@@ -16,3 +16,6 @@ func (w *Window) Clone() *Window {
 	}
 	return c
 }
+
+// Forget gives back the memory of the factors at other parameters than the window's own.
+func (w *Window) Forget() { w.other = nil }

@@ -17,6 +17,8 @@
 //	W2  LLᵀ = K, or there is no factor (checked under -tags invariants)
 //	W3  a call that returned an error changed nothing
 //	W4  A is right whatever K is: no gradient is refused because K cannot be factored
+//	W5  the bits of every answer depend on the changes so far and on what is asked, never on what
+//	    else was asked
 //
 // A lies in slots and nothing in it moves: slot[i] says where row i is. L is dense, row by
 // row, in age order, so it is what an eviction moves: each row that is left is written one up
@@ -26,7 +28,8 @@
 // Replace), never by a downdate, so it stays as good as a fresh factor: a row of L goes through
 // one update for each older row that leaves, fewer than m in its life, and each adds at most ε or so
 // of the row's own length √K_ii. Where that is not possible — another λ, another N, a
-// pivot that is not positive — the factor is marked stale and made from A when next asked for.
+// pivot that is not positive — the factor is marked stale and made from A when next asked for, or
+// by the next change that leaves N as it is: so whether it is updated does not depend on who asked (W5).
 //
 // A Window and the Factors it gave out are for one goroutine at a time. Same calls, same
 // bits, on one architecture.

@@ -9,7 +9,7 @@ import (
 )
 
 // overrides is how many factors at other parameters than its own a window keeps. Each takes
-// 8n² bytes, which are reused and not given back.
+// 8n² bytes, which are given back when the window has changed twice and nobody asked for it between.
 const overrides = 4
 
 // A factorization is L for one version of A and one shift Nλ, or why there is none.
@@ -59,6 +59,14 @@ func (w *Window) Factor(damping float64, divisor Divisor) (*Factor, error) {
 		return nil, err
 	}
 	return &Factor{w, z, z.times, damping, w.divide(divisor)}, nil
+}
+
+// Made returns the factor at the window's own parameters if it is made already, else nil.
+func (w *Window) Made() *Factor {
+	if !w.current() {
+		return nil
+	}
+	return &Factor{w, &w.own, w.own.times, w.damping, w.divide(w.divisor)}
 }
 
 // SolveTo sets dst = K⁻¹y at the window's own parameters; see Factor and Factor.SolveTo.

@@ -3,6 +3,7 @@ package window
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 )
 
@@ -50,6 +51,9 @@ type Window struct {
 	version uint64    // of A
 
 	own   factorization    // at damping and divisor
+	kept  bool             // own goes along with changes
+	retry uint64           // the version from which that is tried again where it is not so, …
+	pause uint64           // … which was put off so far the last time
 	other []*factorization // at other parameters, the last used first
 
 	// Scratch of length m.
@@ -83,6 +87,7 @@ func New(capacity int, damping float64, divisor Divisor) (*Window, error) {
 	}
 	w.own = factorization{l: make([]float64, capacity*capacity), ld: capacity, shift: w.shift(damping, divisor)}
 	w.own.made(0, w.version)
+	w.kept = true
 	return w, nil
 }
 
@@ -101,9 +106,12 @@ func (w *Window) Divisor() Divisor { return w.divisor }
 // N returns what the window's divisor comes to: m, or n.
 func (w *Window) N() int { return w.divide(w.divisor) }
 
-func (w *Window) divide(d Divisor) int {
+func (w *Window) divide(d Divisor) int { return w.divideOf(d, w.n) }
+
+// divideOf is divide for a window of n rows.
+func (w *Window) divideOf(d Divisor, n int) int {
 	if d == Count {
-		return w.n
+		return n
 	}
 	return w.capacity
 }
@@ -121,7 +129,8 @@ func (w *Window) At(i, j int) float64 {
 }
 
 // Append adds a gradient g. row has length n+1: the products with the rows in age order,
-// then g·g. O(n²): one triangular solve; none where N changes with n. A FullError when
+// then g·g. O(n²): one triangular solve; none where N changes with n; O(n³) where there is no
+// factor yet, as after Load. A FullError when
 // n = m, an InvalidError for a wrong length, a NaN or Inf, or g·g < 0; then nothing
 // has changed. Never an error because of what K becomes.
 func (w *Window) Append(row []float64) error {
@@ -131,9 +140,9 @@ func (w *Window) Append(row []float64) error {
 	if err := checkRow(row, w.n+1); err != nil {
 		return err
 	}
-	current := w.current()
+	follow := w.follow(w.n + 1)
 	w.insert(row)
-	if current {
+	if follow {
 		w.extend(row)
 	}
 	w.check()
@@ -150,10 +159,10 @@ func (w *Window) Replace(row []float64) error {
 	if err := checkRow(row, w.n); err != nil {
 		return err
 	}
-	current := w.current()
+	follow := w.follow(w.n)
 	w.remove(0)
 	w.insert(row)
-	if current {
+	if follow {
 		dropRow(w.own.l, w.own.ld, w.n, 0, w.rot)
 		w.extend(row)
 	}
@@ -167,9 +176,9 @@ func (w *Window) Drop(i int) error {
 	if i < 0 || i >= w.n {
 		return &InvalidError{"i", strconv.Itoa(i), fmt.Sprintf("in [0, %d)", w.n)}
 	}
-	current := w.current()
+	follow := w.follow(w.n - 1)
 	w.remove(i)
-	if current && w.own.shift == w.shift(w.damping, w.divisor) {
+	if follow {
 		dropRow(w.own.l, w.own.ld, w.n+1, i, w.rot)
 		w.own.made(w.n, w.version)
 	}
@@ -195,6 +204,7 @@ func (w *Window) Load(packed []float64, n int) error {
 			return invalid(fmt.Sprintf("A[%d][%d]", i, i), g, "≥ 0")
 		}
 	}
+	w.release()
 	for i := range w.slot {
 		w.slot[i] = i
 	}
@@ -203,6 +213,7 @@ func (w *Window) Load(packed []float64, n int) error {
 		w.insert(packed[i*(i+1)/2:][:i+1])
 	}
 	w.version++ // also when n = 0
+	w.start()
 	w.check()
 	return nil
 }
@@ -214,6 +225,9 @@ func (w *Window) SetParams(damping float64, divisor Divisor) error {
 		return err
 	}
 	w.damping, w.divisor = damping, divisor
+	if w.own.shift != w.shift(damping, divisor) {
+		w.start()
+	}
 	w.check()
 	return nil
 }
@@ -221,6 +235,40 @@ func (w *Window) SetParams(damping float64, divisor Divisor) error {
 // current reports whether own is a factor of the window as it is now.
 func (w *Window) current() bool {
 	return w.own.of(w.version, w.shift(w.damping, w.divisor)) && w.own.ill == nil
+}
+
+// follow reports whether own goes along with the change that comes, to n rows, by an update. That
+// depends on the changes so far and on nothing that was asked between them (W5): a factor that was
+// updated has other bits than one made from A. So where own should go along and is not made yet, it
+// is made here; one that was made because somebody asked for it does not make it go along.
+func (w *Window) follow(n int) bool {
+	w.release()
+	if w.divideOf(w.divisor, n) != w.divide(w.divisor) {
+		// N changes, and with it the whole diagonal. From the next version on again.
+		w.kept, w.retry, w.pause = false, w.version+1, 0
+		return false
+	}
+	if w.kept || w.version < w.retry {
+		return w.kept
+	}
+	if shift := w.shift(w.damping, w.divisor); !w.own.of(w.version, shift) {
+		w.refactor(&w.own, shift)
+	}
+	if w.kept = w.own.ill == nil; !w.kept {
+		// No factor in float64, so each change would cost O(n³) in vain: at growing intervals.
+		w.pause = min(max(1, 2*w.pause), uint64(w.capacity))
+		w.retry = w.version + w.pause
+	}
+	return w.kept
+}
+
+// start makes the next change find own anew.
+func (w *Window) start() { w.kept, w.retry, w.pause = false, w.version, 0 }
+
+// release gives back, before the window changes, the factors at other parameters that were not
+// asked for since it last did. The others' memory is used again.
+func (w *Window) release() {
+	w.other = slices.DeleteFunc(w.other, func(z *factorization) bool { return z.version != w.version })
 }
 
 // remove takes row i out of A: its slot becomes the first free one.
@@ -245,18 +293,16 @@ func (w *Window) insert(row []float64) {
 }
 
 // extend gives own, a factor of all rows but the last, the last one: l = L⁻¹a, then the
-// root of what is left of the diagonal. If nothing is, or N has changed, own stays behind
-// the window's version, and the next solve makes it anew.
+// root of what is left of the diagonal. If nothing is, own stays behind the window's version, and
+// the next solve or the next change makes it anew.
 func (w *Window) extend(row []float64) {
 	f, n := &w.own, w.n-1
-	if f.shift != w.shift(w.damping, w.divisor) {
-		return
-	}
 	z := f.l[n*f.ld:][:n]
 	copy(z, row)
 	forward(f.l, f.ld, z)
 	pivot := row[n] + f.shift - dot(z, z)
 	if !(pivot > 0) || math.IsInf(pivot, 1) {
+		w.start()
 		return
 	}
 	f.l[n*f.ld+n] = math.Sqrt(pivot)

@@ -38,15 +38,39 @@ func Handler(op string, log *zap.Logger, accept func(Request) error) micro.Handl
 	})
 }
 
-// Respond answers a request. An error answer carries micro's error headers too, for the standard
-// tools.
+// Respond answers a request.
 func Respond(r micro.Request, m wire.Message, log *zap.Logger) {
+	f, ok := answer(m, log)
+	if !ok {
+		return
+	}
+	if err := r.Respond(f.Data, micro.WithHeaders(micro.Headers(f.Header))); err != nil {
+		// Nothing is lost: who asked asks again.
+		log.Debug("answer not sent", zap.String("subject", r.Subject()), zap.Error(err))
+	}
+}
+
+// Answer answers a request of which only the reply subject was kept: one that waits must not hold
+// its payload.
+func Answer(nc *nats.Conn, reply string, m wire.Message, log *zap.Logger) {
+	f, ok := answer(m, log)
+	if !ok {
+		return
+	}
+	if err := nc.PublishMsg(&nats.Msg{Subject: reply, Header: f.Header, Data: f.Data}); err != nil {
+		log.Debug("answer not sent", zap.String("reply", reply), zap.Error(err))
+	}
+}
+
+// answer makes the frame of an answer. That of an error carries micro's error headers too, for the
+// standard tools.
+func answer(m wire.Message, log *zap.Logger) (wire.Frame, bool) {
 	f, err := wire.Encode(m)
 	if err != nil {
 		m = wire.AsError(err)
 		if f, err = wire.Encode(m); err != nil {
 			log.Error("answer not encoded", zap.Error(err))
-			return
+			return f, false
 		}
 	}
 	if e, ok := m.(*wire.Error); ok {
@@ -55,10 +79,7 @@ func Respond(r micro.Request, m wire.Message, log *zap.Logger) {
 		f.Header[micro.ErrorHeader] = []string{oneLine(e.Error())}
 		f.Header[micro.ErrorCodeHeader] = []string{string(e.Code)}
 	}
-	if err := r.Respond(f.Data, micro.WithHeaders(micro.Headers(f.Header))); err != nil {
-		// Nothing is lost: who asked asks again.
-		log.Debug("answer not sent", zap.String("subject", r.Subject()), zap.Error(err))
-	}
+	return f, true
 }
 
 // oneLine makes a text fit for a header.

@@ -13,7 +13,7 @@
 //	bus          packets, their faults, partitions
 //	kv           leases, the run's record, the incarnation
 //	workers      a worker's process: core, engine, jobs in lanes
-//	coordinators what coordinator.Manager does around a core
+//	coordinators what coordinator.Service does around a core
 //	client       processes of clients, written as they would be with blocking calls
 //	publish      publishers: good ones, and those that send NaN, conflicts, overlaps, or die
 //	query        queriers

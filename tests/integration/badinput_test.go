@@ -47,6 +47,7 @@ func TestBadRuns(t *testing.T) {
 		{"λ < 0", func(c *client.RunConfig) { c.Damping = -1 }, nil, refusal{wire.CodeInvalid, "damping", "-1", "> 0 and finite"}},
 		{"λ NaN", func(c *client.RunConfig) { c.Damping = math.NaN() }, nil, refusal{wire.CodeInvalid, "damping", "NaN", "> 0 and finite"}},
 		{"λ infinite", func(c *client.RunConfig) { c.Damping = inf }, nil, refusal{wire.CodeInvalid, "damping", "+Inf", "> 0 and finite"}},
+		{"Nλ infinite", func(c *client.RunConfig) { c.Damping = 1e308 }, nil, refusal{wire.CodeInvalid, "damping", "1e+308", "finite when multiplied by the window, 4"}},
 		{"divisor", func(c *client.RunConfig) { c.Divisor = "rows" }, nil, refusal{wire.CodeInvalid, "divisor", "rows", "capacity or count"}},
 		{"store bf16", func(c *client.RunConfig) { c.Store = "bf16" }, nil, refusal{wire.CodeUnsupported, "store", "bf16", "f32"}},
 		{"store f16", func(c *client.RunConfig) { c.Store = "f16" }, nil, refusal{wire.CodeUnsupported, "store", "f16", "f32"}},
@@ -454,7 +455,10 @@ func TestBadSteps(t *testing.T) {
 		open := func(p wire.Precondition) wire.Message {
 			return s.coordinator(&wire.Open{Run: "bad", Step: 40, Precondition: &p})
 		}
-		refusal{wire.CodeInvalid, "damping", "-1", "> 0 and finite"}.answer(t, open(wire.Precondition{Damping: -1, Result: wire.F32}))
+		for _, lambda := range []float64{-1, math.NaN(), inf, -inf} {
+			refusal{wire.CodeInvalid, "damping", fmt.Sprint(lambda), "> 0 and finite"}.answer(t, open(wire.Precondition{Damping: lambda, Result: wire.F32}))
+		}
+		refusal{wire.CodeInvalid, "damping", "1e+308", "finite when multiplied by the window, 4"}.answer(t, open(wire.Precondition{Damping: 1e308, Result: wire.F32}))
 		refusal{wire.CodeInvalid, "divisor", "m", "capacity or count"}.answer(t, open(wire.Precondition{Divisor: "m", Result: wire.F32}))
 		refusal{wire.CodeInvalid, "result", "bf16", "f32 or f64"}.answer(t, open(wire.Precondition{Result: "bf16"}))
 	})
@@ -481,6 +485,13 @@ func TestBadQueries(t *testing.T) {
 				want.answer(t, s.coordinator(&wire.Query{Run: "bad", Kind: wire.KindVector, Vectors: 1, DType: wire.F32, Result: wire.F32, Damping: lambda}))
 			}
 		})
+	}
+	// Nλ overflows, under either divisor: nothing that a larger damping would help.
+	for _, divisor := range []wire.Divisor{wire.Capacity, wire.Count} {
+		want := refusal{wire.CodeInvalid, "damping", "1e+308", "finite when multiplied by the window, 4"}
+		want.check(t, ihvp(client.WithDamping(1e308), client.WithDivisor(divisor)))
+		_, err := s.run.IHVPStep(soon(t), dst, 10, client.WithDamping(1e308), client.WithDivisor(divisor))
+		want.check(t, err)
 	}
 	now := info.Version
 	for _, c := range []struct {

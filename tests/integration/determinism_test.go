@@ -19,20 +19,21 @@ type setting struct {
 	workers, threads, procs int
 	shuffled                uint64 // seed of the chunks' order; 0: whole gradients
 	many                    bool   // PublishMany
+	asked                   uint64 // seed of what is asked between the steps; 0: nothing
 }
 
 func (s setting) String() string {
-	return fmt.Sprintf("workers=%d/threads=%d/procs=%d/shuffled=%d/many=%t", s.workers, s.threads, s.procs, s.shuffled, s.many)
+	return fmt.Sprintf("workers=%d/threads=%d/procs=%d/shuffled=%d/many=%t/asked=%d", s.workers, s.threads, s.procs, s.shuffled, s.many, s.asked)
 }
 
 const (
 	determinismDim    = 70_003 // four shards of 17 tiles and a bit …
 	determinismWindow = 16     // … so that a pass has work for two threads
-	determinismSteps  = 20     // the window wraps
+	determinismSteps  = 22     // the window wraps
 )
 
 // story is a run from the first gradient to the last, and all that can be asked of it, as bits.
-func story(t *testing.T, set setting) map[string]any {
+func story(t *testing.T, divisor wire.Divisor, set setting) map[string]any {
 	t.Helper()
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(set.procs))
 	c := start(t, shape{workers: set.workers, threads: set.threads})
@@ -44,7 +45,7 @@ func story(t *testing.T, set setting) map[string]any {
 		}
 		return err
 	})
-	run := c.attach(cl, client.RunConfig{Name: "same", Dim: determinismDim, Window: determinismWindow, Damping: 1e-3, Shards: 4})
+	run := c.attach(cl, client.RunConfig{Name: "same", Dim: determinismDim, Window: determinismWindow, Damping: 1e-3, Divisor: divisor, Shards: 4})
 	r := rand.New(rand.NewPCG(17, 18))
 	rows := make([][]float32, determinismSteps)
 	for i := range rows {
@@ -74,7 +75,11 @@ func story(t *testing.T, set setting) map[string]any {
 			t.Fatal(err)
 		}
 	default:
+		between := rand.New(rand.NewPCG(set.asked, 19))
 		for i, g := range rows[:last] {
+			if set.asked != 0 {
+				ask(t, run, between, i, x)
+			}
 			if set.shuffled == 0 {
 				if _, err := run.Publish(ctx, wire.Step(i), g); err != nil {
 					t.Fatal(err)
@@ -157,6 +162,25 @@ func story(t *testing.T, set setting) map[string]any {
 	return out
 }
 
+// ask asks something, or nothing, of a run with so many steps in it.
+func ask(t *testing.T, run *client.Run, r *rand.Rand, steps int, dst []float64) {
+	t.Helper()
+	var err error
+	switch what := r.IntN(6); {
+	case what == 0:
+		_, err = run.Status(soon(t))
+	case what == 1 && steps > 0:
+		_, err = run.IHVPStep64(soon(t), dst, wire.Step(steps-1))
+	case what == 2 && steps > 0:
+		_, err = run.IHVPStep64(soon(t), dst, wire.Step(steps-1), client.WithDamping(0.1), client.WithDivisor(wire.Capacity))
+	case what == 3:
+		_, err = run.IHVP64(soon(t), dst, make([]float64, len(dst)))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // publishShuffled publishes a gradient in pieces of all sizes, in another order, by several
 // goroutines that share a token.
 func publishShuffled(t *testing.T, run *client.Run, step wire.Step, g []float32, seed uint64) {
@@ -188,22 +212,32 @@ func publishShuffled(t *testing.T, run *client.Run, step wire.Step, g []float32,
 }
 
 // TestSameBytes: the same gradients give the same bytes, whatever the order of their chunks, the
-// number of workers that hold the same shards, of threads and of processors.
+// number of workers that hold the same shards, of threads and of processors, and what was asked
+// before.
 func TestSameBytes(t *testing.T) {
-	want := story(t, setting{workers: 1, threads: 1, procs: 1})
-	for _, set := range []setting{
-		{workers: 2, threads: 1, procs: 2, shuffled: 1},
-		{workers: 3, threads: 2, procs: 1, shuffled: 2},
-		{workers: 4, threads: 2, procs: 2, many: true},
-		{workers: 1, threads: 2, procs: 2, shuffled: 3},
+	for divisor, sets := range map[wire.Divisor][]setting{
+		wire.Capacity: {
+			{workers: 2, threads: 1, procs: 2, shuffled: 1},
+			{workers: 3, threads: 2, procs: 1, shuffled: 2},
+			{workers: 4, threads: 2, procs: 2, many: true},
+			{workers: 1, threads: 2, procs: 2, shuffled: 3, asked: 1},
+		},
+		wire.Count: { // N grows till the window is full
+			{workers: 2, threads: 2, procs: 2, many: true},
+			{workers: 1, threads: 1, procs: 2, asked: 2},
+			{workers: 3, threads: 2, procs: 2, asked: 3},
+		},
 	} {
-		t.Run(set.String(), func(t *testing.T) {
-			got := story(t, set)
-			for name := range want {
-				if !cmp.Equal(want[name], got[name]) {
-					t.Errorf("%s has other bits, or another version or bound", name)
+		want := story(t, divisor, setting{workers: 1, threads: 1, procs: 1})
+		for _, set := range sets {
+			t.Run(fmt.Sprintf("divisor=%s/%v", divisor, set), func(t *testing.T) {
+				got := story(t, divisor, set)
+				for name := range want {
+					if !cmp.Equal(want[name], got[name]) {
+						t.Errorf("%s has other bits, or another version or bound", name)
+					}
 				}
-			}
-		})
+			})
+		}
 	}
 }

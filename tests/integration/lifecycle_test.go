@@ -435,6 +435,37 @@ func TestWorkerRestarts(t *testing.T) {
 	}
 }
 
+// TestAllIsLost: who takes over a run of which nobody is left who knew its rows says that there
+// were some, also at the first takeover after its first gradient.
+func TestAllIsLost(t *testing.T) {
+	t.Parallel()
+	c := start(t, shape{workers: 1})
+	cl := c.client()
+	run := c.attach(cl, client.RunConfig{Name: "gone", Dim: 100, Window: 3, Damping: 1})
+	if info, err := run.Status(soon(t)); err != nil || info.Lost != 0 {
+		t.Fatalf("before any row: %+v, %v", info, err)
+	}
+	if _, err := run.Publish(soon(t), 7, make([]float32, 100)); err != nil {
+		t.Fatal(err)
+	}
+	c.crashCoordinator("c0")
+	c.crashWorker("w0")
+	c.startWorker("w0", 1<<30, 0)
+	c.startCoordinator("c1")
+	eventually(t, func() error {
+		info, err := run.Status(soon(t))
+		if err == nil && info.State != wire.StateReady {
+			err = fmt.Errorf("the run is %s", info.State)
+		} else if err == nil && (info.Rows != 0 || info.Lost == 0) {
+			t.Fatalf("%+v: the status does not say that rows were lost", info)
+		}
+		return err
+	})
+	if _, err := run.Publish(soon(t), 7, make([]float32, 100)); !errors.Is(err, wire.ErrNotGrowing) {
+		t.Errorf("the step that was lost, once more: %v", err)
+	}
+}
+
 // TestDelete frees memory, and the name may be used for another run.
 func TestDelete(t *testing.T) {
 	t.Parallel()
@@ -494,6 +525,45 @@ func TestDelete(t *testing.T) {
 	}
 	if _, err := old.Publish(soon(t), 2, make([]float32, 100)); err == nil {
 		t.Error("a gradient of the old run is in the new one")
+	}
+}
+
+// TestLeftOver: a worker that was away when a run was deleted, and holds its rows when there is
+// another run of that name, is told to free them.
+func TestLeftOver(t *testing.T) {
+	t.Parallel()
+	c := start(t, shape{workers: 2})
+	cl := c.client()
+	c.attach(cl, client.RunConfig{Name: "again", Dim: 100, Window: 2, Damping: 1, Shards: 1})
+	s := c.stranger("c9") // a coordinator of long ago
+	info := s.info("again")
+	list, err := cl.Workers(soon(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range list {
+		if w.ID == info.Workers[0] {
+			continue
+		}
+		head := wire.Shard{Seq: 1, Run: "again", Epoch: wire.Epoch{Incarnation: info.Epoch.Incarnation, Revision: 1}}
+		ask := func(m wire.Control) wire.Message { return s.ask(s.sub.Control(w.ID, m.Type(), s.name), m) }
+		eventually(t, func() error { // it asks first which the incarnation is
+			m := ask(&wire.Adopt{Shard: head, Instance: w.Instance, UID: info.UID + 1, Placed: 1, Cols: 1000, Slots: 4, Store: wire.F32})
+			if e, ok := m.(*wire.Error); ok {
+				return e
+			}
+			return nil
+		})
+		ask(&wire.Install{Shard: head})
+		eventually(t, func() error {
+			if e, ok := ask(&wire.CloseQuery{Shard: head}).(*wire.Error); !ok || e.Code != wire.CodeUnknownShard {
+				return fmt.Errorf("worker %s still holds a shard of the old run", w.ID)
+			}
+			return nil
+		})
+	}
+	if now := s.info("again"); now.Epoch != info.Epoch || now.State != wire.StateReady {
+		t.Errorf("the new run is %+v", now)
 	}
 }
 

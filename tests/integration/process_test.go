@@ -54,13 +54,28 @@ func deploy(t *testing.T) *deployed {
 	for name, pkg := range map[string]string{
 		"nats-server": "github.com/nats-io/nats-server/v2", "coordinator": "mfac/cmd/coordinator", "worker": "mfac/cmd/worker",
 	} {
+		args := []string{"build", "-o", filepath.Join(p.dir, name)}
+		if raceDetector && name != "nats-server" {
+			args = append(args, "-race")
+		}
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // nothing may be in the build cache
-		out, err := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(p.dir, name), pkg).CombinedOutput()
+		out, err := exec.CommandContext(ctx, "go", append(args, pkg)...).CombinedOutput()
 		cancel()
 		if err != nil {
 			t.Fatalf("build %s: %v\n%s", pkg, err, out)
 		}
 	}
+	t.Cleanup(func() {
+		logs, err := filepath.Glob(filepath.Join(p.dir, "*.log"))
+		if err != nil || len(logs) == 0 {
+			t.Errorf("the processes' logs: %v, %v", logs, err)
+		}
+		for _, name := range logs { // the detector's report: a process that is killed has no exit code
+			if log, err := os.ReadFile(name); err != nil || bytes.Contains(log, []byte("DATA RACE")) {
+				t.Errorf("%s: %v\n%s", filepath.Base(name), err, log[:min(len(log), 8000)])
+			}
+		}
+	})
 	t.Cleanup(func() {
 		for name, q := range p.running {
 			p.kill(name)
@@ -386,7 +401,7 @@ func woodbury(t *testing.T, rows [][]float32, lambda float64, v []float64) []flo
 // answers are exact for the window that is left, and callers need do nothing about it.
 func TestProcesses(t *testing.T) {
 	if testing.Short() {
-		t.Skip("-short: the processes are built without the race detector, and take half a minute")
+		t.Skip("-short: this builds three programs, and takes half a minute")
 	}
 	p := deploy(t)
 	p.nats()
