@@ -13,6 +13,14 @@
 // the placement and the small numbers. A slice is sent from where it lies: besides the caller's
 // own vectors a call needs the chunks in flight, no more.
 //
+// # Dtypes
+//
+// Three are chosen apart from each other: RunConfig.Store, what the run keeps gradients in;
+// WithWire, what a gradient or vectors are sent in; WithResult, what results are fetched in. Numbers
+// are rounded once, to nearest even, in the chunks that are sent, of which a call has eight then;
+// results are widened exactly. All answers are for the rows as they are stored and for vectors as
+// they were sent; Gradient reads a row back exactly.
+//
 // # Contexts, retries
 //
 // Every call honours its context; one without a deadline gets DefaultDeadline. Until then the

@@ -1,8 +1,12 @@
 package client
 
 import (
+	"math"
 	"slices"
 
+	"mfac/internal/dtype"
+	"mfac/shard"
+	"mfac/shard/kernel"
 	"mfac/wire"
 )
 
@@ -117,6 +121,12 @@ func (f *fake) chunk(r *fakeRun, worker string, m *wire.Chunk) (wire.Message, *w
 		f.t.Errorf("checksum of chunk at %d is wrong", m.Lo)
 	}
 	x := numbers(m.Payload, m.DType)
+	for i, v := range x {
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			delete(r.open, m.Step)
+			return nil, wire.Errorf(wire.CodeNotFinite, "column", m.Lo+int64(i), "finite", "as the fake says")
+		}
+	}
 	if n, ok := st.got[m.Lo]; ok && n != m.N {
 		f.t.Errorf("chunk at %d has %d columns, had %d", m.Lo, m.N, n)
 	}
@@ -238,31 +248,14 @@ func (f *fake) fetch(r *fakeRun, worker string, m *wire.Fetch) (wire.Message, *w
 		}
 	}
 	p := &wire.Part{Lo: m.Lo, N: m.N, DType: m.DType}
-	if m.DType == wire.F32 {
-		y := make([]float32, len(x))
-		for i := range x {
-			y[i] = float32(x[i])
-		}
-		p.Payload = encode(y)
-	} else {
-		p.Payload = encode(x)
-	}
+	p.Payload, _ = shard.Append(nil, x, dtype.Of(m.DType))
 	p.Sum = wire.Checksum(p.Payload)
 	p.Credit, p.CreditMS = f.credit(worker, m.Want)
 	return p, nil
 }
 
 func numbers(p []byte, t wire.DType) []float64 {
-	if t == wire.F64 {
-		x := make([]float64, len(p)/8)
-		decode(x, p)
-		return x
-	}
-	y := make([]float32, len(p)/4)
-	decode(y, p)
-	x := make([]float64, len(y))
-	for i := range y {
-		x[i] = float64(y[i])
-	}
+	x := make([]float64, len(p)/t.Size())
+	kernel.Best().Expand(x, p, dtype.Of(t))
 	return x
 }

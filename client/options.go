@@ -140,14 +140,14 @@ func positive(field string, d time.Duration) error {
 	return nil
 }
 
-// PublishOption is an option of publishing a gradient: a StepOption or WithoutWait.
+// PublishOption is an option of publishing a gradient: a StepOption, WithWire or WithoutWait.
 type PublishOption interface{ publish(*call) error }
 
-// PreconditionOption is an option of publishing a gradient and preconditioning it: a StepOption or
-// a ResultOption.
+// PreconditionOption is an option of publishing a gradient and preconditioning it: a StepOption, a
+// ResultOption or WithWire.
 type PreconditionOption interface{ precondition(*call) error }
 
-// QueryOption is an option of a query: a ResultOption or a WindowOption.
+// QueryOption is an option of a query: a ResultOption, a WindowOption or WithWire.
 type QueryOption interface{ query(*call) error }
 
 // call is what the options of one call set.
@@ -160,6 +160,8 @@ type call struct {
 	token        *uint64
 	stepDeadline time.Duration
 	noWait       bool
+	wire         wire.DType // of what is sent; "": the caller's
+	result       wire.DType // of what is fetched; "": the caller's
 }
 
 // ResultOption changes how a result is computed: it is an option of queries and preconditions.
@@ -179,6 +181,13 @@ type StepOption func(*call) error
 
 func (f StepOption) publish(c *call) error      { return f(c) }
 func (f StepOption) precondition(c *call) error { return f(c) }
+
+// WireOption is an option of all calls that send numbers.
+type WireOption func(*call) error
+
+func (f WireOption) publish(c *call) error      { return f(c) }
+func (f WireOption) precondition(c *call) error { return f(c) }
+func (f WireOption) query(c *call) error        { return f(c) }
 
 // WaitOption is an option of publishing alone.
 type WaitOption func(*call) error
@@ -201,6 +210,29 @@ func WithDivisor(d wire.Divisor) ResultOption {
 			return wire.Invalid("divisor", d, "capacity or count")
 		}
 		return nil
+	}
+}
+
+// WithWire sends the numbers of a gradient or of vectors in another dtype than they are of, each
+// rounded once to the nearest as it is sent: in half the bytes, or a quarter. What is answered is
+// the answer for the rounded vector. wire.BF16 has float32's range and 8 significant bits, wire.F16
+// 11, up to 65504 and of less below 6e-5: a number too large for it is wire.CodeOverflow. It has
+// nothing to do with the dtype that the run's rows are stored in, to which a gradient is rounded
+// where it arrives.
+func WithWire(t wire.DType) WireOption {
+	return func(c *call) error {
+		c.wire = t
+		return wire.CheckDType("wire", t)
+	}
+}
+
+// WithResult fetches the result in another dtype than dst's, rounded once from float64 by the
+// workers; it is widened to dst's exactly. The answer's bound has the rounding in it: 2⁻⁸ of
+// wire.BF16, 2⁻¹¹ of wire.F16.
+func WithResult(t wire.DType) ResultOption {
+	return func(c *call) error {
+		c.result = t
+		return wire.CheckDType("result", t)
 	}
 }
 
@@ -265,15 +297,43 @@ func WithoutWait() WaitOption {
 }
 
 func publishCall(opts []PublishOption) (*call, error) {
-	return collect(opts, PublishOption.publish)
+	c, err := collect(opts, PublishOption.publish)
+	if err == nil {
+		err = fits[float32]("wire", c.wire)
+	}
+	return c, err
 }
 
-func preconditionCall(opts []PreconditionOption) (*call, error) {
-	return collect(opts, PreconditionOption.precondition)
+// preconditionCall is for results of type T.
+func preconditionCall[T Float](opts []PreconditionOption) (*call, error) {
+	c, err := collect(opts, PreconditionOption.precondition)
+	if err == nil {
+		err = fits[float32]("wire", c.wire)
+	}
+	if err == nil {
+		err = fits[T]("result", c.result)
+	}
+	return c, err
 }
 
-func queryCall(opts []QueryOption) (*call, error) {
-	return collect(opts, QueryOption.query)
+// queryCall is for vectors and results of type T.
+func queryCall[T Float](opts []QueryOption) (*call, error) {
+	c, err := collect(opts, QueryOption.query)
+	if err == nil {
+		err = fits[T]("wire", c.wire)
+	}
+	if err == nil {
+		err = fits[T]("result", c.result)
+	}
+	return c, err
+}
+
+// fits checks that numbers of type T can be of dtype t on the wire: it is not wider.
+func fits[T Float](field string, t wire.DType) error {
+	if t.Size() > sizeOf[T]() {
+		return wire.Invalid(field, t, "f32, bf16 or f16 for float32 numbers")
+	}
+	return nil
 }
 
 func collect[O any](opts []O, apply func(O, *call) error) (*call, error) {

@@ -187,7 +187,7 @@ func (p *publication) keepAlive(ctx context.Context) (stop func()) {
 // send sends the pieces that the shards have not acknowledged.
 func (p *publication) send(ctx context.Context, info *wire.Info, whole []int) error {
 	if p.pieces == nil {
-		p.pieces = cut(info, p.lo, p.n, 1, p.r.c.chunkBytes, wire.F32)
+		p.pieces = cut(info, p.lo, p.n, 1, p.r.c.chunkBytes, p.in.dtype())
 	}
 	if p.acked == nil {
 		p.acked = make([]bool, len(p.pieces))
@@ -203,7 +203,7 @@ func (p *publication) send(ctx context.Context, info *wire.Info, whole []int) er
 	t := p.r.upload(info, p.pieces, p.in, wire.OpChunk,
 		func(c piece, payload []byte) wire.Message {
 			return &wire.Chunk{Run: p.r.name, Epoch: p.epoch, Step: p.step, Attempt: p.attempt, Shard: c.shard,
-				Lo: c.lo, N: c.n, DType: wire.F32, Sum: wire.Checksum(payload), Payload: payload}
+				Lo: c.lo, N: c.n, DType: p.in.dtype(), Sum: wire.Checksum(payload), Payload: payload}
 		},
 		func(m wire.Message, want int64) { m.(*wire.Chunk).Want = want })
 	t.skip = skip

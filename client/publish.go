@@ -20,7 +20,7 @@ func (r *Run) Publish(ctx context.Context, step wire.Step, g []float32, opts ...
 	if err != nil {
 		return Commit{}, publishing(step, err)
 	}
-	return r.publish(ctx, r.publication(step, whole(g), c))
+	return r.publish(ctx, r.publication(step, whole(g, c.wire), c))
 }
 
 // PublishMany publishes rows as steps first, first+1, …: as Publish one by one, but as many under
@@ -61,7 +61,7 @@ func (r *Run) PublishMany(ctx context.Context, first wire.Step, rows [][]float32
 			}
 			break
 		}
-		p := r.publication(first+wire.Step(i), whole(g), c)
+		p := r.publication(first+wire.Step(i), whole(g, c.wire), c)
 		p.queue, p.place.prev, prev = q, prev, p
 		done[i] = make(chan struct{})
 		wg.Go(func() {
@@ -87,7 +87,7 @@ func (r *Run) PublishFrom(ctx context.Context, step wire.Step, src Source[float3
 	if err != nil {
 		return Commit{}, publishing(step, err)
 	}
-	return r.publish(ctx, r.publication(step, &stream[float32]{src: src}, c))
+	return r.publish(ctx, r.publication(step, &stream[float32]{src: src, as: c.wire}, c))
 }
 
 // PublishColumns publishes columns [lo, lo+len(cols)) of step's gradient, and returns when the
@@ -112,7 +112,7 @@ func (r *Run) checkDim(what string, n int) error {
 	return nil
 }
 
-func whole[T Float](v []T) vectors[T] { return vectors[T]{v: [][]T{v}} }
+func whole[T Float](v []T, as wire.DType) vectors[T] { return vectors[T]{v: [][]T{v}, as: as} }
 
 // publication is that of a whole gradient.
 func (r *Run) publication(step wire.Step, in input, c *call) *publication {
@@ -126,7 +126,7 @@ func (r *Run) publication(step wire.Step, in input, c *call) *publication {
 
 // columns is the publication of some columns.
 func (r *Run) columns(step wire.Step, lo int64, cols []float32, c *call) *publication {
-	p := r.publication(step, vectors[float32]{v: [][]float32{cols}, lo: lo}, c)
+	p := r.publication(step, vectors[float32]{v: [][]float32{cols}, lo: lo, as: c.wire}, c)
 	p.lo, p.n, p.shared = lo, int64(len(cols)), true
 	if c.token == nil {
 		p.token = 0
@@ -163,7 +163,7 @@ func (r *Run) Precondition64(ctx context.Context, step wire.Step, dst []float64,
 }
 
 func precondition[T Float](ctx context.Context, r *Run, step wire.Step, dst []T, g []float32, opts []PreconditionOption) (Answer, error) {
-	c, err := preconditionCall(opts)
+	c, err := preconditionCall[T](opts)
 	if err == nil {
 		err = r.checkDim("gradient", len(g))
 	}
@@ -173,22 +173,22 @@ func precondition[T Float](ctx context.Context, r *Run, step wire.Step, dst []T,
 	if err != nil {
 		return Answer{}, preconditioning(step, err)
 	}
-	return r.precondition(ctx, r.publication(step, whole(g), c), whole(dst), c)
+	return r.precondition(ctx, r.publication(step, whole(g, c.wire), c), whole(dst, c.result), c)
 }
 
 // PreconditionFrom is Precondition of a gradient that is read in pieces, the result written in
 // pieces.
 func (r *Run) PreconditionFrom(ctx context.Context, step wire.Step, sink Sink[float32], src Source[float32], opts ...PreconditionOption) (Answer, error) {
-	c, err := preconditionCall(opts)
+	c, err := preconditionCall[float32](opts)
 	if err != nil {
 		return Answer{}, preconditioning(step, err)
 	}
-	return r.precondition(ctx, r.publication(step, &stream[float32]{src: src}, c), &stream[float32]{sink: sink}, c)
+	return r.precondition(ctx, r.publication(step, &stream[float32]{src: src, as: c.wire}, c), &stream[float32]{sink: sink, as: c.result}, c)
 }
 
 // PreconditionColumns is PublishColumns and sets dst to the same columns of H⁻¹g. dst may be cols.
 func (r *Run) PreconditionColumns(ctx context.Context, step wire.Step, lo int64, dst, cols []float32, opts ...PreconditionOption) (Answer, error) {
-	c, err := preconditionCall(opts)
+	c, err := preconditionCall[float32](opts)
 	if err == nil {
 		err = wire.CheckRange(lo, int64(len(cols)), r.spec.Dim)
 	}
@@ -198,7 +198,7 @@ func (r *Run) PreconditionColumns(ctx context.Context, step wire.Step, lo int64,
 	if err != nil {
 		return Answer{}, preconditioning(step, err)
 	}
-	return r.precondition(ctx, r.columns(step, lo, cols, c), vectors[float32]{v: [][]float32{dst}, lo: lo}, c)
+	return r.precondition(ctx, r.columns(step, lo, cols, c), vectors[float32]{v: [][]float32{dst}, lo: lo, as: c.result}, c)
 }
 
 func preconditioning(step wire.Step, err error) error {

@@ -210,7 +210,7 @@ func TestKeepAlive(t *testing.T) {
 	f.on(func(op, _ string, _ wire.Message) (wire.Message, bool) {
 		return &wire.WaitReply{State: wire.StatePending}, op == wire.OpWait && f.counts[wire.OpOpen] < 4
 	})
-	p := r.publication(1, whole(ramp(8)), &call{})
+	p := r.publication(1, whole(ramp(8), ""), &call{})
 	p.beat = 5 * time.Millisecond
 	if c, err := r.publish(t.Context(), p); err != nil || c.Version != 1 {
 		t.Errorf("commit is %v, %v", c, err)

@@ -30,10 +30,14 @@ func (r *Run) IHVPs64(ctx context.Context, dst, v [][]float64, opts ...QueryOpti
 }
 
 func ihvps[T Float](ctx context.Context, r *Run, dst, v [][]T, opts []QueryOption) (Answer, error) {
-	if err := r.checkVectors(len(v)); err != nil {
-		return Answer{}, asking(wire.KindVector, err)
+	c, err := queryCall[T](opts)
+	if err == nil {
+		err = r.checkVectors(len(v))
 	}
-	if err := checkResults(r, dst, len(v)); err != nil {
+	if err == nil {
+		err = checkResults(r, dst, len(v))
+	}
+	if err != nil {
 		return Answer{}, asking(wire.KindVector, err)
 	}
 	for _, v := range v {
@@ -46,24 +50,28 @@ func ihvps[T Float](ctx context.Context, r *Run, dst, v [][]T, opts []QueryOptio
 			}
 		}
 	}
-	return r.vector(ctx, vectors[T]{v: dst}, vectors[T]{v: v}, len(v), opts)
+	return r.vector(ctx, vectors[T]{v: dst, as: c.result}, vectors[T]{v: v, as: c.wire}, len(v), c)
 }
 
 // IHVPFrom is IHVP of a vector that is read in pieces, the result written in pieces.
 func (r *Run) IHVPFrom(ctx context.Context, sink Sink[float32], src Source[float32], opts ...QueryOption) (Answer, error) {
-	return r.vector(ctx, &stream[float32]{sink: sink}, &stream[float32]{src: src}, 1, opts)
+	return ihvpFrom(ctx, r, sink, src, opts)
 }
 
 // IHVPFrom64 is IHVPFrom in float64.
 func (r *Run) IHVPFrom64(ctx context.Context, sink Sink[float64], src Source[float64], opts ...QueryOption) (Answer, error) {
-	return r.vector(ctx, &stream[float64]{sink: sink}, &stream[float64]{src: src}, 1, opts)
+	return ihvpFrom(ctx, r, sink, src, opts)
 }
 
-func (r *Run) vector(ctx context.Context, out output, in input, k int, opts []QueryOption) (Answer, error) {
-	c, err := queryCall(opts)
+func ihvpFrom[T Float](ctx context.Context, r *Run, sink Sink[T], src Source[T], opts []QueryOption) (Answer, error) {
+	c, err := queryCall[T](opts)
 	if err != nil {
 		return Answer{}, asking(wire.KindVector, err)
 	}
+	return r.vector(ctx, &stream[T]{sink: sink, as: c.result}, &stream[T]{src: src, as: c.wire}, 1, c)
+}
+
+func (r *Run) vector(ctx context.Context, out output, in input, k int, c *call) (Answer, error) {
 	q := r.question(wire.KindVector, k, out, c)
 	q.in = in
 	return q.ask(ctx)
@@ -92,7 +100,11 @@ func (r *Run) IHVPCombine64(ctx context.Context, dst []float64, steps []wire.Ste
 
 // IHVPCombineTo is IHVPCombine with the result written in pieces.
 func (r *Run) IHVPCombineTo(ctx context.Context, sink Sink[float32], steps []wire.Step, coef []float64, opts ...QueryOption) (Answer, error) {
-	return r.combine(ctx, &stream[float32]{sink: sink}, steps, [][]float64{coef}, opts)
+	c, err := queryCall[float32](opts)
+	if err != nil {
+		return Answer{}, asking(wire.KindCombine, err)
+	}
+	return r.combine(ctx, &stream[float32]{sink: sink, as: c.result}, steps, [][]float64{coef}, c)
 }
 
 // IHVPCombines sets dst[k] = H⁻¹ Σ coef[k][i]·g[i] for at most MaxVectors combinations at once.
@@ -106,16 +118,20 @@ func (r *Run) IHVPCombines64(ctx context.Context, dst [][]float64, steps []wire.
 }
 
 func combines[T Float](ctx context.Context, r *Run, dst [][]T, steps []wire.Step, coef [][]float64, opts []QueryOption) (Answer, error) {
-	if err := checkResults(r, dst, len(coef)); err != nil {
+	c, err := queryCall[T](opts)
+	if err == nil {
+		err = checkResults(r, dst, len(coef))
+	}
+	if err != nil {
 		return Answer{}, asking(wire.KindCombine, err)
 	}
-	return r.combine(ctx, vectors[T]{v: dst}, steps, coef, opts)
+	return r.combine(ctx, vectors[T]{v: dst, as: c.result}, steps, coef, c)
 }
 
-func (r *Run) combine(ctx context.Context, out output, steps []wire.Step, coef [][]float64, opts []QueryOption) (Answer, error) {
-	c, err := queryCall(opts)
-	if err == nil {
-		err = r.checkVectors(len(coef))
+func (r *Run) combine(ctx context.Context, out output, steps []wire.Step, coef [][]float64, c *call) (Answer, error) {
+	err := r.checkVectors(len(coef))
+	if err == nil && c.wire != "" {
+		err = wire.Invalid("wire", c.wire, "left out: no vectors are sent")
 	}
 	if err == nil && (len(steps) < 1 || len(steps) > r.spec.Window) {
 		err = wire.Invalid("steps", len(steps), fmt.Sprintf("in [1, %d], the run's window", r.spec.Window))
@@ -144,7 +160,8 @@ func checkCoef(coef []float64, steps int) error {
 	return nil
 }
 
-// Gradient sets dst to the gradient that is in the window as step, as it is stored.
+// Gradient sets dst to the gradient that is in the window as step, exactly as it is stored: in a run
+// whose store is of 16 bits, what was published is rounded to that.
 func (r *Run) Gradient(ctx context.Context, dst []float32, step wire.Step, opts ...WindowOption) (Answer, error) {
 	c, err := collect(opts, WindowOption.query)
 	if err == nil {
@@ -153,7 +170,7 @@ func (r *Run) Gradient(ctx context.Context, dst []float32, step wire.Step, opts 
 	if err != nil {
 		return Answer{}, asking(wire.KindRow, err)
 	}
-	q := r.question(wire.KindRow, 1, whole(dst), c)
+	q := r.question(wire.KindRow, 1, whole(dst, ""), c)
 	q.req.Payload = wire.AppendUint64s(nil, []wire.Step{step})
 	return q.ask(ctx)
 }

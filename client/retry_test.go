@@ -421,7 +421,7 @@ func TestNudge(t *testing.T) {
 		}
 		return nil, false
 	})
-	p := r.publication(1, whole(ramp(8)), &call{})
+	p := r.publication(1, whole(ramp(8), ""), &call{})
 	p.patience = 50 * time.Millisecond
 	if c, err := r.publish(t.Context(), p); err != nil || c.Version != 1 {
 		t.Errorf("commit is %v, %v", c, err)

@@ -27,7 +27,7 @@ type RunConfig struct {
 	Layout  []wire.Tensor // the tensors that the parameters are, in order; or nil. Offsets may be left 0
 	Shards  int           // 0: one for each worker that there is now
 	Spare   int           // slots beside the window, for steps being published; 0: wire.DefaultSpare
-	Store   wire.DType    // wire.F32, the default
+	Store   wire.DType    // what gradients are kept in: wire.F32 (the default), wire.BF16 or wire.F16
 	// Durability is wire.DurabilityMemory, the default.
 	Durability string
 }

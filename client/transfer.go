@@ -217,15 +217,18 @@ func (r *Run) upload(info *wire.Info, pieces []piece, in input,
 	return &transfer{
 		c: c, info: info, pieces: pieces, size: int64(in.dtype().Size()), window: in.window(len(info.Workers)),
 		start: func(p piece) (job, error) {
-			payload, done, err := in.load(p.index, p.lo, p.n)
+			l, err := in.load(p.index, p.lo, p.n)
 			if err != nil {
 				return job{}, err
 			}
-			m := message(p, payload)
+			m := message(p, l.payload)
 			subject := c.subjects.Worker(info.Workers[info.Owner[p.shard]], op, c.name)
-			return job{done: done, send: func(ctx context.Context, timeout time.Duration, want int64) (*grant, error) {
+			return job{done: l.done, send: func(ctx context.Context, timeout time.Duration, want int64) (*grant, error) {
 				setWant(m, want)
 				reply, err := tryFor[*wire.Ack](ctx, c, subject, op, m, timeout)
+				if l.lost != nil && (err == nil || code(err) == wire.CodeNotFinite) {
+					err = l.lost // which knows what the number was
+				}
 				if err != nil {
 					return nil, err
 				}

@@ -32,7 +32,8 @@ type query struct {
 	parts     [][]float64    // a shard's dots and norms
 	left      int
 	coef      []byte
-	bounds    []float64
+	bounds    []float64                   // of the float64 results; in a reply, rounded's
+	size      []float64                   // what ‖x‖ is at least, of each; 0 where it isn't known
 	unsettled []window.Bound              // that need the shards' norms; nil where scalars do
 	then      func(*Effects, *wire.Error) // hears of a precondition's outcome
 	ready     bool
@@ -46,8 +47,13 @@ type callerToken struct {
 	token  uint64
 }
 
-// roundingF32 is the relative error of rounding a result to float32.
-const roundingF32 = 0x1p-24
+// rounding is the error of rounding a number to a dtype: relative, and absolute below its normal
+// range.
+var rounding = map[wire.DType]struct{ relative, absolute float64 }{
+	wire.F32:  {0x1p-24, 0x1p-150},
+	wire.BF16: {0x1p-8, 0x1p-134},
+	wire.F16:  {0x1p-11, 0x1p-25},
+}
 
 // newQuery pins a query to the present version, or to the rows given.
 func (c *Core) newQuery(version wire.Version, rows []row, damping float64, divisor wire.Divisor, result wire.DType) *query {
@@ -407,7 +413,16 @@ func (c *Core) solve(e *Effects, q *query) error {
 // bounded takes note of a vector's bound.
 func (c *Core) bounded(q *query, b window.Bound) {
 	q.unsettled = append(q.unsettled, b)
-	q.bounds = append(q.bounds, c.rounded(q, b.Relative))
+	q.bounds = append(q.bounds, b.Relative)
+	q.size = append(q.size, q.sizeOf(b))
+}
+
+// sizeOf is what ‖x‖ is at least. A bound of a vector speaks of ‖λx‖.
+func (q *query) sizeOf(b window.Bound) float64 {
+	if q.kind == wire.KindVector {
+		return b.NormLow / q.damping
+	}
+	return b.NormLow
 }
 
 // settle forgets what a further pass would need, where scalars alone show every bound to be
@@ -421,11 +436,24 @@ func (c *Core) settle(q *query) {
 	q.unsettled = nil
 }
 
-func (c *Core) rounded(q *query, bound float64) float64 {
-	if q.result == wire.F32 && bound > 0 {
-		bound += roundingF32
+// rounded is the bounds with the rounding of the results. That is the client's choice: no bound is
+// refused for it.
+func (c *Core) rounded(q *query) []float64 {
+	r, ok := rounding[q.result]
+	if !ok {
+		return q.bounds
 	}
-	return bound
+	out := slices.Clone(q.bounds)
+	for i, b := range out {
+		if b == 0 { // 0, or a row: nothing is rounded
+			continue
+		}
+		out[i] += r.relative * (1 + b)
+		if size := q.size[i]; size > 0 {
+			out[i] += min(r.absolute*math.Sqrt(float64(c.rec.Spec.Dim))/size, 1) // all zeros are off by 1
+		}
+	}
+	return out
 }
 
 // sendCoef gives the shards the coefficients. Where scalars could not settle the bound, the
@@ -477,7 +505,9 @@ func (c *Core) norms(e *Effects, q *query) {
 			sum := sumInOrder(q.parts)
 			q.parts = nil
 			for i, b := range q.unsettled {
-				q.bounds[i] = c.rounded(q, min(b.Relative, b.With(sum[i]).Relative))
+				closer := b.With(sum[i])
+				q.bounds[i] = min(b.Relative, closer.Relative)
+				q.size[i] = max(q.size[i], q.sizeOf(closer))
 				if err := limit(q, q.bounds[i]); err != nil {
 					c.refuse(e, q, err)
 					return
@@ -490,7 +520,7 @@ func (c *Core) norms(e *Effects, q *query) {
 
 // answer tells who waits that the result can be fetched.
 func (c *Core) answer(e *Effects, q *query) {
-	q.ready, q.unsettled, q.coef = true, nil, nil
+	q.ready, q.unsettled, q.coef, q.bounds = true, nil, nil, c.rounded(q)
 	for _, w := range q.waiters {
 		e.send(w.to, q.reply())
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 
+	"mfac/internal/dtype"
+	"mfac/shard"
 	"mfac/wire"
 )
 
@@ -81,14 +83,15 @@ func (r *Record) columns(s int) (lo, n int64) {
 	return r.Lo[s], hi - r.Lo[s]
 }
 
-// shardBytes is the memory that shard s takes on its worker, the largest int64 if it is more.
+// shardBytes is the memory that shard s takes on its worker, the largest int64 if it is more than
+// any has.
 func (r *Record) shardBytes(s int) int64 {
 	_, n := r.columns(s)
-	row := (n + 15) / 16 * 16 * 4
-	if slots := int64(r.Spec.Slots()); row <= math.MaxInt64/slots {
-		return slots * row
+	bytes, err := shard.Bytes(shard.Config{Slots: r.Spec.Slots(), Cols: n, DType: dtype.Of(r.Spec.Store)})
+	if err != nil {
+		return math.MaxInt64
 	}
-	return math.MaxInt64
+	return bytes
 }
 
 func (r Record) clone() Record {
@@ -147,7 +150,7 @@ func place(rec *Record, shards []int, rooms []room) (map[int]string, error) {
 					total += n
 				}
 			}
-			return nil, wire.Errorf(wire.CodeTooLarge, "memory", fmt.Sprintf("%d bytes (%d slots × %d columns × 4)", total, rec.Spec.Slots(), rec.Spec.Dim),
+			return nil, wire.Errorf(wire.CodeTooLarge, "memory", fmt.Sprintf("%d bytes (%d slots × %d columns × %d)", total, rec.Spec.Slots(), rec.Spec.Dim, rec.Spec.Store.Size()),
 				fmt.Sprintf("at most the %d bytes that are free on %d workers, %d of them for shard %d, of which the roomiest has %d", free, len(rooms), need, s, rooms[best].free),
 				"add workers, take more shards, or a smaller window")
 		}

@@ -187,7 +187,7 @@ func (c *Core) staged(e *Effects, o *openStep, s int, m wire.Message) {
 		c.advance(e)
 	case *wire.Error:
 		switch m.Code {
-		case wire.CodeNotFinite, wire.CodeConflict, wire.CodeTooLarge, wire.CodeInvalid, wire.CodeDropped, wire.CodeSuperseded, wire.CodeInternal:
+		case wire.CodeNotFinite, wire.CodeOverflow, wire.CodeConflict, wire.CodeTooLarge, wire.CodeInvalid, wire.CodeDropped, wire.CodeSuperseded, wire.CodeInternal:
 			// Nor does a new owner help where a shard can't work the products out: it would keep the
 			// step, and hear the same.
 			err := *m

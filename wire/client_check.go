@@ -177,8 +177,8 @@ func (m *Query) Validate() error {
 	}
 	switch m.Kind {
 	case KindVector:
-		if m.DType.Size() == 0 {
-			return Invalid("dtype", m.DType, "f32 or f64")
+		if err := CheckDType("dtype", m.DType); err != nil {
+			return err
 		}
 		return checkLen(m.Payload, 0)
 	case KindCombine:
@@ -194,7 +194,7 @@ func (m *Query) Validate() error {
 			return Invalid("vectors", m.Vectors, "1 for a row")
 		}
 		if m.Result != F32 {
-			return Invalid("result", m.Result, "f32, as the row is stored")
+			return Invalid("result", m.Result, "f32, which says all that a row holds")
 		}
 		return checkLen(m.Payload, 8)
 	}
@@ -210,10 +210,7 @@ func checkOptions(damping float64, divisor Divisor, result DType) error {
 	if divisor != "" && divisor != Capacity && divisor != Count {
 		return Invalid("divisor", divisor, "capacity or count")
 	}
-	if result.Size() == 0 {
-		return Invalid("result", result, "f32 or f64")
-	}
-	return nil
+	return CheckDType("result", result)
 }
 
 // Validate implements Message.

@@ -21,10 +21,7 @@ func (m *Adopt) Validate() error {
 	if err := checkWithin("slots", m.Slots, 2, maxSlots); err != nil {
 		return err
 	}
-	if m.Store != F32 {
-		return Invalid("store", m.Store, "f32")
-	}
-	return CheckRange(m.Lo, m.Cols, MaxDim)
+	return cmp.Or(CheckRowDType("store", m.Store), CheckRange(m.Lo, m.Cols, MaxDim))
 }
 
 // Validate implements Message.
@@ -95,10 +92,7 @@ func (m *Commit) Validate() error {
 	if m.Query == 0 {
 		return checkLen(m.Payload, 0)
 	}
-	if m.Result.Size() == 0 {
-		return Invalid("result", m.Result, "f32 or f64")
-	}
-	return checkCoef(m.Payload, 1)
+	return cmp.Or(CheckDType("result", m.Result), checkCoef(m.Payload, 1))
 }
 
 // Validate implements Message.
@@ -106,19 +100,13 @@ func (m *Prepare) Validate() error {
 	if err := cmp.Or(m.Shard.Validate(), checkWithin("vectors", m.Vectors, 1, MaxVectors)); err != nil {
 		return err
 	}
-	if m.DType.Size() == 0 {
-		return Invalid("dtype", m.DType, "f32 or f64")
-	}
-	return checkMask(m.Mask)
+	return cmp.Or(CheckDType("dtype", m.DType), checkMask(m.Mask))
 }
 
 // Validate implements Message.
 func (m *Coef) Validate() error {
-	if err := cmp.Or(m.Shard.Validate(), checkWithin("vectors", m.Vectors, 1, MaxVectors), checkMask(m.Mask)); err != nil {
+	if err := cmp.Or(m.Shard.Validate(), checkWithin("vectors", m.Vectors, 1, MaxVectors), checkMask(m.Mask), CheckDType("result", m.Result)); err != nil {
 		return err
-	}
-	if m.Result.Size() == 0 {
-		return Invalid("result", m.Result, "f32 or f64")
 	}
 	if m.Damping != 0 || m.Kind == KindVector {
 		if err := CheckDamping("damping", m.Damping); err != nil {

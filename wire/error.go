@@ -29,7 +29,7 @@ const (
 	CodeSuperseded     Code = "superseded"      // another publisher opened the step anew
 	CodeConflict       Code = "conflict"        // other bytes for columns that were sent already
 	CodeNotFinite      Code = "not_finite"      // NaN or Inf
-	CodeOverflow       Code = "overflow"        // a result does not fit float32
+	CodeOverflow       Code = "overflow"        // a number does not fit its dtype
 	CodeBusy           Code = "busy"            // no room now (retry)
 	CodeUnavailable    Code = "unavailable"     // the run is being taken over or a worker is away (retry)
 	CodeDropped        Code = "dropped"         // the step was dropped at its deadline

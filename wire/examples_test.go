@@ -31,12 +31,27 @@ func f32s(x ...float32) []byte {
 	return p
 }
 
+// f16s is 16-bit numbers, by their bits.
+func f16s(bits ...uint16) []byte {
+	var p []byte
+	for _, b := range bits {
+		p = append(p, byte(b), byte(b>>8))
+	}
+	return p
+}
+
 func examples() []example {
+	chunkBF := f16s(0x3f80, 0xc000, 0x3f00, 0x3e80, 0x0000, 0x4040) // the same six numbers
+	chunkHF := f16s(0x3c00, 0xc000, 0x3800, 0x3400, 0x0000, 0x4200)
+	partBF := f16s(0x3e00, 0xba83, 0x40e0) // part's, rounded
+	half := exSpec
+	half.Name, half.Store, half.Layout = "faces", BF16, ""
 	chunk := f32s(1, -2, 0.5, 0.25, 0, 3)
 	part := AppendFloats(nil, []float64{0.125, -1e-3, 7})
 	coef := AppendFloats(nil, []float64{0.5, 0, 0, -1, 0, 0})
 	list := []example{
 		{"create", &Create{Spec: exSpec, Payload: CanonicalLayout(exLayout)}},
+		{"create-bf16", &Create{Spec: half}},
 		{"delete", &Delete{Run: "digits", UID: 0x0123456789abcdef}},
 		{"info", &InfoRequest{Run: "digits"}},
 		{"info.reply", &Info{
@@ -60,6 +75,7 @@ func examples() []example {
 			Run: "digits", Token: 100, Kind: KindCombine, Vectors: 1, Steps: 2, Result: F32, Damping: 1e-3, Divisor: Count,
 			Payload: AppendFloats(AppendUint64s(nil, []Step{6, 7}), []float64{0.1, 0.9}),
 		}},
+		{"query-bf16", &Query{Run: "digits", Token: 102, Kind: KindVector, Vectors: 1, DType: F16, Result: BF16}},
 		{"query-row", &Query{Run: "digits", Token: 101, Kind: KindRow, Vectors: 1, Result: F32, Exactly: 3, Payload: AppendUint64s(nil, []Step{7})}},
 		{"query.reply", &QueryReply{Query: 13, Epoch: exEpoch, Version: 3, Rows: 3}},
 		{"result", &Result{Run: "digits", Epoch: exEpoch, Query: 13}},
@@ -69,12 +85,18 @@ func examples() []example {
 		{"steps.reply", &Steps{Version: 3, Rows: 3, Payload: AppendUint64s(nil, []Step{5, 6, 7})}},
 
 		{"chunk", &Chunk{Run: "digits", Epoch: exEpoch, Step: 7, Attempt: 9, Shard: 1, Lo: 6, N: 6, DType: F32, Sum: Checksum(chunk), Want: 4_000_000, Payload: chunk}},
+		{"chunk-bf16", &Chunk{Run: "digits", Epoch: exEpoch, Step: 7, Attempt: 9, Shard: 1, Lo: 6, N: 6, DType: BF16, Sum: Checksum(chunkBF), Want: 4_000_000, Payload: chunkBF}},
+		{"chunk-f16", &Chunk{Run: "digits", Epoch: exEpoch, Step: 7, Attempt: 9, Shard: 1, Lo: 6, N: 6, DType: F16, Sum: Checksum(chunkHF), Want: 4_000_000, Payload: chunkHF}},
+		{"vec-f16", &Vec{Run: "digits", Epoch: exEpoch, Query: 14, Shard: 1, Lo: 6, N: 6, DType: F16, Sum: Checksum(chunkHF), Payload: chunkHF}},
 		{"vec", &Vec{Run: "digits", Epoch: exEpoch, Query: 13, Shard: 1, Lo: 6, N: 6, DType: F32, Sum: Checksum(chunk), Payload: chunk}},
 		{"ack", &Ack{Staged: 6, Columns: 6, Credit: 2_000_000, CreditMS: 2000}},
 		{"fetch", &Fetch{Run: "digits", Epoch: exEpoch, Query: 13, Shard: 1, Lo: 6, N: 3, DType: F64, Want: 24}},
+		{"fetch-bf16", &Fetch{Run: "digits", Epoch: exEpoch, Query: 14, Shard: 1, Lo: 6, N: 3, DType: BF16, Want: 6}},
+		{"fetch.reply-bf16", &Part{Lo: 6, N: 3, DType: BF16, Sum: Checksum(partBF), Credit: 6, CreditMS: 2000, Payload: partBF}},
 		{"fetch.reply", &Part{Lo: 6, N: 3, DType: F64, Sum: Checksum(part), Credit: 24, CreditMS: 2000, Payload: part}},
 
 		{"adopt", &Adopt{Shard: exShard, Instance: 0xfeedfacecafebeef, UID: 0x0123456789abcdef, Placed: 11, Lo: 6, Cols: 6, Slots: 6, Store: F32}},
+		{"adopt-f16", &Adopt{Shard: exShard, Instance: 0xfeedfacecafebeef, UID: 0x0123456789abcdef, Placed: 11, Lo: 6, Cols: 6, Slots: 6, Store: F16}},
 		{"adopt.reply", &Adopted{Shard: exShard, Version: 2, Staged: []Staged{{1, 7, 9, 0xa1b2c3d4e5f60718, true}}, Payload: AppendRows(nil, exRows)}},
 		{"install", &Install{Shard: exShard, Version: 2, Keep: []Staged{{1, 7, 9, 0xa1b2c3d4e5f60718, true}}, Payload: AppendRows(nil, exRows)}},
 		{"gram", &Gram{Shard: exShard, I0: 0, I1: 2, Payload: AppendSlots(nil, []Slot{0, 3})}},

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -109,13 +110,10 @@ func checkLen(payload []byte, want int64) error {
 
 // checkChunk checks a chunk of numbers: its columns, dtype, length and checksum field.
 func checkChunk(lo, n int64, t DType, payload []byte) error {
-	if err := CheckRange(lo, n, MaxDim); err != nil {
+	if err := cmp.Or(CheckRange(lo, n, MaxDim), CheckDType("dtype", t)); err != nil {
 		return err
 	}
 	size := int64(t.Size())
-	if size == 0 {
-		return Invalid("dtype", t, "f32 or f64")
-	}
 	if n > MaxPayload/size {
 		return Errorf(CodeTooLarge, "columns of a chunk", n, "at most "+itoa(MaxPayload/size))
 	}

@@ -56,7 +56,7 @@ var ranges = map[string][2]int64{
 // words are what the strings that are not free can be.
 var words = map[string][]string{
 	"durability": {DurabilityMemory}, "layout": {"", rep("0a", 32)}, "code": {string(CodeBusy), "one_of_later"},
-	"store": {"f32"}, "dtype": {"f32", "f64"}, "result": {"f32", "f64"}, "divisor": {string(Capacity), string(Count)},
+	"store": {"f32", "bf16", "f16"}, "dtype": {"f32", "f64", "bf16", "f16"}, "result": {"f32", "f64", "bf16", "f16"}, "divisor": {string(Capacity), string(Count)},
 }
 
 func fill(t *rapid.T, v reflect.Value, name string) {
@@ -158,7 +158,10 @@ func repair(t *rapid.T, m Message) {
 	case *Steps:
 		m.Payload = AppendUint64s(nil, make([]Step, m.Rows))
 	case *Chunk:
-		m.DType, m.Payload = F32, chunk(m.N, F32)
+		if m.DType == F64 {
+			m.DType = F32
+		}
+		m.Payload = chunk(m.N, m.DType)
 	case *Vec:
 		m.Payload = chunk(m.N, m.DType)
 	case *Ack:

@@ -63,21 +63,42 @@ func (e Epoch) String() string { return fmt.Sprintf("%x-%d", e.Incarnation, e.Re
 // DType is the type of numbers in a payload or a store.
 type DType string
 
-// The dtypes.
+// The dtypes: IEEE 754's binary32 and binary64, bfloat16 (the upper half of a binary32), and
+// binary16.
 const (
-	F32 DType = "f32"
-	F64 DType = "f64"
+	F32  DType = "f32"
+	F64  DType = "f64"
+	BF16 DType = "bf16"
+	F16  DType = "f16"
 )
 
 // Size is the bytes of one number, 0 for an unknown dtype.
 func (t DType) Size() int {
 	switch t {
+	case BF16, F16:
+		return 2
 	case F32:
 		return 4
 	case F64:
 		return 8
 	}
 	return 0
+}
+
+// CheckDType checks the dtype of vectors or results.
+func CheckDType(field string, t DType) error {
+	if t.Size() == 0 {
+		return Invalid(field, t, "f32, f64, bf16 or f16")
+	}
+	return nil
+}
+
+// CheckRowDType checks the dtype of a gradient, on its way or as it is kept.
+func CheckRowDType(field string, t DType) error {
+	if t.Size() == 0 || t == F64 {
+		return Invalid(field, t, "f32, bf16 or f16")
+	}
+	return nil
 }
 
 // Divisor says what the empirical Fisher divides by: the window's capacity, or the rows in it.
@@ -198,12 +219,8 @@ func (s RunSpec) Validate() error {
 	if s.Divisor != Capacity && s.Divisor != Count {
 		return Invalid("divisor", s.Divisor, "capacity or count")
 	}
-	switch s.Store {
-	case F32:
-	case "bf16", "f16":
-		return Errorf(CodeUnsupported, "store", s.Store, "f32", "16-bit stores are not built yet")
-	default:
-		return Invalid("store", s.Store, "f32")
+	if err := CheckRowDType("store", s.Store); err != nil {
+		return err
 	}
 	switch s.Durability {
 	case DurabilityMemory:

@@ -9,8 +9,8 @@ import (
 // This file: what clients ask workers. All of it is bulk.
 
 // Chunk is columns [Lo, Lo+N) of a step's gradient, for the worker that holds the shard they lie
-// in. Lo counts from the run's first column. Payload: N numbers of dtype DType (float32 alone, as
-// the store is). Sum is their CRC-32C. Want is how many bytes more the client would like to have
+// in. Lo counts from the run's first column. Payload: N numbers of dtype DType, any but
+// float64, whatever the store is of. Sum is their CRC-32C. Want is how many bytes more the client would like to have
 // in flight at this worker. Reply: Ack, when the columns are staged.
 type Chunk struct {
 	Run     string  `msgpack:"run"`
@@ -92,8 +92,8 @@ func (m *Chunk) Validate() error {
 	if err := cmp.Or(checkShard(m.Run, m.Shard), checkEpoch(m.Epoch), checkWant(m.Want)); err != nil {
 		return err
 	}
-	if m.DType != F32 {
-		return Invalid("dtype", m.DType, "f32, as the rows are stored")
+	if err := CheckRowDType("dtype", m.DType); err != nil {
+		return err
 	}
 	return checkChunk(m.Lo, m.N, m.DType, m.Payload)
 }
@@ -128,14 +128,10 @@ func (m *Fetch) Validate() error {
 	if err := checkWithin("index", m.Index, 0, MaxVectors-1); err != nil {
 		return err
 	}
-	size := int64(m.DType.Size())
-	if size == 0 {
-		return Invalid("dtype", m.DType, "f32 or f64")
-	}
-	if err := CheckRange(m.Lo, m.N, MaxDim); err != nil {
+	if err := cmp.Or(CheckDType("dtype", m.DType), CheckRange(m.Lo, m.N, MaxDim)); err != nil {
 		return err
 	}
-	if m.N > MaxPayload/size {
+	if size := int64(m.DType.Size()); m.N > MaxPayload/size {
 		return Errorf(CodeTooLarge, "columns of a chunk", m.N, "at most "+itoa(MaxPayload/size))
 	}
 	return nil

@@ -70,6 +70,7 @@ type Config struct {
 // Limits that are not on the wire.
 const (
 	maxSpans     = 1 << 16 // chunks of one slice
+	maxParts     = 1 << 10 // tiles of a float16 row that are begun and not whole
 	maxCredit    = 8 << 20 // bytes in flight for one client
 	maxWork      = 1 << 28 // bytes of rows to be read for results: at this, who asks for more hears busy
 	mostWaiters  = 8       // for the same columns
@@ -116,6 +117,7 @@ type shardState struct {
 	adoptSeq  uint64
 	lo, cols  int64
 	slots     int
+	store     wire.DType
 	bytes     int64
 	version   wire.Version
 	live      map[wire.Slot]wire.Row

@@ -1,13 +1,11 @@
 package worker
 
 import (
-	"bytes"
-	"encoding/binary"
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 
+	"mfac/internal/dtype"
 	"mfac/internal/script"
 	"mfac/shard"
 	"mfac/wire"
@@ -61,10 +59,18 @@ func describeJob(j Job) string {
 	switch op := j.Op.(type) {
 	case Alloc:
 		what = fmt.Sprintf("alloc %d slots × %d columns", op.Config.Slots, op.Config.Cols)
+		if op.Config.DType != shard.F32 {
+			what += " of " + op.Config.DType.String()
+		}
 	case Free:
 		what = "free"
 	case Write:
 		what = fmt.Sprintf("write slot %d from %d, %d bytes", op.Slot, op.Lo, len(op.Payload))
+		if op.DType != wire.F32 {
+			what += " of " + string(op.DType)
+		}
+	case Begin:
+		what = fmt.Sprintf("begin slot %d", op.Slot)
 	case Multiply:
 		what = fmt.Sprintf("multiply slot %d with %v", op.Slot, slotsOf(op.Mask))
 	case Gram:
@@ -117,26 +123,13 @@ func slotsOf(m shard.Mask) []int {
 }
 
 func encode(t wire.DType, x []float64) []byte {
-	var b bytes.Buffer
-	for _, v := range x {
-		if t == wire.F32 {
-			_ = binary.Write(&b, binary.LittleEndian, float32(v))
-		} else {
-			_ = binary.Write(&b, binary.LittleEndian, v)
-		}
-	}
-	return b.Bytes()
+	p, _ := shard.Append(nil, x, dtype.Of(t))
+	return p
 }
 
 // floats shows numbers, as many as lie side by side and are alike once.
 func floats(t wire.DType, p []byte) string {
-	x := wire.Floats(p)
-	if t == wire.F32 {
-		x = x[:0]
-		for ; len(p) >= 4; p = p[4:] {
-			x = append(x, float64(math.Float32frombits(binary.LittleEndian.Uint32(p))))
-		}
-	}
+	x := decode(t, p)
 	var out []string
 	for i := 0; i < len(x); {
 		n := 1

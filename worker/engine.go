@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"sync"
 
+	"mfac/internal/dtype"
 	"mfac/shard"
 	"mfac/wire"
 )
@@ -36,10 +37,14 @@ type (
 	Alloc struct{ Config shard.Config }
 	// Free gives the shard's memory back.
 	Free struct{}
-	// Write checks a chunk of a row (checksum, finite) and writes it into a slot.
+	// Begin forgets what a slot still has of a row that was never whole.
+	Begin struct{ Slot int }
+	// Write checks a chunk of a row (checksum, finite, not too large for the store) and writes it
+	// into a slot.
 	Write struct {
 		Slot    int
 		Lo, Col int64
+		DType   wire.DType
 		Payload []byte
 		Sum     uint32
 	}
@@ -97,6 +102,7 @@ type (
 
 func (Alloc) op()       {}
 func (Free) op()        {}
+func (Begin) op()       {}
 func (Write) op()       {}
 func (Multiply) op()    {}
 func (Gram) op()        {}
@@ -133,7 +139,7 @@ type vectors struct {
 func (v vectors) views() []shard.Vector {
 	out := make([]shard.Vector, len(v.bytes))
 	for i, p := range v.bytes {
-		out[i] = shard.Raw(p, dtypeOf(v.dtype))
+		out[i] = shard.Raw(p, dtype.Of(v.dtype))
 	}
 	return out
 }
@@ -170,6 +176,8 @@ func (g *Engine) do(j Job) (Done, error) {
 	// Its memory lies where the collector doesn't see that it is used.
 	defer runtime.KeepAlive(n)
 	switch op := j.Op.(type) {
+	case Begin:
+		return Done{}, n.store.Begin(op.Slot)
 	case Write:
 		return Done{}, n.write(op)
 	case Multiply:
@@ -246,20 +254,28 @@ func (g *Engine) Row(key ShardKey, slot int) []byte {
 }
 
 func (n *numbersOf) write(op Write) error {
-	if err := checkPayload(op.Payload, op.Sum, op.Col, shard.FirstLost(op.Payload, shard.F32, n.store.DType())); err != nil {
+	src, store := dtype.Of(op.DType), n.store.DType()
+	bad := shard.FirstLost(op.Payload, src, store)
+	if err := checkPayload(op.Payload, src, op.Sum, op.Col, bad, store); err != nil {
 		return err
 	}
-	return n.store.Write(op.Slot, op.Lo, op.Payload, shard.F32)
+	return n.store.Write(op.Slot, op.Lo, op.Payload, src)
 }
 
-func checkPayload(p []byte, want uint32, col int64, bad int) error {
+// checkPayload checks a chunk of numbers, of which bad is the first that the memory of dtype kept
+// can't say, or −1.
+func checkPayload(p []byte, t shard.DType, want uint32, col int64, bad int, kept shard.DType) error {
 	if sum := wire.Checksum(p); sum != want {
 		return wire.Errorf(wire.CodeMalformed, "checksum", fmt.Sprintf("%08x", sum), fmt.Sprintf("%08x", want), "the chunk was changed on its way: send it again")
 	}
-	if bad >= 0 {
-		return wire.Errorf(wire.CodeNotFinite, "column", col+int64(bad), "finite", "it holds NaN or Inf: nothing of the vector it is in was taken")
+	if bad < 0 {
+		return nil
 	}
-	return nil
+	if shard.FirstNonFinite(p[bad*t.Size():][:t.Size()], t) < 0 {
+		return wire.Errorf(wire.CodeOverflow, "column", col+int64(bad), "within the range of "+kept.String(),
+			"no number of the run's store is near enough: nothing of the gradient it is in was taken")
+	}
+	return wire.Errorf(wire.CodeNotFinite, "column", col+int64(bad), "finite", "it holds NaN or Inf: nothing of the vector it is in was taken")
 }
 
 func (n *numbersOf) newVectors(op NewVectors) error {
@@ -288,8 +304,8 @@ func (n *numbersOf) writeVector(op WriteVector) error {
 	if op.Index >= len(v.bytes) {
 		return unknownQuery(op.Query)
 	}
-	bad := shard.FirstNonFinite(op.Payload, dtypeOf(v.dtype))
-	if err := checkPayload(op.Payload, op.Sum, op.Col, bad); err != nil {
+	t := dtype.Of(v.dtype)
+	if err := checkPayload(op.Payload, t, op.Sum, op.Col, shard.FirstNonFinite(op.Payload, t), t); err != nil {
 		return err
 	}
 	copy(v.bytes[op.Index][op.Lo*int64(v.dtype.Size()):], op.Payload)
@@ -339,7 +355,7 @@ func (n *numbersOf) compute(op Compute) (Done, error) {
 	coef := op.Coef[op.Index*slots : (op.Index+1)*slots]
 	// One allocation a chunk: NATS may still hold the last one.
 	p := make([]byte, op.N*int64(op.DType.Size()))
-	t, lo, hi := dtypeOf(op.DType), op.Lo, op.Lo+op.N
+	t, lo, hi := dtype.Of(op.DType), op.Lo, op.Lo+op.N
 	var bad int64
 	var err error
 	if op.Kind == wire.KindCombine {
@@ -362,14 +378,6 @@ func (n *numbersOf) compute(op Compute) (Done, error) {
 		return Done{}, wire.Errorf(wire.CodeOverflow, "column", op.Col+bad-op.Lo, "within the range of "+string(op.DType), hint)
 	}
 	return Done{Payload: p}, nil
-}
-
-// dtypeOf is a wire's dtype as a shard knows it.
-func dtypeOf(t wire.DType) shard.DType {
-	if t == wire.F64 {
-		return shard.F64
-	}
-	return shard.F32
 }
 
 func firstOf(m shard.Mask, slots int) int {

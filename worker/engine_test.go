@@ -11,7 +11,9 @@ import (
 
 	"go.uber.org/goleak"
 
+	"mfac/internal/dtype"
 	"mfac/shard"
+	"mfac/shard/kernel"
 	"mfac/wire"
 )
 
@@ -219,6 +221,63 @@ func TestEngineThreads(t *testing.T) {
 			t.Errorf("%T: other bits", op)
 		}
 	}
+}
+
+// Rows are written from each dtype into a store of each dtype, in pieces that cross tiles; what is
+// read back is what the numbers are rounded to, and all jobs speak of that.
+func TestEngineDTypes(t *testing.T) {
+	for _, store := range []wire.DType{wire.F32, wire.BF16, wire.F16} {
+		for _, from := range []wire.DType{wire.F32, wire.BF16, wire.F16} {
+			t.Run(string(store)+" from "+string(from), func(t *testing.T) {
+				b := &bench{t: t, engine: &Engine{Threads: 1}, key: ShardKey{"digits", 3}, slots: 3, cols: benchCols}
+				b.do(Alloc{shard.Config{Slots: b.slots, Cols: b.cols, DType: dtype.Of(store)}})
+				rng := rand.New(rand.NewPCG(5, 6))
+				kept := make([][]float64, b.slots)
+				for slot := range kept {
+					x := make([]float64, b.cols)
+					for i := range x {
+						x[i] = rng.NormFloat64() * 0x1p-9 // many of float16's below its normal range
+					}
+					sent := decode(from, encode(from, x))
+					b.do(Begin{Slot: slot})
+					for _, r := range [][2]int64{{1000, 1300}, {0, 17}, {17, 1000}} {
+						p := encode(from, x[r[0]:r[1]])
+						b.do(Write{Slot: slot, Lo: r[0], Col: r[0], DType: from, Payload: p, Sum: wire.Checksum(p)})
+					}
+					kept[slot] = decode(wire.F32, b.engine.Row(b.key, slot))
+					for i, v := range kept[slot] {
+						// Half a unit in the last place: 2⁻⁸ in bfloat16, 2⁻¹¹ in float16,
+						// whose power of two leaves none of these below the normal range.
+						tol := map[wire.DType]float64{wire.F32: 0, wire.BF16: 0x1p-8, wire.F16: 0x1p-11}[store] * math.Abs(sent[i])
+						if from == store {
+							tol = 0
+						}
+						if !(math.Abs(v-sent[i]) <= tol) {
+							t.Fatalf("slot %d, column %d: %v is kept as %v", slot, i, sent[i], v)
+						}
+					}
+				}
+				want := []float64{dot(kept[1], kept[0]), dot(kept[1], kept[1]), dot(kept[1], kept[2])}
+				near(t, "products", b.do(Multiply{Slot: 1, Mask: b.mask(0, 1, 2)}).Floats, want)
+				row := b.do(Compute{Kind: wire.KindRow, Mask: b.mask(2), Lo: 1020, N: 30, DType: wire.F32}).Payload
+				if !slices.Equal(decode(wire.F32, row), kept[2][1020:1050]) {
+					t.Error("a row is not what is kept")
+				}
+				for _, result := range []wire.DType{wire.F32, wire.F64, wire.BF16, wire.F16} {
+					op := Compute{Kind: wire.KindCombine, Coef: []float64{1, 0, 0}, Mask: b.mask(0), Lo: 1020, N: 30, DType: result}
+					if got := b.do(op).Payload; !slices.Equal(got, encode(result, kept[0][1020:1050])) {
+						t.Errorf("a combination that is one row, in %s: not that row rounded once", result)
+					}
+				}
+			})
+		}
+	}
+}
+
+func decode(t wire.DType, p []byte) []float64 {
+	x := make([]float64, len(p)/t.Size())
+	kernel.Best().Expand(x, p, dtype.Of(t))
+	return x
 }
 
 // What is wrong with a job is its answer, and nothing has changed.

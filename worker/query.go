@@ -91,7 +91,7 @@ func (c *Core) vec(e *Effects, in Request, m *wire.Vec) error {
 		return wire.Invalid("dtype", m.DType, string(q.dtype)+", as the query says")
 	}
 	w := write{
-		lo: m.Lo, n: m.N, sum: m.Sum, want: m.Want, payload: m.Payload, slice: &q.slices[m.Index],
+		lo: m.Lo, n: m.N, dtype: m.DType, sum: m.Sum, want: m.Want, payload: m.Payload, slice: &q.slices[m.Index],
 		op:       WriteVector{Query: q.id, Index: m.Index, Lo: m.Lo - s.lo, Col: m.Lo, Payload: m.Payload, Sum: m.Sum},
 		poison:   &q.poison,
 		staged:   q.have,
@@ -224,7 +224,7 @@ func (c *Core) fetch(e *Effects, in Request, m *wire.Fetch) error {
 	if q.kind == wire.KindRow {
 		rows = 1
 	}
-	bytes, work := m.N*int64(m.DType.Size()), 4*m.N*rows
+	bytes, work := m.N*int64(m.DType.Size()), m.N*rows*int64(s.store.Size())
 	if c.work >= maxWork {
 		return wire.Errorf(wire.CodeBusy, "bytes of rows to be read", c.work, fmt.Sprintf("below %d", int64(maxWork)), "ask again in a moment")
 	}

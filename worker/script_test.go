@@ -284,7 +284,7 @@ func (p *player) message(c *script.Cmd) wire.Message {
 		if epoch.Incarnation == p.core.incarnation && (epoch.Incarnation != p.epoch.Incarnation || epoch.Revision > p.epoch.Revision) {
 			p.epoch = epoch
 		}
-		return &wire.Adopt{Shard: head, Instance: uint64(c.Int("instance", 1)), UID: uint64(c.Int("uid", 7)), Placed: uint64(c.Int("placed", 5)), Lo: lo, Cols: hi - lo, Slots: slots, Store: wire.F32}
+		return &wire.Adopt{Shard: head, Instance: uint64(c.Int("instance", 1)), UID: uint64(c.Int("uid", 7)), Placed: uint64(c.Int("placed", 5)), Lo: lo, Cols: hi - lo, Slots: slots, Store: wire.DType(c.Str("store", "f32"))}
 	case "install":
 		m := &wire.Install{Shard: head, Version: version, Payload: wire.AppendRows(nil, parseRows(c, "rows"))}
 		for _, r := range parseRows(c, "keep") {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"mfac/internal/dtype"
 	"mfac/shard"
 	"mfac/wire"
 )
@@ -40,12 +41,12 @@ func (c *Core) adopt(e *Effects, in Request, m *wire.Adopt) error {
 	r.epoch = m.Epoch
 	defer c.leave(m.Run) // if the shard is refused
 	s := r.shards[m.Shard.Shard]
-	if s != nil && (s.placed != m.Placed || s.lo != m.Lo || s.cols != m.Cols || s.slots != m.Slots) {
+	if s != nil && (s.placed != m.Placed || s.lo != m.Lo || s.cols != m.Cols || s.slots != m.Slots || s.store != m.Store) {
 		c.free(e, s) // rows of an earlier placement: the run went on without them
 		c.runs[m.Run], s = r, nil
 	}
 	if s == nil {
-		cfg := shard.Config{Slots: m.Slots, Cols: m.Cols}
+		cfg := shard.Config{Slots: m.Slots, Cols: m.Cols, DType: dtype.Of(m.Store)}
 		bytes, err := shard.Bytes(cfg)
 		if err != nil {
 			we := asWire(err)
@@ -56,7 +57,7 @@ func (c *Core) adopt(e *Effects, in Request, m *wire.Adopt) error {
 			return wire.Errorf(wire.CodeTooLarge, "memory", fmt.Sprintf("%d bytes for shard %d of %s", bytes, m.Shard.Shard, m.Run), fmt.Sprintf("at most the %d bytes free on worker %s", free, c.cfg.ID))
 		}
 		s = &shardState{
-			run: m.Run, index: m.Shard.Shard, placed: m.Placed, lo: m.Lo, cols: m.Cols, slots: m.Slots, bytes: bytes,
+			run: m.Run, index: m.Shard.Shard, placed: m.Placed, lo: m.Lo, cols: m.Cols, slots: m.Slots, store: m.Store, bytes: bytes,
 			live: map[wire.Slot]wire.Row{}, filled: map[wire.Slot]bool{}, reserved: map[wire.Slot]wire.Attempt{}, staged: map[wire.Step]*staged{}, queries: map[wire.QueryID]*query{},
 			passes: map[uint64]Token{},
 		}

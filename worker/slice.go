@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"mfac/internal/planted"
+	"mfac/shard"
 	"mfac/wire"
 )
 
@@ -14,19 +15,21 @@ type slice struct {
 	lo, cols int64
 	spans    []*span // by lo, disjoint
 	have     int64   // columns written
+	parts    parts   // of a row in float16
 }
 
 // span is a chunk: admitted, and written when done.
 type span struct {
 	lo, n   int64
+	dtype   wire.DType
 	sum     uint32
 	done    bool
 	waiters []Request // of its acknowledgement
 }
 
 // admit finds out what a chunk is: a new span, which it adds and returns with fresh true, or a
-// duplicate of one. Other bytes for the same columns are a conflict.
-func (s *slice) admit(lo, n int64, sum uint32) (sp *span, fresh bool, err error) {
+// duplicate of one. Other bytes for the same columns are a conflict, and so is another dtype.
+func (s *slice) admit(lo, n int64, t wire.DType, sum uint32) (sp *span, fresh bool, err error) {
 	if lo < s.lo || n > s.cols || lo-s.lo > s.cols-n {
 		return nil, false, wire.Invalid("columns", fmt.Sprintf("[%d, %d)", lo, lo+n), fmt.Sprintf("within the shard's [%d, %d)", s.lo, s.lo+s.cols))
 	}
@@ -40,6 +43,10 @@ func (s *slice) admit(lo, n int64, sum uint32) (sp *span, fresh bool, err error)
 		return 0
 	})
 	if found && s.spans[i].n == n {
+		if s.spans[i].dtype != t {
+			return nil, false, wire.Errorf(wire.CodeConflict, "dtype", t, string(s.spans[i].dtype)+", which was sent before",
+				"columns [%d, %d) came in another dtype for the same attempt", lo, lo+n)
+		}
 		if s.spans[i].sum != sum {
 			return nil, false, wire.Errorf(wire.CodeConflict, "columns", fmt.Sprintf("[%d, %d)", lo, lo+n), "the bytes that were sent before",
 				"other bytes came for the same columns of the same attempt")
@@ -52,7 +59,11 @@ func (s *slice) admit(lo, n int64, sum uint32) (sp *span, fresh bool, err error)
 	if len(s.spans) >= maxSpans {
 		return nil, false, wire.Errorf(wire.CodeTooLarge, "chunks of a slice", len(s.spans)+1, fmt.Sprintf("at most %d", maxSpans))
 	}
-	sp = &span{lo: lo, n: n, sum: sum}
+	if !s.parts.take(s, lo, n) {
+		return nil, false, wire.Errorf(wire.CodeTooLarge, "tiles begun and not whole", len(s.parts)+1, fmt.Sprintf("at most %d", maxParts),
+			"send the columns of a float16 store by 1,024 and more, from the shard's first one on")
+	}
+	sp = &span{lo: lo, n: n, dtype: t, sum: sum}
 	s.spans = slices.Insert(s.spans, i, sp)
 	return sp, true, nil
 }
@@ -61,6 +72,62 @@ func (s *slice) admit(lo, n int64, sum uint32) (sp *span, fresh bool, err error)
 func (s *slice) remove(sp *span) {
 	if i := slices.Index(s.spans, sp); i >= 0 {
 		s.spans = slices.Delete(s.spans, i, i+1)
+		s.parts.giveBack(s, sp.lo, sp.n)
+	}
+}
+
+// parts is how many columns of a tile have been admitted, of the tiles of which some have and some
+// have not: a store of float16 keeps such a tile aside, in 5 KiB. It is nil for other stores.
+type parts map[int64]int64
+
+// take counts columns that are new; ok false: there would be too many tiles.
+func (p parts) take(s *slice, lo, n int64) (ok bool) {
+	if p == nil {
+		return true
+	}
+	more := 0
+	p.ends(s, lo, n, func(tile, cols, width int64) {
+		if p[tile] == 0 {
+			more++
+		}
+	})
+	if len(p)+more > maxParts {
+		return false
+	}
+	p.ends(s, lo, n, func(tile, cols, width int64) {
+		if p[tile] += cols; p[tile] == width {
+			delete(p, tile)
+		}
+	})
+	return true
+}
+
+// giveBack undoes take.
+func (p parts) giveBack(s *slice, lo, n int64) {
+	if p == nil {
+		return
+	}
+	p.ends(s, lo, n, func(tile, cols, width int64) {
+		if p[tile] == 0 {
+			p[tile] = width
+		}
+		if p[tile] -= cols; p[tile] == 0 {
+			delete(p, tile)
+		}
+	})
+}
+
+// ends calls f for the tiles of which columns [lo, lo+n) are a part: the first and the last, if any.
+func (p parts) ends(s *slice, lo, n int64, f func(tile, cols, width int64)) {
+	first, end := lo-s.lo, lo-s.lo+n
+	for _, tile := range []int64{first / shard.TileCols, (end - 1) / shard.TileCols} {
+		a, b := tile*shard.TileCols, min((tile+1)*shard.TileCols, s.cols)
+		if cols := min(end, b) - max(first, a); cols < b-a {
+			f(tile, cols, b-a)
+		}
+		if tile == (end-1)/shard.TileCols {
+			return
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package worker
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"mfac/shard"
 	"mfac/wire"
 )
 
@@ -70,7 +72,7 @@ func TestSliceAgainstModel(t *testing.T) {
 				n := rapid.Int64Range(1, min(6, s.cols+2)).Draw(t, "n")
 				sum := rapid.Uint32Range(0, 1).Draw(t, "sum")
 				chunk, fresh, code := m.admit(lo, n, sum)
-				sp, gotFresh, err := s.admit(lo, n, sum)
+				sp, gotFresh, err := s.admit(lo, n, wire.F32, sum)
 				if code != "" {
 					if err == nil || wire.AsError(err).Code != code || sp != nil || gotFresh {
 						t.Fatalf("[%d, %d+%d): got %v, %v, %v; want %s", lo, lo, n, sp, gotFresh, err, code)
@@ -135,7 +137,7 @@ func indices[T any](x []T) []int {
 func TestSliceFarColumns(t *testing.T) {
 	s := slice{lo: 100, cols: 50}
 	for _, r := range [][2]int64{{99, 1}, {99, 2}, {150, 1}, {149, 2}, {100, 51}, {math.MaxInt64, 1}, {math.MaxInt64, math.MaxInt64}, {100, math.MaxInt64}, {math.MinInt64, 1}, {0, 150}} {
-		if _, _, err := s.admit(r[0], r[1], 0); !errors.Is(err, wire.ErrInvalid) || len(s.spans) != 0 {
+		if _, _, err := s.admit(r[0], r[1], wire.F32, 0); !errors.Is(err, wire.ErrInvalid) || len(s.spans) != 0 {
 			t.Errorf("%v: %v, %d spans", r, err, len(s.spans))
 		}
 	}
@@ -144,16 +146,69 @@ func TestSliceFarColumns(t *testing.T) {
 func TestSliceTooManyChunks(t *testing.T) {
 	s := slice{cols: maxSpans + 1}
 	for i := range int64(maxSpans) {
-		if _, fresh, err := s.admit(i, 1, 0); err != nil || !fresh {
+		if _, fresh, err := s.admit(i, 1, wire.F32, 0); err != nil || !fresh {
 			t.Fatal(fresh, err)
 		}
 	}
-	_, _, err := s.admit(maxSpans, 1, 0)
+	_, _, err := s.admit(maxSpans, 1, wire.F32, 0)
 	if !errors.Is(err, wire.ErrTooLarge) || !strings.Contains(err.Error(), "chunks of a slice is 65537, must be at most 65536") {
 		t.Error(err)
 	}
-	if _, fresh, err := s.admit(0, 1, 0); err != nil || fresh {
+	if _, fresh, err := s.admit(0, 1, wire.F32, 0); err != nil || fresh {
 		t.Errorf("one that is there: %v, %v", fresh, err)
+	}
+}
+
+// What is counted as begun and not whole is so, whatever comes and goes.
+func TestSliceParts(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const tile = shard.TileCols
+		s := slice{lo: rapid.Int64Range(0, 5000).Draw(t, "lo"), cols: rapid.Int64Range(1, 4*tile).Draw(t, "cols"), parts: parts{}}
+		for range rapid.IntRange(1, 20).Draw(t, "ops") {
+			if len(s.spans) > 0 && rapid.IntRange(0, 3).Draw(t, "remove") == 0 {
+				s.remove(rapid.SampledFrom(s.spans).Draw(t, "chunk"))
+			} else {
+				lo := rapid.Int64Range(0, s.cols-1).Draw(t, "from")
+				if rapid.Bool().Draw(t, "on a tile's border") {
+					lo -= lo % tile
+				}
+				n := rapid.OneOf(rapid.Int64Range(1, s.cols-lo), rapid.Just(min(tile, s.cols-lo)), rapid.Just(min(3, s.cols-lo))).Draw(t, "n")
+				_, _, _ = s.admit(s.lo+lo, n, wire.F32, 0) // an overlap is refused, and changes nothing
+			}
+			want := parts{}
+			for at := int64(0); at < s.cols; at += tile {
+				end, have := min(at+tile, s.cols), int64(0)
+				for _, sp := range s.spans {
+					have += max(0, min(sp.lo-s.lo+sp.n, end)-max(sp.lo-s.lo, at))
+				}
+				if have > 0 && have < end-at {
+					want[at/tile] = have
+				}
+			}
+			if !maps.Equal(s.parts, want) {
+				t.Fatalf("%v, want %v", s.parts, want)
+			}
+		}
+	})
+}
+
+func TestSliceTooManyParts(t *testing.T) {
+	s := slice{cols: (maxParts + 1) * shard.TileCols, parts: parts{}}
+	for i := range int64(maxParts) {
+		if _, fresh, err := s.admit(i*shard.TileCols+5, 1, wire.F32, 0); err != nil || !fresh {
+			t.Fatal(fresh, err)
+		}
+	}
+	if _, _, err := s.admit(maxParts*shard.TileCols, 1, wire.F32, 0); !errors.Is(err, wire.ErrTooLarge) || !strings.Contains(err.Error(), "tiles begun and not whole is 1025, must be at most 1024") {
+		t.Error(err)
+	}
+	for _, r := range [][2]int64{{maxParts * shard.TileCols, shard.TileCols}, {0, 5}, {6, shard.TileCols - 6}} { // a whole tile, and the rest of one
+		if _, fresh, err := s.admit(r[0], r[1], wire.F32, 0); err != nil || !fresh {
+			t.Errorf("%v: %v, %v", r, fresh, err)
+		}
+	}
+	if len(s.parts) != maxParts-1 {
+		t.Errorf("%d parts", len(s.parts))
 	}
 }
 

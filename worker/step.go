@@ -48,6 +48,10 @@ func (c *Core) stage(e *Effects, in Request, s *shardState, m *wire.Stage) error
 		s.staged[m.Step] = st
 		s.reserved[m.Slot] = m.Attempt
 		delete(s.filled, m.Slot)
+		if s.store == wire.F16 {
+			st.slice.parts = parts{}
+			c.job(e, s, Begin{Slot: int(m.Slot)}, func(*Effects, Done) {})
+		}
 	}
 	if st.slot != m.Slot {
 		return wire.Errorf(wire.CodeConflict, "slot", m.Slot, fmt.Sprintf("%d, which the attempt has", st.slot))
@@ -170,8 +174,8 @@ func (c *Core) chunk(e *Effects, in Request, m *wire.Chunk) error {
 		return wire.Errorf(wire.CodeSuperseded, "attempt", m.Attempt, fmt.Sprint(st.attempt), "another publisher has opened step %d anew", m.Step)
 	}
 	w := write{
-		lo: m.Lo, n: m.N, sum: m.Sum, want: m.Want, payload: m.Payload, slice: &st.slice,
-		op:       Write{Slot: int(st.slot), Lo: m.Lo - s.lo, Col: m.Lo, Payload: m.Payload, Sum: m.Sum},
+		lo: m.Lo, n: m.N, dtype: m.DType, sum: m.Sum, want: m.Want, payload: m.Payload, slice: &st.slice,
+		op:       Write{Slot: int(st.slot), Lo: m.Lo - s.lo, Col: m.Lo, DType: m.DType, Payload: m.Payload, Sum: m.Sum},
 		poison:   &st.poison,
 		staged:   func() int64 { return st.slice.have },
 		columns:  s.cols,
@@ -183,6 +187,7 @@ func (c *Core) chunk(e *Effects, in Request, m *wire.Chunk) error {
 // write is a chunk on its way into a slice, of a gradient or of a vector.
 type write struct {
 	lo, n    int64
+	dtype    wire.DType
 	sum      uint32
 	want     int64
 	payload  []byte
@@ -195,12 +200,12 @@ type write struct {
 }
 
 // write admits a chunk, once. A duplicate gets the answer of the first; a conflict or a number
-// that is not finite refuses the whole step or query.
+// that is not finite, or too large for the store, refuses the whole step or query.
 func (c *Core) write(e *Effects, in Request, s *shardState, w write) error {
 	if *w.poison != nil {
 		return *w.poison
 	}
-	sp, fresh, err := w.slice.admit(w.lo, w.n, w.sum)
+	sp, fresh, err := w.slice.admit(w.lo, w.n, w.dtype, w.sum)
 	if err != nil {
 		// Who has all its columns has been answered for: they are of one gradient, and this chunk
 		// changes nothing any more.
@@ -238,7 +243,7 @@ func (c *Core) write(e *Effects, in Request, s *shardState, w write) error {
 		sp.waiters = nil
 		if d.Err != nil {
 			w.slice.remove(sp)
-			if d.Err.Code == wire.CodeNotFinite {
+			if d.Err.Code == wire.CodeNotFinite || d.Err.Code == wire.CodeOverflow {
 				*w.poison = d.Err
 			}
 			for _, to := range waiters {

@@ -11,6 +11,7 @@ import (
 	"mfac/client"
 	"mfac/cmd/internal/cli"
 	"mfac/internal/config"
+	"mfac/internal/dtype"
 	"mfac/shard"
 	"mfac/wire"
 )
@@ -65,7 +66,7 @@ Shard borders fall on tensors' borders where they can.`,
 	f.IntVar(&o.spec.Shards, "shards", 0, "`n`umber of parts that the columns are cut into (default one for each worker)")
 	f.StringVar(&o.divisor, "divisor", string(wire.Capacity), "`N`: capacity (the window's) or count (of the gradients in it)")
 	f.StringVar(&o.layout, "layout", "", "JSON `file` of the tensors")
-	f.StringVar(&o.store, "store", string(wire.F32), "`dtype` in which gradients are kept: f32")
+	f.StringVar(&o.store, "store", string(wire.F32), "`dtype` in which gradients are kept: f32, or bf16 or f16 in half the memory")
 	f.StringVar(&o.spec.Durability, "durability", wire.DurabilityMemory, "`what` gradients survive: memory (nothing)")
 	f.IntVar(&o.spec.Spare, "spare", wire.DefaultSpare, "`n`umber of slots for gradients that are being published")
 	f.BoolVar(&o.dryRun, "dry-run", false, "only print the bytes that a worker and a step take")
@@ -144,6 +145,7 @@ type plan struct {
 	Dim          int64  `json:"dim"`
 	Window       int    `json:"window"`
 	Spare        int    `json:"spare"`
+	Store        string `json:"store"`
 	Shards       int    `json:"shards"`
 	Workers      int    `json:"workers"`
 	BytesWorker  int64  `json:"bytes_per_worker"` // the most that any takes
@@ -171,14 +173,14 @@ func (t *tool) dryRun(o creation, workers int) error {
 		s.Shards = int(min(int64(workers), s.Dim, wire.MaxShards))
 	}
 	p := plan{
-		Run: s.Name, Dim: s.Dim, Window: s.Window, Spare: s.Spare, Shards: s.Shards, Workers: workers,
+		Run: s.Name, Dim: s.Dim, Window: s.Window, Spare: s.Spare, Store: string(s.Store), Shards: s.Shards, Workers: workers,
 		BytesStep: 4 * s.Dim, BytesPrecond: 8 * s.Dim,
 	}
 	info := wire.Info{Spec: s, Lo: wire.Borders(s.Dim, s.Shards, o.tensors)}
 	load := make([]int64, min(workers, s.Shards))
 	for i := range s.Shards {
 		_, cols := info.Range(i)
-		n, err := shard.Bytes(shard.Config{Slots: s.Slots(), Cols: cols})
+		n, err := shard.Bytes(shard.Config{Slots: s.Slots(), Cols: cols, DType: dtype.Of(s.Store)})
 		if err != nil {
 			return err
 		}
@@ -194,10 +196,10 @@ func (t *tool) dryRun(o creation, workers int) error {
 	}
 	return t.print(p, func(w io.Writer) {
 		size := func(n int64) string { return fmt.Sprintf("%d\t(%s)", n, config.FormatBytes(n)) }
-		fmt.Fprintf(w, "bytes a worker\t%s\tat most: %s × %d columns × 4 in %s on %s\n",
-			size(p.BytesWorker), plural(s.Slots(), "slot"), s.Dim, plural(s.Shards, "shard"), plural(workers, "worker"))
+		fmt.Fprintf(w, "bytes a worker\t%s\tat most: %s × %d columns × %d (%s) in %s on %s\n",
+			size(p.BytesWorker), plural(s.Slots(), "slot"), s.Dim, s.Store.Size(), s.Store, plural(s.Shards, "shard"), plural(workers, "worker"))
 		fmt.Fprintf(w, "bytes in all\t%s\n", size(p.BytesTotal))
-		fmt.Fprintf(w, "bytes a step\t%s\tsent to publish a gradient; with its preconditioned one %d\n", size(p.BytesStep), p.BytesPrecond)
+		fmt.Fprintf(w, "bytes a step\t%s\tsent to publish a gradient in f32; with its preconditioned one %d; in bf16 or f16 half\n", size(p.BytesStep), p.BytesPrecond)
 		fmt.Fprintf(w, "nothing was made: --dry-run\n")
 	})
 }

@@ -25,6 +25,7 @@ type asking struct {
 	damping         float64
 	divisor         string
 	wide            bool // float64 results
+	wire, result    string
 	atLeast         uint64
 	minRows         int
 	hasStep, hasVec bool
@@ -45,7 +46,11 @@ func (t *tool) ihvpCommand() *cobra.Command {
 
 Results are float32, computed in float64 and rounded once; --float64 leaves them as they are. All rows
 of a file are answered from the same version of the window. Says the version, its rows, and a bound of
-the relative error in the 2-norm.`,
+the relative error in the 2-norm.
+
+With --wire the vectors are sent, and with --result the results fetched, in another dtype: bf16 and f16
+take half of f32's bytes. The file's dtype stays as it is. The bound has the rounding of results in it; that
+of vectors is not an error: the answer is that for the vectors as they were sent.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 2 {
 				return nil
@@ -71,6 +76,8 @@ the relative error in the 2-norm.`,
 	f.Float64Var(&o.damping, "damping", 0, "`λ` in place of the run's")
 	f.StringVar(&o.divisor, "divisor", "", "`N` in place of the run's: capacity or count")
 	f.BoolVar(&o.wide, "float64", false, "float64 results")
+	f.StringVar(&o.wire, "wire", "", "`dtype` in which vectors are sent: f32, f64, bf16 or f16 (default the file's)")
+	f.StringVar(&o.result, "result", "", "`dtype` in which results are fetched: f32, f64, bf16 or f16 (default that of the output)")
 	f.Uint64Var(&o.atLeast, "at-least", 0, "refuse to answer from a version below `V`")
 	f.IntVar(&o.minRows, "min-rows", 0, "refuse to answer from fewer than `n` gradients")
 	return cmd
@@ -106,6 +113,21 @@ func (o *asking) check(cmd *cobra.Command) error {
 			return wire.Invalid("divisor", d, "capacity or count")
 		}
 		o.options = append(o.options, client.WithDivisor(wire.Divisor(o.divisor)))
+	}
+	if f.Changed("wire") {
+		if !o.hasVec {
+			return cli.UsageError("--wire goes with v.npy")
+		}
+		if err := wire.CheckDType("wire", wire.DType(o.wire)); err != nil {
+			return err
+		}
+		o.options = append(o.options, client.WithWire(wire.DType(o.wire)))
+	}
+	if f.Changed("result") {
+		if err := wire.CheckDType("result", wire.DType(o.result)); err != nil {
+			return err
+		}
+		o.options = append(o.options, client.WithResult(wire.DType(o.result)))
 	}
 	if o.minRows < 0 || o.minRows > wire.MaxWindow {
 		return wire.Invalid("min-rows", o.minRows, fmt.Sprintf("in [0, %d]", wire.MaxWindow))
@@ -204,7 +226,8 @@ func (o *asking) answer(ctx context.Context, r *client.Run, in *npy.File) (answe
 	if err != nil {
 		return a, err
 	}
-	if !o.wide && o.hasVec && in.DType() == npy.Float64 {
+	fetched64 := o.result == "" || o.result == string(wire.F64)
+	if !o.wide && o.hasVec && in.DType() == npy.Float64 && fetched64 {
 		for i := range a.Bounds { // rounded here, once
 			a.Bounds[i] += roundOff * (1 + a.Bounds[i])
 		}

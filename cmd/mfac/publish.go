@@ -27,6 +27,7 @@ const (
 
 func (t *tool) publishCommand() *cobra.Command {
 	var step uint64
+	var as string
 	cmd := &cobra.Command{
 		Use:   "publish NAME --step K grads.npy",
 		Short: "Publish gradients, a row each, as steps K, K+1, …",
@@ -34,13 +35,20 @@ func (t *tool) publishCommand() *cobra.Command {
 published. Without --step, K is the step after the newest one: say --step where a command that
 failed may be given again, as then no row can come twice.
 
-The file is looked through first: a NaN or Inf in it, and nothing is published.`,
+The file is looked through first: a NaN or Inf in it, and nothing is published.
+
+With --wire bf16 or f16 half the bytes are sent, of numbers rounded to nearest. f16 ends at 65504 and
+says less of what is below 6e-5. What the run keeps is another matter: "mfac run create --store".`,
 		Args: cli.Names("NAME", "grads.npy"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return t.publish(cmd, args[0], args[1], step)
+			if err := wire.CheckRowDType("wire", wire.DType(as)); err != nil {
+				return err
+			}
+			return t.publish(cmd, args[0], args[1], step, client.WithWire(wire.DType(as)))
 		},
 	}
 	cmd.Flags().Uint64Var(&step, "step", 0, "`K`, the first row's step (default the one after the newest)")
+	cmd.Flags().StringVar(&as, "wire", string(wire.F32), "`dtype` in which they are sent: f32, bf16 or f16")
 	return cmd
 }
 
@@ -54,7 +62,7 @@ type published struct {
 	Rows    int          `json:"rows"`
 }
 
-func (t *tool) publish(cmd *cobra.Command, name, path string, step uint64) error {
+func (t *tool) publish(cmd *cobra.Command, name, path string, step uint64, opts ...client.PublishOption) error {
 	if err := wire.CheckName("run", name); err != nil {
 		return err
 	}
@@ -85,7 +93,7 @@ func (t *tool) publish(cmd *cobra.Command, name, path string, step uint64) error
 		if uint64(f.Rows()-1) > math.MaxUint64-uint64(first) {
 			return wire.Invalid("step", first, fmt.Sprintf("at most %d, for %d rows", math.MaxUint64-uint64(f.Rows()-1), f.Rows()))
 		}
-		done, err := t.publishRows(ctx, r, f, first)
+		done, err := t.publishRows(ctx, r, f, first, opts...)
 		if err != nil {
 			return partly(err, done, f)
 		}
@@ -97,7 +105,7 @@ func (t *tool) publish(cmd *cobra.Command, name, path string, step uint64) error
 }
 
 // publishRows publishes all rows of f. On an error it says how many were published before.
-func (t *tool) publishRows(ctx context.Context, r *client.Run, f *npy.File, first wire.Step) (published, error) {
+func (t *tool) publishRows(ctx context.Context, r *client.Run, f *npy.File, first wire.Step, opts ...client.PublishOption) (published, error) {
 	done := published{Run: r.Spec().Name, First: first}
 	rowBytes := 4 * f.Cols()
 	bar := t.bar("publishing", rowBytes*f.Rows())
@@ -111,7 +119,7 @@ func (t *tool) publishRows(ctx context.Context, r *client.Run, f *npy.File, firs
 	for done.Count < f.Rows() {
 		next := first + wire.Step(done.Count)
 		if rowBytes > streamBytes {
-			c, err := r.PublishFrom(ctx, next, npy.Row[float32](f, done.Count))
+			c, err := r.PublishFrom(ctx, next, npy.Row[float32](f, done.Count), opts...)
 			if err != nil {
 				return done, err
 			}
@@ -122,7 +130,7 @@ func (t *tool) publishRows(ctx context.Context, r *client.Run, f *npy.File, firs
 		if err != nil {
 			return done, err
 		}
-		commits, err := r.PublishMany(ctx, next, rows)
+		commits, err := r.PublishMany(ctx, next, rows, opts...)
 		for _, c := range commits {
 			if c.Version == 0 { // this one and those after it were not
 				break

@@ -24,14 +24,15 @@ var may = map[string][]string{
 	"internal/planted":   {},
 	"internal/natsx":     {"wire"},
 	"internal/npy":       {},
+	"internal/dtype":     {"wire", "shard/kernel"},
 	"internal/rpc":       {"wire"},
-	"worker":             {"wire", "shard", "internal/invariant", "internal/planted", "internal/rpc"},
-	"coordinator":        {"wire", "shard", "coordinator/window", "internal/invariant", "internal/planted", "internal/rpc"},
-	"client":             {"wire", "internal/natsx"},
+	"worker":             {"wire", "shard", "internal/dtype", "internal/invariant", "internal/planted", "internal/rpc"},
+	"coordinator":        {"wire", "shard", "coordinator/window", "internal/dtype", "internal/invariant", "internal/planted", "internal/rpc"},
+	"client":             {"wire", "shard", "shard/kernel", "internal/dtype", "internal/natsx"},
 	"internal/demo":      {},
 	"internal/config":    {"wire", "internal/natsx"},
 	"internal/cluster":   {"wire", "client", "coordinator", "worker", "internal/config", "internal/natsx"},
-	"internal/sim":       {"wire", "coordinator", "coordinator/window", "worker", "shard", "internal/invariant", "internal/planted"},
+	"internal/sim":       {"wire", "coordinator", "coordinator/window", "worker", "shard", "shard/kernel", "internal/dtype", "internal/invariant", "internal/planted"},
 	"internal/script":    {},
 	"internal/lint":      {},
 }
@@ -40,7 +41,7 @@ var may = map[string][]string{
 var free = []string{"cmd/", "bench", "tests/", "examples/"}
 
 // pure lists packages that do no I/O and know no clock.
-var pure = []string{"wire", "shard", "shard/kernel", "coordinator/window", "internal/invariant", "internal/planted"}
+var pure = []string{"wire", "shard", "shard/kernel", "coordinator/window", "internal/dtype", "internal/invariant", "internal/planted"}
 
 // adapters are the files of the services that do; their other files are the pure cores.
 var adapters = map[string][]string{

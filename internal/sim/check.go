@@ -327,7 +327,7 @@ func (k *checker) heard(c *client, p *publication, a wire.Attempt, m *wire.WaitR
 	k.tellings[a] = m.Version
 }
 
-// bytes is V3: every row, on every shard that is there, is the publication's.
+// bytes is V3: every row, on every shard that is there, is the publication's, as the store keeps it.
 func (k *checker) bytes(n *coordinatorNode, c *coordinator.Inspection) {
 	shards, nodes := k.shardsOf(c)
 	for _, r := range c.Rows {
@@ -339,7 +339,9 @@ func (k *checker) bytes(n *coordinatorNode, c *coordinator.Inspection) {
 			}
 			got := nodes[s].engine.Row(sh.Key, int(r.Slot))
 			lo, cols := k.columns(s)
-			all = slices.DeleteFunc(all, func(x []float32) bool { return !bytes.Equal(got, bytesOf(x[lo:lo+cols])) })
+			all = slices.DeleteFunc(all, func(x []float32) bool {
+				return !bytes.Equal(got, encode(widened(kept(x[lo:lo+cols], k.w.shape.store)), wire.F32))
+			})
 			if len(all) == 0 {
 				k.w.fail("V3 %s serves version %d with a row that is not what was sent: %v, from shard %d on, in slot %d", n.name, c.Version, p, s, r.Slot)
 			}

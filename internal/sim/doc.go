@@ -17,6 +17,7 @@
 //	client       processes of clients, written as they would be with blocking calls
 //	publish      publishers: good ones, and those that send NaN, conflicts, overlaps, or die
 //	query        queriers
+//	dtypes       numbers as they are sent and kept: both dtypes are drawn too
 //	faults       when which fault happens, and the table of fault × phase
 //	check        what must hold after each event; reference is the dense arithmetic
 //
@@ -24,7 +25,7 @@
 //
 //	V1  a publisher hears "committed" only when every shard has the step, or has had it
 //	V2  shards at one version have one window; a version never gets another window once it was told
-//	V3  a row's bytes are those of one publication, on every shard
+//	V3  a row's bytes are those of one publication, as the store keeps them, on every shard
 //	V4  steps commit in growing order; versions grow
 //	V5  what was told leaves the window only by eviction, or because a shard lost it: then everywhere
 //	V6  A is the Gram matrix of the window; an answer is within its bound of the dense reference

@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"encoding/binary"
 	"fmt"
 	"math"
 
@@ -13,7 +12,8 @@ type publication struct {
 	step     wire.Step
 	token    uint64
 	by       string
-	row      []float32   // what is sent
+	row      []float32 // what is sent, which both as and float32 can say
+	as       wire.DType
 	others   [][]float32 // what may be in the window too: a conflict that came first
 	hopeless bool        // never to be committed
 	attempts []wire.Attempt
@@ -22,14 +22,6 @@ type publication struct {
 
 func (p *publication) String() string {
 	return fmt.Sprintf("step %d token %x of %s", p.step, p.token, p.by)
-}
-
-func bytesOf(x []float32) []byte {
-	out := make([]byte, 0, 4*len(x))
-	for _, v := range x {
-		out = binary.LittleEndian.AppendUint32(out, math.Float32bits(v))
-	}
-	return out
 }
 
 // gradient makes a row: of moderate numbers, sometimes close to another or mostly zero.
@@ -44,7 +36,8 @@ func (w *world) gradient() []float32 {
 
 // publication makes a gradient for a step.
 func (c *client) publication(step wire.Step) *publication {
-	p := &publication{step: step, token: c.w.rng.Uint64() | 1, by: c.name, row: c.w.gradient(), bad: c.w.rng.Int64N(c.w.shape.dim)}
+	p := &publication{step: step, token: c.w.rng.Uint64() | 1, by: c.name, as: oneOf(c.w, rowDTypes), bad: c.w.rng.Int64N(c.w.shape.dim)}
+	p.row = rounded(c.w.gradient(), p.as)
 	c.w.check.knows(p)
 	return p
 }
@@ -53,10 +46,11 @@ func (c *client) publication(step wire.Step) *publication {
 type manner struct {
 	lo, hi    int64 // columns that this client sends
 	chunk     int64
+	plain     bool // sent in float32, whatever the publication's dtype
 	pre       *wire.Precondition
 	dieAfter  int  // chunks, 0: never
-	poison    bool // a NaN in one chunk
-	conflict  bool // one chunk again with other bytes
+	poison    bool // a NaN in one chunk, or what the store can't keep
+	conflict  bool // one chunk again with other bytes, or in another dtype
 	overlap   bool // a chunk across two others
 	patience  ms
 	deadline  ms // of the step, 0: the run's
@@ -64,7 +58,7 @@ type manner struct {
 }
 
 func (c *client) usual() manner {
-	return manner{hi: c.w.shape.dim, chunk: []int64{3, 7, 16, 100}[c.w.rng.IntN(4)], patience: 25_000}
+	return manner{hi: c.w.shape.dim, chunk: []int64{3, 7, 16, 100}[c.w.rng.IntN(4)], plain: c.w.chance(0.5), patience: 25_000}
 }
 
 // outcome of a publication, as its client sees it.
@@ -109,7 +103,7 @@ func (c *client) publisher(index, of int) {
 		case r < 0.22:
 			m.dieAfter = 1 + w.rng.IntN(6)
 		case r < 0.42:
-			m.pre = &wire.Precondition{Result: []wire.DType{wire.F32, wire.F64}[w.rng.IntN(2)]}
+			m.pre = &wire.Precondition{Result: oneOf(w, dtypes)}
 			m.fetchSlow = []ms{0, 300}[w.rng.IntN(2)]
 		}
 		c.doing = p.String()
@@ -118,6 +112,7 @@ func (c *client) publisher(index, of int) {
 			half := 1 + w.rng.Int64N(w.shape.dim-1)
 			other := m
 			m.hi, other.lo = half, half
+			other.plain = w.chance(0.5)
 			rank := w.spawn(c.name+"r", func(o *client) { o.publish(p, other) })
 			c.publish(p, m)
 			for !rank.done {
@@ -206,6 +201,10 @@ func (c *client) publish(p *publication, m manner) (out outcome) {
 // the attempt.
 func (c *client) chunks(p *publication, m manner, open *wire.OpenReply, until ms) (code wire.Code, died bool) {
 	w := c.w
+	as := p.as
+	if m.plain {
+		as = wire.F32
+	}
 	var left []span
 	for _, s := range c.grid(m.lo, m.hi, m.chunk) {
 		whole := false
@@ -230,19 +229,29 @@ func (c *client) chunks(p *publication, m manner, open *wire.OpenReply, until ms
 			if holds := s.lo <= p.bad && p.bad < s.lo+s.n; m.poison && holds {
 				row = append([]float32(nil), row...)
 				row[p.bad] = float32(math.NaN())
+				if w.shape.store == wire.BF16 && w.chance(0.5) {
+					row[p.bad] = math.MaxFloat32
+				}
 				w.check.poisoned(p)
 			}
-			wants, spans = append(wants, c.chunk(p, open, s, row)), append(spans, s)
+			wants, spans = append(wants, c.chunk(p, open, s, as, row)), append(spans, s)
 			if m.conflict && s.lo <= p.bad && p.bad < s.lo+s.n {
 				other := append([]float32(nil), p.row...)
-				other[p.bad]++
-				mixed := append([]float32(nil), p.row...)
-				copy(mixed[s.lo:s.lo+s.n], other[s.lo:s.lo+s.n])
-				p.others = append(p.others, mixed)
-				wants, spans = append(wants, c.chunk(p, open, s, other)), append(spans, span{shard: -1})
+				again := as
+				if p.as != wire.F32 && w.chance(0.5) {
+					again = map[bool]wire.DType{true: wire.F32, false: p.as}[as == p.as]
+				} else {
+					if other[p.bad] = -other[p.bad]; other[p.bad] == 0 {
+						other[p.bad] = 1
+					}
+					mixed := append([]float32(nil), p.row...)
+					copy(mixed[s.lo:s.lo+s.n], other[s.lo:s.lo+s.n])
+					p.others = append(p.others, mixed)
+				}
+				wants, spans = append(wants, c.chunk(p, open, s, again, other)), append(spans, span{shard: -1})
 			}
 			if m.overlap && s.n > 1 {
-				wants, spans = append(wants, c.chunk(p, open, span{s.shard, s.lo, s.n - 1}, p.row)), append(spans, span{shard: -1})
+				wants, spans = append(wants, c.chunk(p, open, span{s.shard, s.lo, s.n - 1}, as, p.row)), append(spans, span{shard: -1})
 			}
 			sent++
 		}
@@ -296,10 +305,10 @@ func (c *client) chunks(p *publication, m manner, open *wire.OpenReply, until ms
 	return "", false
 }
 
-func (c *client) chunk(p *publication, open *wire.OpenReply, s span, row []float32) want {
-	b := bytesOf(row[s.lo : s.lo+s.n])
+func (c *client) chunk(p *publication, open *wire.OpenReply, s span, as wire.DType, row []float32) want {
+	b := encode(widened(row[s.lo:s.lo+s.n]), as)
 	return want{c.workerOf(s.shard), &wire.Chunk{
-		Run: runName, Epoch: open.Epoch, Step: p.step, Attempt: open.Attempt, Shard: s.shard, Lo: s.lo, N: s.n, DType: wire.F32,
+		Run: runName, Epoch: open.Epoch, Step: p.step, Attempt: open.Attempt, Shard: s.shard, Lo: s.lo, N: s.n, DType: as,
 		Sum: wire.Checksum(b), Want: 1 << 10, Payload: b,
 	}}
 }

@@ -1,11 +1,6 @@
 package sim
 
-import (
-	"encoding/binary"
-	"math"
-
-	"mfac/wire"
-)
+import "mfac/wire"
 
 // question is what a client asks, with all that the reference needs to answer it.
 type question struct {
@@ -41,7 +36,7 @@ func (c *client) querier() {
 
 func (c *client) question() *question {
 	w := c.w
-	q := &question{result: []wire.DType{wire.F32, wire.F64}[w.rng.IntN(2)], dtype: []wire.DType{wire.F32, wire.F64}[w.rng.IntN(2)]}
+	q := &question{result: oneOf(w, dtypes), dtype: oneOf(w, dtypes)}
 	if w.chance(0.3) {
 		q.damping = w.shape.damping * []float64{0.5, 3}[w.rng.IntN(2)]
 	}
@@ -62,22 +57,15 @@ func (c *client) question() *question {
 	case r < 0.55 || len(steps) == 0:
 		q.kind = wire.KindVector
 		if len(steps) > 0 && w.chance(0.2) { // scalars alone can't bound what is left of it
-			q.damping, q.divisor, q.result = tinyDamping, "", wire.F64
+			q.damping, q.divisor, q.result, q.dtype = tinyDamping, "", wire.F64, oneOf(w, []wire.DType{wire.F32, wire.F64})
 			p := w.check.attempts[steps[w.rng.IntN(len(steps))].Attempt]
-			v := make([]float64, w.shape.dim)
-			for i, x := range p.row {
-				v[i] = float64(x)
-			}
-			q.vectors = append(q.vectors, v)
+			q.vectors = append(q.vectors, w.check.stored(p.row))
 			break
 		}
 		for range 1 + w.rng.IntN(2) {
 			v := make([]float64, w.shape.dim)
 			for i := range v {
-				v[i] = w.rng.NormFloat64()
-				if q.dtype == wire.F32 {
-					v[i] = float64(float32(v[i]))
-				}
+				v[i] = nearest(w.rng.NormFloat64(), q.dtype)
 			}
 			q.vectors = append(q.vectors, v)
 		}
@@ -182,6 +170,11 @@ func (c *client) query(q *question, slow ms, abandon bool, until ms) (answered b
 			c.info = nil
 		case wire.CodeVersionGone, wire.CodeIllConditioned, wire.CodeDropped:
 			return false
+		case wire.CodeOverflow:
+			if q.result == wire.F16 { // it ends at 65504
+				return false
+			}
+			fallthrough
 		default:
 			w.fail("%s query %d is answered %s", q.kind, uint64(r.Query), code)
 		}
@@ -332,7 +325,7 @@ func (c *client) last() {
 			w.fail("V9 the last row could not be read")
 		}
 		// Not of a step: one that was left whole may evict it. Not one that may be refused.
-		for q = c.question(); q.kind != wire.KindVector || q.damping == tinyDamping; q = c.question() {
+		for q = c.question(); q.kind != wire.KindVector || q.damping == tinyDamping || q.result == wire.F16; q = c.question() {
 		}
 		q.atLeast, q.exactly, q.minRows = 0, 0, 0
 		if !c.query(q, 0, false, w.now+30_000) {
@@ -340,27 +333,4 @@ func (c *client) last() {
 		}
 		return
 	}
-}
-
-func encode(x []float64, t wire.DType) []byte {
-	var p []byte
-	for _, v := range x {
-		if t == wire.F32 {
-			p = binary.LittleEndian.AppendUint32(p, math.Float32bits(float32(v)))
-		} else {
-			p = binary.LittleEndian.AppendUint64(p, math.Float64bits(v))
-		}
-	}
-	return p
-}
-
-func decode(p []byte, t wire.DType) []float64 {
-	if t == wire.F64 {
-		return wire.Floats(p)
-	}
-	x := make([]float64, len(p)/4)
-	for i := range x {
-		x[i] = float64(math.Float32frombits(binary.LittleEndian.Uint32(p[4*i:])))
-	}
-	return x
 }

@@ -19,14 +19,16 @@ func (k *checker) gram(core *coordinator.Core, now *served) {
 	a := core.Gram()
 	for i := range a {
 		x := k.attempts[now.rows[i].Attempt]
+		xs := k.stored(x.row)
 		for j := range a[i] {
 			y := k.attempts[now.rows[j].Attempt]
 			if len(x.others)+len(y.others) > 0 {
 				continue // its shards are away: which of two it is can't be told
 			}
 			sum, size := 0.0, 0.0
-			for c := range x.row {
-				v := float64(x.row[c]) * float64(y.row[c])
+			ys := k.stored(y.row)
+			for c := range xs {
+				v := xs[c] * ys[c]
 				sum += v
 				size += math.Abs(v)
 			}
@@ -60,10 +62,7 @@ func (k *checker) answered(c *client, q *question, r *wire.QueryReply, ready *wi
 		if len(p.others) > 0 {
 			return
 		}
-		g[i] = make([]float64, len(p.row))
-		for j, v := range p.row {
-			g[i][j] = float64(v)
-		}
+		g[i] = k.stored(p.row)
 	}
 	index := map[wire.Step]int{}
 	for i, row := range now.rows {

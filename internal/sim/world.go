@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+
+	"mfac/wire"
 )
 
 // ms is virtual time in milliseconds.
@@ -98,6 +100,7 @@ type shape struct {
 	window, spare, shards int
 	workers, coordinators int
 	damping               float64
+	store                 wire.DType
 	codec                 bool    // messages go through the codec
 	lazy                  bool    // coordinators don't look at the lease's own time: safety must not need it
 	quiet                 ms      // when the faults end
@@ -181,6 +184,7 @@ func newWorld(cfg Config) *world {
 		loss: []float64{0, 0.01, 0.05}[r.IntN(3)], double: []float64{0, 0.02, 0.1, 0.3}[r.IntN(4)], slow: []float64{0.01, 0.05, 0.1}[r.IntN(3)],
 		budget: []int64{1 << 10, 1 << 20}[r.IntN(2)],
 	}
+	w.shape.store = oneOf(w, rowDTypes)
 	w.kv = newKV(w)
 	w.bus.init(w)
 	w.check = newChecker(w)
