@@ -371,9 +371,9 @@ func (n *numbersOf) compute(op Compute) (Done, error) {
 		return Done{}, err
 	}
 	if bad >= 0 {
-		hint := "scale the vector down"
-		if op.DType == wire.F32 {
-			hint = "ask for float64 results, or scale the vector"
+		hint := "ask for float64 results, or scale the vector"
+		if op.DType == wire.F64 {
+			hint = "scale the vector down"
 		}
 		return Done{}, wire.Errorf(wire.CodeOverflow, "column", op.Col+bad-op.Lo, "within the range of "+string(op.DType), hint)
 	}
