@@ -23,6 +23,7 @@ type boundResult struct {
 	vecErr, combErr     float64
 	vec, vecWith        float64
 	comb, combWith, all float64
+	hard                hardness
 }
 
 func (c *boundCase) inWindow() [][]float64 {
@@ -86,6 +87,8 @@ func (c *boundCase) run(t failer) (r boundResult) {
 		want[j].Quo(want[j], lam)
 	}
 	r.vecErr = relative(x, want)
+	hard := newGauge(f, ref)
+	r.hard.vec, r.hard.vecFactor = hard.vector(k, math.Sqrt(c.dot(c.v, c.v)), c.damping*length(want))
 
 	must(t, f.CombinationTo(k, c.a))
 	x = combine(make([]float64, len(c.v)), g, k, 1)
@@ -93,7 +96,9 @@ func (c *boundCase) run(t failer) (r boundResult) {
 	must(t, err)
 	r.comb, r.combWith = b.Relative, b.With(c.dot(x, x)).Relative
 	r.all = f.CombinationBound()
-	r.combErr = relative(x, ref.combination(c.a, len(c.v), f.N()))
+	want = ref.combination(c.a, len(c.v), f.N())
+	r.combErr = relative(x, want)
+	r.hard.comb, r.hard.combFactor = hard.combination(k, length(want))
 	return r
 }
 
