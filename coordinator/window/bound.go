@@ -21,10 +21,13 @@ type Bound struct {
 
 const (
 	// quadError is C in: a quadratic form that is made of the shards' dots and of sums here is off
-	// by at most C ε (Σ|c_i|‖g_i‖)². A product of a shard's dot goes through at most 127 additions
-	// in its lane, 3 in the tree of lanes, 24 over tiles and one a shard; here through 2 × 75 at
-	// n = 2048. Each adds ε/2 if all err to one side: so C covers 200 shards, and more in practice.
-	quadError = 256
+	// by at most C ε (‖v‖ + Σ|c_i|‖g_i‖)². Dots are off by dotError or, where products round alike, twice
+	// that. In 75 additions here at n = 2048, and one a shard, errors of ε/2 go both ways: 3 of C
+	// for each sum. Up to 18 was found.
+	quadError = 32
+
+	// parallel is how many ε below 1 the cosine of rows that are multiples of one may come out.
+	parallel = 256
 
 	// dotError is δ in: a shard's dot is off by δ ε ‖g‖‖h‖. Random numbers of one sign make that 0.7
 	// in one tile, less in more; one number throughout, whose products all round alike, up to 17.
@@ -57,7 +60,7 @@ const (
 // times E, b being the rows of the largest bundle (TestBoundBelow).
 //
 // ‖λx‖ comes from scalars, λ²‖x‖² = ‖v‖² − 2cᵀy + cᵀAc, less what the rounding of these may come to.
-// Below some 2e-7 (‖v‖ + T) nothing is left of it, NormLow is 0 and With is needed.
+// Below some 1e-7 (‖v‖ + T) nothing is left of it, NormLow is 0 and With is needed.
 //
 // c and y have length n. O(n²); where M's second part will not do, Cond's cost too. A StaleError,
 // or an InvalidError for a wrong length or a vnorm2 that is negative or not finite. If something

@@ -3,6 +3,7 @@ package window
 import (
 	"errors"
 	"math"
+	"math/big"
 	"math/rand/v2"
 )
 
@@ -24,6 +25,7 @@ type boundResult struct {
 	vec, vecWith        float64
 	comb, combWith, all float64
 	hard                hardness
+	quadErr             float64
 }
 
 func (c *boundCase) inWindow() [][]float64 {
@@ -88,6 +90,7 @@ func (c *boundCase) run(t failer) (r boundResult) {
 	}
 	r.vecErr = relative(x, want)
 	hard := newGauge(f, ref)
+	r.quad(b, want, w, k, math.Sqrt(c.dot(c.v, c.v)), c.damping)
 	r.hard.vec, r.hard.vecFactor = hard.vector(k, math.Sqrt(c.dot(c.v, c.v)), c.damping*length(want))
 
 	must(t, f.CombinationTo(k, c.a))
@@ -98,8 +101,22 @@ func (c *boundCase) run(t failer) (r boundResult) {
 	r.all = f.CombinationBound()
 	want = ref.combination(c.a, len(c.v), f.N())
 	r.combErr = relative(x, want)
+	r.quad(b, want, w, k, 0, 1)
 	r.hard.comb, r.hard.combFactor = hard.combination(k, length(want))
 	return r
+}
+
+// quad notes by how much ‖λx‖² from scalars is off, in ε(‖v‖ + T)².
+func (r *boundResult) quad(b Bound, x []*big.Float, w *Window, c []float64, v, damping float64) {
+	t := v
+	for i := range c {
+		t += math.Abs(c[i]) * math.Sqrt(w.At(i, i))
+	}
+	if t == 0 || b.NormEst == 0 {
+		return
+	}
+	size := damping * length(x)
+	r.quadErr = max(r.quadErr, math.Abs(b.NormEst-size)*(b.NormEst+size)/(epsilon*t*t))
 }
 
 // worst is the largest ratio of an error to its bound.

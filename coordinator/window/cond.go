@@ -78,7 +78,7 @@ func (w *Window) bundles(z *factorization) {
 		}
 		a := w.a[p*w.capacity:][:w.capacity]
 		for j, q := range w.slot[:i] {
-			if z.bundle[j] == j && math.Abs(a[q]*r[i]*r[j]) >= 1-quadError*epsilon { // 0·Inf fails
+			if z.bundle[j] == j && math.Abs(a[q]*r[i]*r[j]) >= 1-parallel*epsilon { // 0·Inf fails
 				z.bundle[i] = j
 				break
 			}
