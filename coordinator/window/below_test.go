@@ -105,14 +105,14 @@ func (g gauge) scaled(c []float64) (sc float64) {
 
 // vector returns E of λx = v − Gᵀc and how much more is carried for good reasons, see VectorBound:
 //
-//   - 12 times, since the dots are off by dotError, and κ is estimated to a factor of two
+//   - 9 times, since the dots are off by dotError, and κ is estimated to a factor of two
 //   - √b times, since the errors of b equal rows add up
 //   - ‖v‖/‖Sc‖ times, at most M, since the rounding of y = Gv is proportional to ‖v‖, not to c
 //   - √n for the n additions to v
 func (g gauge) vector(c []float64, v, size float64) (e, factor float64) {
 	sc := g.scaled(c)
 	e = epsilon * (v + g.m*sc) / size
-	return e, 12*(math.Sqrt(max(g.bundle, 1))+min(g.m, v/sc)) + 2*math.Sqrt(g.n)
+	return e, 9*(math.Sqrt(max(g.bundle, 1))+min(g.m, v/sc)) + 2*math.Sqrt(g.n)
 }
 
 // combination returns 32εκ, and how much more is carried for x = Gᵀc because its parts cancel,

@@ -111,14 +111,14 @@ func (g gauge) unsure(c []float64, v, size float64) float64 {
 // vector is maths.md's E of an answer of which size = ‖λx‖, v = ‖v‖ and c = K⁻¹Gv, and how many times
 // as much an answer may carry, see coordinator/window, VectorBound:
 //
-//   - 12 times, since the dots are off by more than E has for them
+//   - 9 times, since the dots are off by more than E has for them
 //   - √b times, since the errors of b equal rows add up
 //   - ‖v‖/‖Sc‖ times, at most M, since the rounding of y = Gv is proportional to ‖v‖, not to c
 //   - √n for the n additions to v
 //   - up to 10 times where ‖λx‖ is below 1e-7 ‖v‖, where E ≤ 1e-9 at most 1.6 times
 func (g gauge) vector(c []float64, v, size float64) (says, factor float64) {
 	sc := g.scaled(c)
-	factor = 12*(math.Sqrt(g.bundle)+min(g.m, v/sc)) + 2*math.Sqrt(g.n)
+	factor = 9*(math.Sqrt(g.bundle)+min(g.m, v/sc)) + 2*math.Sqrt(g.n)
 	return epsilon * (v + g.m*sc) / size, factor / g.unsure(c, v, size)
 }
 
