@@ -25,7 +25,7 @@ import (
 
 // A service in a process of its own is this test's binary with these in its environment.
 const (
-	roleEnv     = "MFAC_TEST_ROLE" // worker or coordinator
+	roleEnv     = "MFAC_TEST_ROLE" // worker, coordinator or client
 	nameEnv     = "MFAC_TEST_NAME"
 	urlEnv      = "MFAC_TEST_URL"
 	capacityEnv = "MFAC_TEST_CAPACITY"
@@ -33,6 +33,9 @@ const (
 
 // serve is the main of such a process: the service, until SIGTERM.
 func serve(role string) int {
+	if role == "client" {
+		return streams(os.Getenv(urlEnv), os.Getenv(nameEnv))
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	name := os.Getenv(nameEnv)
