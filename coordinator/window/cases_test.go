@@ -3,6 +3,7 @@ package window
 import (
 	"errors"
 	"math"
+	"math/big"
 	"math/rand/v2"
 )
 
@@ -23,6 +24,8 @@ type boundResult struct {
 	vecErr, combErr     float64
 	vec, vecWith        float64
 	comb, combWith, all float64
+	hard                hardness
+	quadErr             float64
 }
 
 func (c *boundCase) inWindow() [][]float64 {
@@ -86,6 +89,9 @@ func (c *boundCase) run(t failer) (r boundResult) {
 		want[j].Quo(want[j], lam)
 	}
 	r.vecErr = relative(x, want)
+	hard := newGauge(f, ref)
+	r.quad(b, want, w, k, math.Sqrt(c.dot(c.v, c.v)), c.damping)
+	r.hard.vec, r.hard.vecFactor = hard.vector(k, math.Sqrt(c.dot(c.v, c.v)), c.damping*length(want))
 
 	must(t, f.CombinationTo(k, c.a))
 	x = combine(make([]float64, len(c.v)), g, k, 1)
@@ -93,8 +99,24 @@ func (c *boundCase) run(t failer) (r boundResult) {
 	must(t, err)
 	r.comb, r.combWith = b.Relative, b.With(c.dot(x, x)).Relative
 	r.all = f.CombinationBound()
-	r.combErr = relative(x, ref.combination(c.a, len(c.v), f.N()))
+	want = ref.combination(c.a, len(c.v), f.N())
+	r.combErr = relative(x, want)
+	r.quad(b, want, w, k, 0, 1)
+	r.hard.comb, r.hard.combFactor = hard.combination(k, length(want))
 	return r
+}
+
+// quad notes by how much ‖λx‖² from scalars is off, in ε(‖v‖ + T)².
+func (r *boundResult) quad(b Bound, x []*big.Float, w *Window, c []float64, v, damping float64) {
+	t := v
+	for i := range c {
+		t += math.Abs(c[i]) * math.Sqrt(w.At(i, i))
+	}
+	if t == 0 || b.NormEst == 0 {
+		return
+	}
+	size := damping * length(x)
+	r.quadErr = max(r.quadErr, math.Abs(b.NormEst-size)*(b.NormEst+size)/(epsilon*t*t))
 }
 
 // worst is the largest ratio of an error to its bound.

@@ -10,7 +10,7 @@ func (w *Window) Clone() *Window {
 		n: w.n, a: slices.Clone(w.a), slot: slices.Clone(w.slot), version: w.version,
 		own: w.own, kept: w.kept, retry: w.retry, pause: w.pause, rot: make([]rotation, w.capacity),
 	}
-	c.own.l = slices.Clone(w.own.l)
+	c.own.l, c.own.bundle = slices.Clone(w.own.l), slices.Clone(w.own.bundle)
 	for i := range c.vec {
 		c.vec[i] = make([]float64, w.capacity)
 	}

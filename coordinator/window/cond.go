@@ -32,13 +32,15 @@ func (f *Factor) Cond() (float64, error) {
 	return f.z.cond, nil
 }
 
-// measure finds cond and inverse, upper bounds of κ and of ‖SK⁻¹S‖₂, unless they are known.
+// measure finds cond and inverse, upper bounds of κ and of ‖SK⁻¹S‖₂, and the bundles, unless they
+// are known.
 func (f *Factor) measure() {
 	w, z := f.w, f.z
-	switch {
-	case z.cond > 0:
+	if z.cond > 0 {
 		return
-	case z.n <= 1:
+	}
+	w.bundles(z)
+	if z.n <= 1 {
 		z.cond, z.inverse = 1, 1
 		return
 	}
@@ -55,6 +57,33 @@ func (f *Factor) measure() {
 	// The diagonal of S⁻¹KS⁻¹ is all ones, so neither is below 1.
 	z.inverse = max(z.inverse, 1)
 	z.cond = max(z.inverse*w.scaledNorm1(s, z.shift), 1)
+}
+
+// bundles sets z.bundle[i] to the first row that row i is a multiple of, itself if to no other, as far
+// as A's rounding errors let that be seen. A row of zeros is on its own. O(n²).
+func (w *Window) bundles(z *factorization) {
+	if cap(z.bundle) < z.n {
+		z.bundle = make([]int, w.capacity)
+	}
+	z.bundle = z.bundle[:z.n]
+	r := w.vec[0][:z.n] // 1/√A_ii
+	w.diagonalTo(r, 0)
+	for i, a := range r {
+		r[i] = 1 / math.Sqrt(a) // +Inf for a row of zeros
+	}
+	for i, p := range w.slot[:z.n] {
+		z.bundle[i] = i
+		if math.IsInf(r[i], 1) {
+			continue
+		}
+		a := w.a[p*w.capacity:][:w.capacity]
+		for j, q := range w.slot[:i] {
+			if z.bundle[j] == j && math.Abs(a[q]*r[i]*r[j]) >= 1-parallel*epsilon { // 0·Inf fails
+				z.bundle[i] = j
+				break
+			}
+		}
+	}
 }
 
 // scaledNorm1 returns ‖S⁻¹KS⁻¹‖₁.

@@ -22,7 +22,8 @@ type factorization struct {
 	ill     *IllConditionedError // l is garbage
 	times   uint64               // counts what l has been
 	cond    float64              // Cond, 0 when not known yet, and
-	inverse float64              // its part that is the inverse's
+	inverse float64              // its part that is the inverse's, and
+	bundle  []int                // which rows are multiples of one, as indices of the first
 }
 
 func (z *factorization) of(version uint64, shift float64) bool {

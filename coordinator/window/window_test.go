@@ -153,7 +153,7 @@ func state(w *Window) (s []float64) {
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := &model{
-			capacity: rapid.IntRange(1, 14).Draw(t, "m"),
+			capacity: rapid.OneOf(rapid.IntRange(1, 14), rapid.IntRange(15, 90)).Draw(t, "m"),
 			damping:  1e-2,
 			divisor:  Divisor(rapid.IntRange(0, 1).Draw(t, "divisor")),
 		}

@@ -26,13 +26,21 @@ type bus struct {
 	cut     map[[2]string]bool // a partition: packets from one to another are lost
 	hurtful bool
 	recent  map[string][]packet // the last requests that each worker took
+	sent    uint64
+	newest  map[[2]string]uint64 // of the packets that came from one to another, the last sent
+}
+
+// flight is what happens to a packet on its way.
+type flight struct {
+	sent          uint64 // which it is, of all
+	delayed, copy bool
 }
 
 // mostRecent is how many of them are kept.
 const mostRecent = 64
 
 func (b *bus) init(w *world) {
-	b.w, b.nodes, b.cut, b.recent = w, map[string]node{}, map[[2]string]bool{}, map[string][]packet{}
+	b.w, b.nodes, b.cut, b.recent, b.newest = w, map[string]node{}, map[[2]string]bool{}, map[string][]packet{}, map[[2]string]uint64{}
 }
 
 // id names a request.
@@ -50,8 +58,10 @@ func (b *bus) send(p packet) {
 	} else {
 		p.msg = copyOf(p.msg)
 	}
+	b.sent++
+	f := flight{sent: b.sent}
 	if !b.hurtful {
-		b.deliver(p, w.between(1, 4))
+		b.deliver(p, w.between(1, 4), f)
 		return
 	}
 	if b.cut[[2]string{p.from, p.to}] {
@@ -59,32 +69,66 @@ func (b *bus) send(p packet) {
 		w.logf("%s→%s %s: cut off", p.from, p.to, describe(p.msg))
 		return
 	}
-	if w.chance(w.shape.loss) {
+	loss, slow, late := w.shape.loss, w.shape.slow, 0.2
+	if p.phase == "release" { // there are few
+		loss, slow, late = max(loss, 0.08), 0.15, 0.5
+	}
+	if w.chance(loss) {
 		w.coverage.count("loss", p.phase)
 		w.logf("%s→%s %s: lost", p.from, p.to, describe(p.msg))
 		return
 	}
 	d := w.between(1, 6)
-	if w.chance(w.shape.slow) {
+	if w.chance(slow) {
 		d = w.between(10, 400)
-		w.coverage.count("reorder", p.phase)
-		if w.chance(0.2) {
-			d = w.between(1000, 6000)
-			w.coverage.count("delay", p.phase)
+		if w.chance(late) {
+			d, f.delayed = w.between(1000, 6000), true
 		}
 	}
-	b.deliver(p, d)
+	b.deliver(p, d, f)
 	if w.chance(w.shape.double) {
-		w.coverage.count("duplicate", p.phase)
 		d := w.between(1, 100)
 		if w.chance(0.3) {
 			d = w.between(1000, 9000)
 		}
-		b.deliver(p, d)
+		b.deliver(p, d, flight{copy: true})
 	}
 }
 
-func (b *bus) deliver(p packet, d ms) {
+// up is a node that takes packets now.
+func up(n node) bool {
+	switch n := n.(type) {
+	case *workerNode:
+		return n.up
+	case *coordinatorNode:
+		return n.up
+	case *client:
+		return !n.done
+	}
+	return false
+}
+
+// felt counts the faults of a packet that comes: what nobody is there to take has hurt nobody.
+func (b *bus) felt(p packet, f flight) {
+	if !up(b.nodes[p.to]) {
+		return
+	}
+	way := [2]string{p.from, p.to}
+	switch {
+	case f.copy:
+		b.w.coverage.count("duplicate", p.phase)
+		return
+	case f.sent < b.newest[way]: // overtaken
+		b.w.coverage.count("reorder", p.phase)
+	default:
+		b.newest[way] = f.sent
+	}
+	if f.delayed {
+		b.w.coverage.count("delay", p.phase)
+	}
+}
+
+func (b *bus) deliver(p packet, d ms, f flight) {
 	b.w.after(d, func() {
 		if b.hurtful && b.cut[[2]string{p.from, p.to}] {
 			b.w.coverage.count("partition", p.phase)
@@ -96,6 +140,7 @@ func (b *bus) deliver(p packet, d ms) {
 		}
 		if b.hurtful {
 			b.w.faults.before(p)
+			b.felt(p, f)
 			b.keep(p)
 		}
 		b.w.logf("%s→%s %s", p.from, p.to, describe(p.msg))
@@ -122,9 +167,8 @@ func (b *bus) replay(to string) {
 	b.w.logf("REPLAY to %s", to)
 	for i, p := range list[b.w.rng.IntN(len(list)+1):] {
 		if b.w.chance(share) {
-			b.w.coverage.count("duplicate", p.phase)
 			p.msg = copyOf(p.msg)
-			b.deliver(p, ms(i)/4)
+			b.deliver(p, ms(i)/4, flight{copy: true})
 		}
 	}
 }

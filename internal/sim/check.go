@@ -289,8 +289,8 @@ func (k *checker) everywhere(n *coordinatorNode, core *coordinator.Core, c *coor
 	}
 	shards, _ := k.shardsOf(c)
 	for s, sh := range shards {
-		if sh == nil {
-			continue // crashed since
+		if sh == nil || sh.Adopted != c.Epoch {
+			continue // crashed since, or made anew by a later owner: evicted rows are not among those lost
 		}
 		if sh.Version < m.Version && !k.crashed(now) && k.begun[core] >= k.latest {
 			k.w.fail("V1 %s tells version %d, and shard %d is at %d", n.name, m.Version, s, sh.Version)
@@ -410,6 +410,67 @@ func (k *checker) worker(n *workerNode, in worker.Input) {
 	}
 }
 
+// over is a message to a shard of an epoch that is over there, or not begun: V9.
+func (k *checker) over(n *workerNode, in worker.Input) *over {
+	r, ok := in.(worker.Request)
+	if !ok {
+		return nil
+	}
+	var index int
+	var epoch wire.Epoch
+	switch m := r.Msg.(type) {
+	case *wire.Chunk:
+		index, epoch = m.Shard, m.Epoch
+	case *wire.Vec:
+		index, epoch = m.Shard, m.Epoch
+	case *wire.Fetch:
+		index, epoch = m.Shard, m.Epoch
+	case wire.Control:
+		index, epoch = m.Head().Shard, m.Head().Epoch
+	default:
+		return nil
+	}
+	s := n.core.InspectShard(runName, index)
+	if s == nil || s.Adopted == epoch {
+		return nil
+	}
+	switch r.Msg.(type) {
+	case *wire.Adopt, *wire.Release: // a new owner's, unless it is an earlier one's
+		if epoch.Incarnation != s.Adopted.Incarnation || epoch.Revision > s.Adopted.Revision {
+			return nil
+		}
+	}
+	return &over{r, epoch, s}
+}
+
+type over struct {
+	request worker.Request
+	epoch   wire.Epoch
+	shard   *worker.InspectedShard // before
+}
+
+// check fails where the message was acted on: it is refused, begins no job and leaves the shard
+// as it was. A release is answered with OK, since the owner that sent it has nothing to wait for.
+func (o *over) check(n *workerNode, e worker.Effects) {
+	if o == nil {
+		return
+	}
+	w, what := n.w, fmt.Sprintf("V9 %s shard %d, which adopted epoch %v, takes %s of %v", n.name, o.shard.Key.Index, o.shard.Adopted, o.request.Msg.Type(), o.epoch)
+	if len(e.Jobs) > 0 {
+		w.fail("%s: it begins %d jobs", what, len(e.Jobs))
+	}
+	_, release := o.request.Msg.(*wire.Release)
+	for _, s := range e.Sends {
+		if _, refused := s.Msg.(*wire.Error); s.To == o.request.From && !refused && !release {
+			w.fail("%s: it answers %s", what, describe(s.Msg))
+		}
+	}
+	now := n.core.InspectShard(runName, o.shard.Key.Index)
+	if now == nil || now.Adopted != o.shard.Adopted || now.Version != o.shard.Version || len(now.Staged) != len(o.shard.Staged) || len(now.Queries) != len(o.shard.Queries) {
+		w.fail("%s: it was %+v and is %+v", what, o.shard, now)
+	}
+}
+
 // pinned is V7 of queries: one that can be fetched is there, whatever is staged.
 func (k *checker) pinned(n *workerNode, h *wire.Shard) {
 	s := n.core.InspectShard(runName, h.Shard)
@@ -447,7 +508,7 @@ func (k *checker) agree(n *workerNode, index int) {
 	}
 }
 
-// rest is V9: nothing is left.
+// rest is V10: nothing is left.
 func (k *checker) rest() {
 	w := k.w
 	var owner *coordinator.Inspection
@@ -456,28 +517,28 @@ func (k *checker) rest() {
 			continue
 		}
 		if owner != nil {
-			w.fail("V9 two coordinators own the run")
+			w.fail("V10 two coordinators own the run")
 		}
 		c := n.core.Inspect()
 		owner = &c
 	}
 	switch {
 	case owner == nil || !owner.Serving:
-		w.fail("V9 nobody serves the run")
+		w.fail("V10 nobody serves the run")
 	case len(owner.Open) > 0 || len(owner.Queries) > 0 || owner.Calls > 0:
-		w.fail("V9 left at the coordinator: steps %v, queries %v, %d calls", owner.Open, owner.Queries, owner.Calls)
+		w.fail("V10 left at the coordinator: steps %v, queries %v, %d calls", owner.Open, owner.Queries, owner.Calls)
 	}
 	for _, n := range w.workers {
 		c := n.core.Inspect()
 		if c.InFlight != 0 || c.Jobs != 0 {
-			w.fail("V9 left at %s: %d bytes in flight, %d jobs", n.name, c.InFlight, c.Jobs)
+			w.fail("V10 left at %s: %d bytes in flight, %d jobs", n.name, c.InFlight, c.Jobs)
 		}
 		for _, s := range c.Shards {
 			if p := owner.Record.Placed[s.Key.Index]; p.Worker != n.name || p.Revision != s.Placed {
-				w.fail("V9 left at %s: shard %d, which is on %s", n.name, s.Key.Index, p.Worker)
+				w.fail("V10 left at %s: shard %d, which is on %s", n.name, s.Key.Index, p.Worker)
 			}
 			if len(s.Queries) > 0 || s.Version != owner.Version {
-				w.fail("V9 left at %s: shard %d has version %d, queries %v", n.name, s.Key.Index, s.Version, s.Queries)
+				w.fail("V10 left at %s: shard %d has version %d, queries %v", n.name, s.Key.Index, s.Version, s.Queries)
 			}
 			for _, st := range s.Staged {
 				w.logf("%s shard %d still stages %+v", n.name, s.Key.Index, st)

@@ -213,6 +213,7 @@ func (n *coordinatorNode) begin(epoch wire.Epoch, rec coordinator.Record, rev ui
 		Coordinator: n.name, Record: rec, Epoch: epoch, Workers: workers, TickMS: tickMS, SilentMS: silentMS, StepMS: stepMS, QueryMS: queryMS,
 	})
 	n.w.check.begins(n.core)
+	n.w.faults.begins(n)
 }
 
 // lose stops the core.

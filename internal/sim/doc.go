@@ -31,7 +31,8 @@
 //	V6  A is the Gram matrix of the window; an answer is within its bound of the dense reference
 //	V7  a slot has one use; a slot that a query reads is not reserved
 //	V8  a worker's memory is that of its shards and queries, its bytes in flight those of its jobs
-//	V9  with the faults over, everything comes to rest, and a step and a query succeed
+//	V9  a shard acts on no message of another epoch than the one it has adopted, and adopts none below
+//	V10 with the faults over, everything comes to rest, and a step and a query succeed
 //
 // The durability here is memory: a full disk can't happen, and a crash loses what a worker held.
 package sim

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"runtime/debug"
 	"strings"
+
+	"mfac/coordinator"
 )
 
 // Faults and phases of the table.
@@ -14,6 +16,9 @@ var (
 		"adopt", "install", "gram", "release", "hello", "lease", "record", "incarnation",
 	}
 )
+
+// rare are phases of few packets, which faults are drawn for more often, the rarest most.
+var rare = []string{"release", "release", "incarnation", "incarnation", "norms", "gram"}
 
 // impossible says why a cell of the table stays empty.
 func impossible(fault, phase string) string {
@@ -80,6 +85,15 @@ type faults struct {
 	w     *world
 	over  bool
 	armed *trigger
+	alone *alone
+}
+
+// alone is an owner that was cut off from the lease at a phase: the fault is felt when another owns the run
+// beside it.
+type alone struct {
+	node  *coordinatorNode
+	core  *coordinator.Core
+	phase string
 }
 
 // trigger is a fault that waits for a packet of a phase.
@@ -95,7 +109,13 @@ func (f *faults) begin(w *world) {
 	f.plan()
 	// Whatever else happens, each side crashes once.
 	w.after(w.between(w.shape.quiet/4, 3*w.shape.quiet/4), func() { w.workers[w.rng.IntN(len(w.workers))].crash() })
-	w.after(w.between(w.shape.quiet/4, 3*w.shape.quiet/4), func() { f.owner(packet{}).crash() })
+	w.after(w.between(w.shape.quiet/4, 3*w.shape.quiet/4), func() {
+		if n := f.owner(packet{}); n != nil {
+			n.crash()
+			return
+		}
+		w.coordinators[w.rng.IntN(len(w.coordinators))].crash()
+	})
 }
 
 // end heals everything.
@@ -122,14 +142,14 @@ func (f *faults) plan() {
 			switch {
 			case r < 0.45:
 				fault = "coordinator crash"
-			case r < 0.65:
+			case r < 0.70 && len(w.coordinators) > 1:
 				fault = "two owners"
-			case r < 0.72:
+			case r < 0.76:
 				fault = "bucket anew"
 			}
 			phase, skip := phaseNames[w.rng.IntN(len(phaseNames))], w.rng.IntN(4)
-			if w.chance(0.1) {
-				phase, skip = "release", 0 // there are few of them
+			if w.chance(0.25) {
+				phase, skip = rare[w.rng.IntN(len(rare))], 0
 			}
 			f.armed = &trigger{fault, phase, skip, w.chance(0.5)}
 		}
@@ -149,28 +169,41 @@ func (f *faults) look(p packet, after bool) {
 	if t.skip--; t.skip >= 0 {
 		return
 	}
-	f.armed = nil
-	f.w.logf("FAULT %s at %s (%s→%s)", t.fault, t.phase, p.from, p.to)
-	f.strike(t.fault, p)
-	f.w.coverage.count(t.fault, t.phase)
+	if f.strike(t.fault, p) { // else it waits for the next packet
+		f.armed = nil
+		f.w.logf("FAULT %s at %s (%s→%s)", t.fault, t.phase, p.from, p.to)
+		if t.fault != "two owners" {
+			f.w.coverage.count(t.fault, t.phase)
+		}
+	}
 }
 
-// owner is a coordinator that believes it owns the run, if there is one.
+// owner is a coordinator that is up and believes that it owns the run, that of the packet first, if
+// there is one.
 func (f *faults) owner(p packet) *coordinatorNode {
 	for _, name := range []string{p.from, p.to} {
-		if n, ok := f.w.bus.nodes[name].(*coordinatorNode); ok {
+		if n, ok := f.w.bus.nodes[name].(*coordinatorNode); ok && n.core != nil && !n.paused {
 			return n
 		}
 	}
 	for _, n := range f.w.coordinators {
-		if n.core != nil {
+		if n.core != nil && !n.paused {
 			return n
 		}
 	}
-	return f.w.coordinators[0]
+	return nil
 }
 
-func (f *faults) strike(fault string, p packet) {
+// begins counts two owners, if there are.
+func (f *faults) begins(n *coordinatorNode) {
+	if a := f.alone; a != nil && a.node != n && a.node.core == a.core {
+		f.w.coverage.count("two owners", a.phase)
+		f.alone = nil
+	}
+}
+
+// strike reports whether there was somebody to strike.
+func (f *faults) strike(fault string, p packet) bool {
 	w := f.w
 	switch fault {
 	case "worker crash":
@@ -180,6 +213,9 @@ func (f *faults) strike(fault string, p packet) {
 				n = m
 			}
 		}
+		if !n.up {
+			return false
+		}
 		n.crash()
 		if w.chance(0.05) {
 			for _, n := range w.workers {
@@ -187,17 +223,26 @@ func (f *faults) strike(fault string, p packet) {
 			}
 		}
 	case "coordinator crash":
-		f.owner(p).crash()
+		n := f.owner(p)
+		if n == nil {
+			return false
+		}
+		n.crash()
 	case "two owners":
 		n := f.owner(p)
+		if n == nil {
+			return false
+		}
+		f.alone = &alone{n, n.core, p.phase}
 		if w.shape.lazy && w.chance(0.5) {
 			f.cut([]string{n.name}, []string{"kv"}, w.between(leaseTTL, 2*leaseTTL))
-			return
+		} else {
+			n.pause(w.between(leaseTTL, 2*leaseTTL))
 		}
-		n.pause(w.between(leaseTTL, 2*leaseTTL))
 	case "bucket anew":
 		w.kv.anew()
 	}
+	return true
 }
 
 // partition cuts some nodes off from others for a time.

@@ -22,6 +22,7 @@ type kv struct {
 	record      coordinator.Record
 	recordRev   uint64
 	epochs      map[wire.Epoch]bool // that were given out
+	asked, done uint64              // how often; the last asked of those done
 }
 
 const leaseTTL ms = 4000
@@ -52,29 +53,38 @@ const runName = "run"
 func (k *kv) ask(from, phase string, do func(), then func(ok bool)) {
 	w := k.w
 	there, back := w.between(1, 8), w.between(1, 8)
-	lost, lostReply := false, false
+	lost, lostReply, delayed := false, false, false
+	k.asked++
+	asked := k.asked
 	if w.bus.hurtful {
 		if w.chance(0.03) {
-			there = w.between(50, 1500)
-			w.coverage.count("delay", phase)
-			w.coverage.count("reorder", phase)
+			there, delayed = w.between(50, 1500), true
 		}
 		lost, lostReply = w.chance(w.shape.loss), w.chance(w.shape.loss)
-		if lost || lostReply {
-			w.coverage.count("loss", phase)
-		}
 	}
 	w.after(there, func() {
 		if w.bus.hurtful {
 			w.faults.before(packet{from: from, to: "kv", phase: phase})
 		}
 		if lost || w.bus.cut[[2]string{from, "kv"}] {
-			if !lost {
+			if lost {
+				w.coverage.count("loss", phase)
+			} else {
 				w.coverage.count("partition", phase)
 			}
 			w.after(2000, func() { then(false) })
 			return
 		}
+		if delayed {
+			w.coverage.count("delay", phase)
+		}
+		if lostReply {
+			w.coverage.count("loss", phase)
+		}
+		if asked < k.done { // overtaken, by another of this node or by another node
+			w.coverage.count("reorder", phase)
+		}
+		k.done = max(k.done, asked)
 		do()
 		if w.bus.hurtful {
 			w.faults.after(packet{from: from, to: "kv", phase: phase})

@@ -12,14 +12,18 @@ import (
 // patience is how many seeds a planted bug may take to be caught.
 const patience = 2000
 
-// TestPlanted sees that each planted bug is caught, and by what.
+// TestPlanted sees that each planted bug is caught, and by the checker that is there for it.
 func TestPlanted(t *testing.T) {
-	for bug, name := range map[planted.Bug]string{
-		planted.CommitWithoutAcks: "CommitWithoutAcks", planted.StaleEpoch: "StaleEpoch", planted.DuplicateTwice: "DuplicateTwice",
+	for _, b := range []struct {
+		bug     planted.Bug
+		name    string
+		checker string // that finds it, if not alone; "" for several
+	}{
+		{planted.CommitWithoutAcks, "CommitWithoutAcks", "V1"}, {planted.StaleEpoch, "StaleEpoch", "V9"}, {planted.DuplicateTwice, "DuplicateTwice", ""},
 	} {
-		t.Run(name, func(t *testing.T) {
-			planted.Set(bug, true)
-			defer planted.Set(bug, false)
+		t.Run(b.name, func(t *testing.T) {
+			planted.Set(b.bug, true)
+			defer planted.Set(b.bug, false)
 			caught := map[string]int{}
 			after := uint64(0)
 			for s := uint64(1); s <= patience && (after == 0 || s <= 200); s++ {
@@ -38,6 +42,9 @@ func TestPlanted(t *testing.T) {
 				t.Fatalf("not caught in %d seeds", patience)
 			}
 			t.Logf("of the first 200 seeds caught: %v", caught)
+			if b.checker != "" && caught[b.checker] == 0 {
+				t.Errorf("%s caught it in no seed", b.checker)
+			}
 		})
 	}
 }

@@ -318,18 +318,18 @@ func (c *client) last() {
 				c.sleep(100)
 				continue
 			}
-			w.fail("V9 the last step came to %q", out.err)
+			w.fail("V10 the last step came to %q", out.err)
 		}
 		q := &question{kind: wire.KindRow, result: wire.F32, steps: []wire.Step{step}, atLeast: out.committed.Version, minRows: 1}
 		if !c.query(q, 0, false, w.now+30_000) {
-			w.fail("V9 the last row could not be read")
+			w.fail("V10 the last row could not be read")
 		}
 		// Not of a step: one that was left whole may evict it. Not one that may be refused.
 		for q = c.question(); q.kind != wire.KindVector || q.damping == tinyDamping || q.result == wire.F16; q = c.question() {
 		}
 		q.atLeast, q.exactly, q.minRows = 0, 0, 0
 		if !c.query(q, 0, false, w.now+30_000) {
-			w.fail("V9 the last %s query was not answered", q.kind)
+			w.fail("V10 the last %s query was not answered", q.kind)
 		}
 		return
 	}

@@ -91,7 +91,9 @@ func (n *workerNode) take(p packet) {
 }
 
 func (n *workerNode) step(in worker.Input) {
+	over := n.w.check.over(n, in)
 	e := n.core.Step(in)
+	over.check(n, e)
 	life := n.life
 	for _, j := range e.Jobs {
 		l := n.lanes[j.Shard]

@@ -219,7 +219,7 @@ func (w *world) history() {
 	w.rest()
 }
 
-// rest is V9: the faults are over, clients finish what they are at, everything comes to rest.
+// rest is V10: the faults are over, clients finish what they are at, everything comes to rest.
 func (w *world) rest() {
 	w.logf("the faults are over")
 	idle := func() bool {
@@ -231,7 +231,7 @@ func (w *world) rest() {
 		return true
 	}
 	if !w.run(w.now+120_000, idle) {
-		w.fail("V9 clients are still at work 120 s after the last fault: %s", w.names())
+		w.fail("V10 clients are still at work 120 s after the last fault: %s", w.names())
 	}
 	for _, c := range w.clients {
 		c.kill()
@@ -239,7 +239,7 @@ func (w *world) rest() {
 	w.run(w.now+2*leaseTTL, nil) // an owner that was replaced hears of it when it renews its lease
 	last := w.spawn("last", func(c *client) { c.last() })
 	if !w.run(w.now+60_000, func() bool { return last.done }) {
-		w.fail("V9 a step and a query did not succeed in 60 s without faults")
+		w.fail("V10 a step and a query did not succeed in 60 s without faults")
 	}
 	w.run(w.now+maxLife, nil)
 	w.check.rest()

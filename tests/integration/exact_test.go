@@ -1,12 +1,6 @@
 package integration
 
-import (
-	"math"
-	"math/big"
-
-	"gonum.org/v1/gonum/floats"
-	"gonum.org/v1/gonum/mat"
-)
+import "math/big"
 
 // precision of the references, in bits: with cond K below 2⁹⁰, 160 and more remain.
 const precision = 256
@@ -17,6 +11,10 @@ func number(x float64) *big.Float { return new(big.Float).SetPrec(precision).Set
 type exact struct {
 	rows [][]float32
 	gram [][]*big.Float // lower triangle of A
+
+	ldl    [][]*big.Float // the unit lower triangle, D on the diagonal, at
+	n      int
+	lambda float64
 
 	product, factor big.Float // scratch
 }
@@ -48,11 +46,14 @@ func (e *exact) subMul(z, x, y *big.Float) {
 	z.Sub(z, e.product.SetPrec(precision).Mul(x, y))
 }
 
-// solve sets y to K⁻¹y, K with the given N and λ.
-func (e *exact) solve(y []*big.Float, n int, lambda float64) {
+// factorize is LDLᵀ of K with the given N and λ.
+func (e *exact) factorize(n int, lambda float64) [][]*big.Float {
+	if e.ldl != nil && e.n == n && e.lambda == lambda {
+		return e.ldl
+	}
 	shift := number(lambda)
 	shift.Mul(shift, number(float64(n)))
-	l := make([][]*big.Float, len(e.gram)) // the unit lower triangle, D on the diagonal
+	l := make([][]*big.Float, len(e.gram))
 	for i, line := range e.gram {
 		l[i] = make([]*big.Float, i+1)
 		for j, a := range line {
@@ -70,6 +71,13 @@ func (e *exact) solve(y []*big.Float, n int, lambda float64) {
 			e.subMul(l[i][i], l[i][j], ld)
 		}
 	}
+	e.ldl, e.n, e.lambda = l, n, lambda
+	return l
+}
+
+// solve sets y to K⁻¹y, K with the given N and λ.
+func (e *exact) solve(y []*big.Float, n int, lambda float64) {
+	l := e.factorize(n, lambda)
 	for i := range y {
 		for k := range i {
 			e.subMul(y[i], l[i][k], y[k])
@@ -129,48 +137,22 @@ func (e *exact) combination(a []float64, d, n int, lambda float64) (x, c []*big.
 	return x, c
 }
 
-// uncertainty is maths.md's bound of the relative error of λx = v − Gᵀc, or of x = Gᵀc where v is
-// nil: E = ε (‖v‖ + ‖Sc‖ min(√(nκ), ‖s‖/(2√(Nλ)))) / ‖λx‖.
-func (e *exact) uncertainty(x, c []*big.Float, v []float64, n int, lambda float64) float64 {
-	shift := float64(n) * lambda
-	rows := len(e.gram)
-	s := make([]float64, rows)
-	var trace, sc float64
-	for i := range s {
-		a, _ := e.gram[i][i].Float64()
-		f, _ := c[i].Float64()
-		trace += a + shift
-		s[i] = math.Sqrt(a + shift)
-		sc = math.Hypot(sc, s[i]*f)
+// gauge is of K at N and λ.
+func (e *exact) gauge(n int, lambda float64) gauge {
+	at := func(i, j int) float64 {
+		a, _ := e.gram[max(i, j)][min(i, j)].Float64()
+		return a
 	}
-	most := math.Sqrt(trace/shift) / 2
-	if rows > 0 {
-		k := mat.NewSymDense(rows, nil)
-		for i := range rows {
-			for j := range i + 1 {
-				a, _ := e.gram[i][j].Float64()
-				if i == j {
-					a += shift
-				}
-				k.SetSym(i, j, a/s[i]/s[j])
-			}
+	return newGauge(len(e.gram), at, float64(n)*lambda, func(x []float64) {
+		b := make([]*big.Float, len(x))
+		for i, v := range x {
+			b[i] = number(v)
 		}
-		var eig mat.EigenSym
-		if eig.Factorize(k, false) {
-			val := eig.Values(nil)
-			kappa := val[rows-1] / max(val[0], 0x1p-52)
-			most = min(most, math.Sqrt(float64(rows)*kappa))
+		e.solve(b, n, lambda)
+		for i := range x {
+			x[i], _ = b[i].Float64()
 		}
-	}
-	norm := number(0)
-	for _, w := range x {
-		e.addMul(norm, w, w)
-	}
-	size, _ := norm.Sqrt(norm).Float64()
-	if v != nil {
-		size *= lambda
-	}
-	return 0x1p-52 * (floats.Norm(v, 2) + sc*most) / size
+	})
 }
 
 // relative is ‖got − want‖/‖want‖: 0 where both are nothing, +Inf where only want is.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"gonum.org/v1/gonum/floats"
 	"pgregory.net/rapid"
 
 	"mfac/client"
@@ -17,30 +18,64 @@ import (
 )
 
 const (
-	// benignBound is what the carried bound of a float64 answer stays below where nothing is hard:
-	// α_max/(Nλ) at most benignRatio, and of v at least benignPart left by (v − Gᵀc).
-	benignBound = 1e-9
-	benignRatio = 1e3
-	benignPart  = 1e-2
-
-	// leastHard is the least of maths.md's E at which an answer may be refused. The bound that is
-	// carried is larger than E, by 15 in the median (coordinator/window, VectorBound).
-	leastHard = wire.MaxErrorRate / 200
-
 	roundF32 = 0x1p-24
+
+	// hardest is up to where the gauge's factor holds: beyond it, ‖x‖ itself is not known well.
+	hardest = wire.MaxErrorRate
 )
 
 // statistics are of the answers that a test has seen.
 type statistics struct {
-	answers, refused, benign int
-	used                     float64 // most of a bound that an error took
-	worst                    float64 // largest bound of a benign answer
-	refusedAt                float64 // least E at which an answer was refused
+	answers, refused int
+	used             float64    // most of a bound that an error took
+	below, above     [2]int     // vectors and combinations of which maths.md says at most 1e-9; of these, with a larger bound
+	most             [2]float64 // of the factor that was used
 }
 
 func (s *statistics) String() string {
-	return fmt.Sprintf("%d answers, errors up to %.2g of their bound; %d of them benign, with bounds up to %.2g; %d refused, at E from %.2g",
-		s.answers, s.used, s.benign, s.worst, s.refused, s.refusedAt)
+	return fmt.Sprintf("%d answers, errors up to %.2g of their bound; of %d vectors and combinations maths.md says at most 1e-9, %d carry more; up to %.2g of the factor is used; %d refused",
+		s.answers, s.used, s.below, s.above, s.most, s.refused)
+}
+
+// hardness is what maths.md says that an error stays below, and the factor that its bound may be
+// above that.
+type hardness struct {
+	kind         int // 0 of a vector, 1 of a combination
+	says, factor float64
+}
+
+// add counts an answer with its error and bound, and says what is wrong with them.
+func (s *statistics) add(h hardness, off, bound float64) error {
+	s.answers++
+	if !(off <= bound) || !(bound <= wire.MaxErrorRate) {
+		return fmt.Errorf("relative error %.3g, bound %.3g (maths.md's %.3g)", off, bound, h.says)
+	}
+	if bound > 0 {
+		s.used = max(s.used, off/bound)
+	}
+	if h.says <= benignBound {
+		s.below[h.kind]++
+		if bound > benignBound {
+			s.above[h.kind]++
+		}
+	}
+	most := h.says * h.factor
+	if bound > smallBound && most <= hardest {
+		s.most[h.kind] = max(s.most[h.kind], bound/most)
+		if !(bound <= most) {
+			return fmt.Errorf("a bound of %.3g where maths.md says %.3g, times %.3g", bound, h.says, h.factor)
+		}
+	}
+	return nil
+}
+
+// refuse counts a refusal, and says whether there was no reason for it.
+func (s *statistics) refuse(h hardness) error {
+	s.refused++
+	if h.says*h.factor <= hardest {
+		return fmt.Errorf("refused where maths.md says %.3g, times %.3g", h.says, h.factor)
+	}
+	return nil
 }
 
 // trial is a run and its exact twin.
@@ -110,38 +145,22 @@ func (tr *trial) options(lambda float64, div wire.Divisor) []client.QueryOption 
 	return opts
 }
 
-// judge compares answers in float64 and float32 with the exact one x: the bound holds, is small
-// where nothing is hard, and there is a reason for a refusal.
-func (tr *trial) judge(what string, got []float64, bound float64, err error, x, c []*big.Float, v []float64, n int, lambda float64) (answered bool) {
+// judge compares an answer with the exact one x: the bound holds, is no larger than it must be, and
+// there is a reason for a refusal.
+func (tr *trial) judge(what string, got []float64, bound float64, err error, x []*big.Float, h hardness, n int, lambda float64) (answered bool) {
 	tr.Helper()
-	hard := tr.exact.uncertainty(x, c, v, n, lambda)
-	benign := tr.benign(x, v, n, lambda)
 	var e *wire.Error
 	if errors.As(err, &e) && e.Code == wire.CodeIllConditioned {
-		tr.stats.refused++
-		tr.stats.refusedAt = min(tr.stats.refusedAt, hard)
-		if benign || !(hard >= leastHard) && !tr.drowned(n, lambda) {
-			tr.Errorf("%s at λ = %g: refused though maths.md's E is %.3g: %v", what, lambda, hard, e)
+		if wrong := tr.stats.refuse(h); wrong != nil && !tr.drowned(n, lambda) {
+			tr.Errorf("%s at λ = %g: %v: %v", what, lambda, wrong, e)
 		}
 		return false
 	}
 	if err != nil {
 		tr.Fatalf("%s at λ = %g: %v", what, lambda, err)
 	}
-	tr.stats.answers++
-	off := relative(got, x)
-	if !(off <= bound) || !(bound <= wire.MaxErrorRate) {
-		tr.Errorf("%s at λ = %g, %d rows: relative error %.3g, bound %.3g (maths.md's E %.3g)", what, lambda, len(tr.rows), off, bound, hard)
-	}
-	if bound > 0 {
-		tr.stats.used = max(tr.stats.used, off/bound)
-	}
-	if benign {
-		tr.stats.benign++
-		tr.stats.worst = max(tr.stats.worst, bound)
-		if !(bound <= benignBound) {
-			tr.Errorf("%s at λ = %g, %d rows: a bound of %.3g where nothing is hard (maths.md's E %.3g)", what, lambda, len(tr.rows), bound, hard)
-		}
+	if wrong := tr.stats.add(h, relative(got, x), bound); wrong != nil {
+		tr.Errorf("%s at λ = %g, %d rows: %v", what, lambda, len(tr.rows), wrong)
 	}
 	return true
 }
@@ -156,18 +175,22 @@ func (tr *trial) drowned(n int, lambda float64) bool {
 	return float64(n)*lambda <= float64(len(tr.rows))*0x1p-52*most
 }
 
-func (tr *trial) benign(x []*big.Float, v []float64, n int, lambda float64) bool {
-	var trace, left, all float64
-	for i := range tr.rows {
-		a, _ := tr.exact.gram[i][i].Float64()
-		trace += a
+// size is ‖x‖.
+func size(x []*big.Float) float64 {
+	sum, sq := number(0), number(0)
+	for _, v := range x {
+		sum.Add(sum, sq.Mul(v, v))
 	}
-	for j := range v {
-		f, _ := x[j].Float64()
-		left += f * f * lambda * lambda
-		all += v[j] * v[j]
+	f, _ := sum.Sqrt(sum).Float64()
+	return f
+}
+
+func narrowed(x []*big.Float) []float64 {
+	out := make([]float64, len(x))
+	for i, v := range x {
+		out[i], _ = v.Float64()
 	}
-	return v != nil && trace <= benignRatio*float64(n)*lambda && left >= benignPart*benignPart*all
+	return out
 }
 
 func rounded(x []float64) []float64 {
@@ -236,14 +259,16 @@ func (tr *trial) query(lambda float64, div wire.Divisor) {
 	}
 	vs = vs[:min(len(vs), 4)]
 	x64, x32 := make([]float64, d), make([]float32, d)
+	gauge := tr.exact.gauge(n, lambda)
 	for k, v := range vs {
 		what := fmt.Sprintf("vector %d", k)
 		a, err := tr.run.IHVP64(ctx, x64, v, opts...)
 		x, c := tr.exact.vector(v, n, lambda)
-		if !tr.judge(what, x64, a.Bound(), err, x, c, v, n, lambda) {
+		says, factor := gauge.vector(narrowed(c), floats.Norm(v, 2), lambda*size(x))
+		if !tr.judge(what, x64, a.Bound(), err, x, hardness{0, says, factor}, n, lambda) {
 			continue
 		}
-		if w := rounded(v); k == 0 { // what a client with float32 vectors sends
+		if w := rounded(v); k <= 1 { // what a client with float32 vectors sends: a random one, a stored row
 			if a, err = tr.run.IHVP64(ctx, x64, w, opts...); err != nil {
 				tr.Fatalf("%s: %v", what, err)
 			}
@@ -260,7 +285,8 @@ func (tr *trial) query(lambda float64, div wire.Divisor) {
 		what := fmt.Sprintf("combination %d", k)
 		a, err := tr.run.IHVPCombine64(ctx, x64, tr.steps, coef, opts...)
 		x, c := tr.exact.combination(coef, d, n, lambda)
-		if !tr.judge(what, x64, a.Bound(), err, x, c, nil, n, lambda) {
+		says, factor := gauge.combination(narrowed(c), size(x))
+		if !tr.judge(what, x64, a.Bound(), err, x, hardness{1, says, factor}, n, lambda) {
 			continue
 		}
 		b, err := tr.run.IHVPCombine(ctx, x32, tr.steps, coef, opts...)
@@ -292,7 +318,7 @@ func TestNumerics(t *testing.T) {
 	defer func() { _ = flag.Set("rapid.checks", old) }()
 	c := start(t, shape{workers: 3})
 	cl := c.client()
-	stats := &statistics{refusedAt: inf}
+	stats := &statistics{}
 	runs := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		runs++
@@ -330,7 +356,7 @@ func TestNumerics(t *testing.T) {
 		tr.query(math.Pow(10, rapid.Float64Range(-12, 2).Draw(rt, "log of another λ")), rapid.SampledFrom([]wire.Divisor{wire.Capacity, wire.Count}).Draw(rt, "another divisor"))
 	})
 	t.Logf("%d runs: %v", runs, stats)
-	if stats.benign == 0 || stats.refused == 0 && !testing.Short() { // rapid draws a fifth with -short: too few
+	if stats.below[0] == 0 || stats.below[1] == 0 || stats.refused == 0 && !testing.Short() { // rapid draws a fifth with -short: too few
 		t.Error("the runs drawn show nothing")
 	}
 }

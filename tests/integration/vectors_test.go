@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sbinet/npyio/npz"
+	"gonum.org/v1/gonum/floats"
 
 	"mfac/client"
 	"mfac/wire"
@@ -148,10 +149,13 @@ func TestVectors(t *testing.T) {
 				}
 			}
 			last := wire.Step(len(grads) - 1)
-			if _, err := r.Precondition64(ctx, last, got64, grads[last]); err != nil {
+			a, err := r.Precondition64(ctx, last, got64, grads[last])
+			if err != nil {
 				t.Fatal(err)
 			}
 			check64(t, "precondition", got64, v.f64("ihvp_last_"+lambda), span) // the reference's own error
+			b := newBounds(grads, damping)
+			b.check(t, "precondition", got64, a, nil)
 			if _, err := r.IHVPStep(ctx, got32, last); err != nil {
 				t.Fatal(err)
 			}
@@ -160,22 +164,73 @@ func TestVectors(t *testing.T) {
 			for i, x := range grads[last] {
 				g64[i] = float64(x)
 			}
-			if _, err := r.IHVP64(ctx, got64, g64); err != nil {
+			if a, err = r.IHVP64(ctx, got64, g64); err != nil {
 				t.Fatal(err)
 			}
 			check64(t, "ihvp of the newest gradient as a vector", got64, v.f64("ihvp_last_"+lambda), span)
-			a, err := r.IHVP64(ctx, got64, vec64)
-			if err != nil {
+			b.check(t, "ihvp of the newest gradient as a vector", got64, a, g64)
+			if _, err := r.IHVP(ctx, got32, grads[last]); err != nil {
+				t.Fatal(err)
+			}
+			for i, x := range got64 {
+				if got32[i] != float32(x) {
+					t.Fatalf("ihvp of the newest gradient as a vector: element %d is %g in float32, %g in float64", i, got32[i], x)
+				}
+			}
+			if a, err = r.IHVP64(ctx, got64, vec64); err != nil {
 				t.Fatal(err)
 			}
 			check64(t, "ihvp", got64, v.f64("ihvp_"+lambda), tolFloat64)
-			if a.Rows != vectorsWindow || !(a.Bound() > 0 && a.Bound() < 1e-9) {
-				t.Errorf("answer %+v, want %d rows and a bound below 1e-9", a, vectorsWindow)
-			}
+			b.check(t, "ihvp", got64, a, vec64)
 			if _, err := r.IHVP(ctx, got32, vec); err != nil {
 				t.Fatal(err)
 			}
 			check32(t, "ihvp float32", got32, v.f64("ihvp_"+lambda))
 		})
+	}
+}
+
+// bounds checks the bounds that answers of the whole window carry.
+type bounds struct {
+	ref   *precise
+	shift double
+	stats statistics
+
+	lambda float64
+}
+
+func newBounds(grads [][]float32, lambda float64) *bounds {
+	return &bounds{ref: newPrecise(grads[len(grads)-vectorsWindow:]), shift: product(vectorsWindow, lambda), lambda: lambda}
+}
+
+// check sees that the bound of H⁻¹v, or of H⁻¹ times the newest gradient where v is nil, holds and is
+// below 1e-9.
+func (b *bounds) check(t *testing.T, what string, got []float64, a client.Answer, v []float64) {
+	t.Helper()
+	var h hardness
+	var want []double
+	scale, y := b.lambda, make([]double, vectorsWindow)
+	if v == nil {
+		scale, y[vectorsWindow-1].hi = 1, vectorsWindow
+		c := b.ref.solve(y, b.shift)
+		want = b.ref.gradient(nil, c)
+		h.kind = 1
+		h.says, h.factor = b.ref.gauge(b.shift).combination(highs(c), floats.Norm(highs(want), 2))
+	} else {
+		x := make([]double, len(v))
+		for j := range v {
+			x[j].hi = v[j]
+		}
+		c := b.ref.solve(b.ref.products(x), b.shift)
+		want = b.ref.gradient(v, c)
+		h.says, h.factor = b.ref.gauge(b.shift).vector(highs(c), floats.Norm(v, 2), floats.Norm(highs(want), 2))
+	}
+	o := off(got, scale, want)
+	t.Logf("%s: error %.2g, bound %.2g, maths.md's %.2g, times at most %.3g", what, o, a.Bound(), h.says, h.factor)
+	if err := b.stats.add(h, o, a.Bound()); err != nil || a.Rows != vectorsWindow || !(a.Bound() > 0) {
+		t.Errorf("%s: answer %+v, want %d rows: %v", what, a, vectorsWindow, err)
+	}
+	if !(a.Bound() < benignBound) { // E is 7e-11 at most
+		t.Errorf("%s: answer %+v, want a bound of %g", what, a, benignBound)
 	}
 }
