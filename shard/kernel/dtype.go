@@ -119,6 +119,7 @@ var littleEndian = binary.NativeEndian.Uint16([]byte{1, 0}) == 1
 
 func native16(p []byte) uint16       { return binary.NativeEndian.Uint16(p) }
 func native32(p []byte) uint32       { return binary.NativeEndian.Uint32(p) }
+func setNative16(p []byte, v uint16) { binary.NativeEndian.PutUint16(p, v) }
 func setNative32(p []byte, v uint32) { binary.NativeEndian.PutUint32(p, v) }
 
 // cast reads memory as numbers of another type: the machine's byte order, and the caller

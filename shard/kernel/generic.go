@@ -16,7 +16,9 @@ var generic = Variant{
 	toF16:   toF16Generic,
 	dot:     dotGeneric,
 	finish:  finishGeneric,
-	round:   roundGeneric,
+	round:   [dtypes]func(*byte, *float64, int) bool{F32: roundGeneric, BF16: roundHalfGeneric[bf16], F16: roundHalfGeneric[f16]},
+	narrow:  [dtypes]func(*byte, *float32, int){BF16: narrowGeneric[bf16], F16: narrowGeneric[f16]},
+	widen:   [dtypes]func(*float32, *byte, int){BF16: widenGeneric[bf16], F16: widenGeneric[f16]},
 	solve:   solveGeneric,
 	squares: squaresGeneric,
 }
@@ -30,9 +32,13 @@ type (
 func (h bf16) float() float64 { return float64(FromBF16(uint16(h))) }
 func (h f16) float() float64  { return float64(FromF16(uint16(h))) }
 
+func (bf16) of(f float32) uint16 { return ToBF16(f) }
+func (f16) of(f float32) uint16  { return ToF16(f) }
+
 type half interface {
 	bf16 | f16
 	float() float64
+	of(f float32) uint16
 }
 
 // line is the numbers of the line at g.
@@ -250,6 +256,31 @@ func roundGeneric(p *byte, x *float64, n int) bool {
 		setNative32(unsafe.Slice(next(p, 4*j), 4), f)
 	}
 	return !bad
+}
+
+func roundHalfGeneric[T half](p *byte, x *float64, n int) bool {
+	bad := false
+	var t T
+	for j, v := range floats(x, n) {
+		h := t.of(odd(v))
+		bad = bad || !(math.Abs(T(h).float()) <= math.MaxFloat64)
+		setNative16(unsafe.Slice(next(p, 2*j), 2), h)
+	}
+	return !bad
+}
+
+func narrowGeneric[T half](p *byte, x *float32, n int) {
+	var t T
+	for j, f := range unsafe.Slice(x, n) {
+		setNative16(unsafe.Slice(next(p, 2*j), 2), t.of(f))
+	}
+}
+
+func widenGeneric[T half](x *float32, p *byte, n int) {
+	xs := unsafe.Slice(x, n)
+	for j := range xs {
+		xs[j] = float32(T(native16(unsafe.Slice(next(p, 2*j), 2))).float())
+	}
 }
 
 func solveGeneric(w *float64, ldw int, l *float64, ldl, i, p, n int) {

@@ -41,9 +41,14 @@ type Variant struct {
 	dot    func(x, y *float64, n int) float64         // n a multiple of 16
 	finish func(r, x *float64, lambda float64, n int) // r = (x − r)/λ, n a multiple of 16
 
-	// round sets n float32 at p to the nearest of x's, and tells whether all are finite; n is a
-	// multiple of 16.
-	round func(p *byte, x *float64, n int) bool
+	// round sets n numbers of a dtype at p to the nearest of x's, and tells whether all are finite; n
+	// is a multiple of 16. Nil for F64.
+	round [dtypes]func(p *byte, x *float64, n int) bool
+
+	// narrow and widen are ToBF16, ToF16 and their inverses of n numbers, a multiple of 16, at any
+	// place. Nil for F32 and F64.
+	narrow [dtypes]func(p *byte, x *float32, n int)
+	widen  [dtypes]func(x *float32, p *byte, n int)
 
 	// solve does Solve for rows [i, i+p), p ≤ solveRows, of n columns, a multiple of 16; squares
 	// sets y_j = Σ_i w_ij², in the order of i, alike.

@@ -27,7 +27,9 @@ var avx2 = Variant{
 	},
 	dot:     dotAVX2,
 	finish:  finishAVX2,
-	round:   roundAVX2,
+	round:   [dtypes]func(*byte, *float64, int) bool{F32: roundAVX2, BF16: roundBF16AVX2, F16: roundF16AVX2},
+	narrow:  [dtypes]func(*byte, *float32, int){BF16: narrowBF16AVX2, F16: narrowF16AVX2},
+	widen:   [dtypes]func(*float32, *byte, int){BF16: widenBF16AVX2, F16: widenF16AVX2},
 	solve:   solveAVX2,
 	squares: squaresAVX2,
 }
@@ -52,7 +54,9 @@ var avx512 = Variant{
 	},
 	dot:     dotAVX2,
 	finish:  finishAVX2,
-	round:   roundAVX2,
+	round:   avx2.round,
+	narrow:  avx2.narrow,
+	widen:   avx2.widen,
 	solve:   solveAVX512,
 	squares: squaresAVX2,
 }

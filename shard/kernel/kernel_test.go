@@ -562,6 +562,35 @@ func TestConversions(t *testing.T) {
 				}
 			}
 		}
+		// Narrow and Widen, of the same and of halfway cases of float16.
+		for n := range 200 {
+			f := make([]float32, n)
+			for j := range f {
+				f[j] = math.Float32frombits(rng.Uint32())
+				if rng.IntN(2) == 0 {
+					f[j] = kernel.FromF16(uint16(rng.Uint32()))
+					f[j] = math.Float32frombits(math.Float32bits(f[j])&^0x1fff + 0xfff + rng.Uint32N(3))
+				}
+			}
+			for _, dtype := range []kernel.DType{kernel.BF16, kernel.F16} {
+				want, back := encode(f, dtype)
+				p := bytes.Repeat([]byte{0xaa}, 2*n+2)
+				v.Narrow(p[1:1+2*n], f, dtype)
+				if !bytes.Equal(p[1:1+2*n], want) || p[0] != 0xaa || p[1+2*n] != 0xaa {
+					t.Fatalf("%v: %x becomes %x, want %x", dtype, f, p, want)
+				}
+				got, intact := between[float32](n)
+				v.Widen(got, want, dtype)
+				for j := range got {
+					if !same(float64(got[j]), float64(back[j])) {
+						t.Fatalf("%v: %x becomes %v, want %v", dtype, want[2*j:2*j+2], got[j], back[j])
+					}
+				}
+				if !intact() {
+					t.Fatal("wrote outside of x")
+				}
+			}
+		}
 		// The scale of a row of float16 at the ends of float32's range.
 		for _, top := range []float32{0, math.SmallestNonzeroFloat32, 1e-40, 0x1p-126, 1, 65504, 65519, 65520, 0x1p127, math.MaxFloat32} {
 			f := make([]float32, 64)
@@ -761,6 +790,10 @@ func TestLengths(t *testing.T) {
 			"dot: not of lines": func() { v.Dot(f(8), f(8)) },
 			"finish: lengths":   func() { v.Finish(f(16), f(32), 1) },
 			"round: lengths":    func() { v.Round(make([]byte, 60), f(16), kernel.F32) },
+			"narrow: lengths":   func() { v.Narrow(make([]byte, 3), make([]float32, 2), kernel.BF16) },
+			"narrow: dtype":     func() { v.Narrow(make([]byte, 4), make([]float32, 2), kernel.F32) },
+			"widen: lengths":    func() { v.Widen(make([]float32, 2), make([]byte, 3), kernel.F16) },
+			"widen: dtype":      func() { v.Widen(make([]float32, 2), make([]byte, 4), kernel.F64) },
 			"expand: lengths":   func() { v.Expand(f(16), make([]byte, 63), kernel.F32) },
 			"put: slot":         func() { v.Put(w, g, 9, 0, nil, kernel.F32) },
 			"put: too long":     func() { v.Put(w, g, 0, 1, make([]byte, 4*32), kernel.F32) },

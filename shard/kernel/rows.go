@@ -28,7 +28,7 @@ func (v *Variant) Put(w *Scratch, g Tile, slot, col int, p []byte, src DType) {
 	at += col / c * stride
 	if first := col % c; first != 0 {
 		m := min(n, c-first)
-		putCols(g.DType, g.G[at+first*g.DType.Size():], p[:m*size], src)
+		v.putCols(g.DType, g.G[at+first*g.DType.Size():], p[:m*size], src)
 		p, n, at = p[m*size:], n-m, at+stride
 	}
 	if lines := n / c; lines > 0 {
@@ -36,7 +36,7 @@ func (v *Variant) Put(w *Scratch, g Tile, slot, col int, p []byte, src DType) {
 		p, n, at = p[lines*c*size:], n%c, at+lines*stride
 	}
 	if n > 0 {
-		putCols(g.DType, g.G[at:], p, src)
+		v.putCols(g.DType, g.G[at:], p, src)
 	}
 }
 
@@ -47,15 +47,15 @@ func (v *Variant) putLines(w *Scratch, g *byte, stride int, p []byte, src, dst D
 	case src == dst && littleEndian:
 		v.put(g, stride, &p[0], lines)
 	case dst == F32:
-		v.put(g, stride, &castBytes(w.floats(p, src))[0], lines)
+		v.put(g, stride, &castBytes(v.floats(w, p, src))[0], lines)
 	default:
-		v.toBF16(g, stride, &w.floats(p, src)[0], lines)
+		v.toBF16(g, stride, &v.floats(w, p, src)[0], lines)
 	}
 }
 
 func (v *Variant) putF16(w *Scratch, g Tile, slot int, p []byte, src DType) {
 	x := grow(&w.f, g.Cols())
-	decode(x, p, src)
+	v.decode(x[:len(p)/src.Size()], p, src)
 	clear(x[len(p)/src.Size():])
 	e := scaleF16(x)
 	g.Exp[slot] = e
@@ -64,43 +64,35 @@ func (v *Variant) putF16(w *Scratch, g Tile, slot int, p []byte, src DType) {
 }
 
 // floats is p's numbers.
-func (w *Scratch) floats(p []byte, src DType) []float32 {
+func (v *Variant) floats(w *Scratch, p []byte, src DType) []float32 {
 	w.f = grow(&w.f, len(p)/src.Size())
-	decode(w.f, p, src)
+	v.decode(w.f, p, src)
 	return w.f
 }
 
-// decode sets x to the little-endian numbers of p, which has as many or fewer.
-func decode(x []float32, p []byte, src DType) {
-	switch src {
-	case F32:
-		if littleEndian {
-			copy(castBytes(x), p)
-			return
-		}
-		for j := range len(p) / 4 {
-			x[j] = math.Float32frombits(binary.LittleEndian.Uint32(p[4*j:]))
-		}
-	case BF16:
-		for j := range len(p) / 2 {
-			x[j] = FromBF16(binary.LittleEndian.Uint16(p[2*j:]))
-		}
+// decode sets x to the little-endian numbers of p, which has as many.
+func (v *Variant) decode(x []float32, p []byte, src DType) {
+	switch {
+	case src != F32:
+		v.Widen(x, p, src)
+	case littleEndian:
+		copy(castBytes(x), p)
 	default:
-		for j := range len(p) / 2 {
-			x[j] = FromF16(binary.LittleEndian.Uint16(p[2*j:]))
+		for j := range x {
+			x[j] = math.Float32frombits(binary.LittleEndian.Uint32(p[4*j:]))
 		}
 	}
 }
 
 // putCols sets some columns within a line.
-func putCols(dst DType, g, p []byte, src DType) {
+func (v *Variant) putCols(dst DType, g, p []byte, src DType) {
 	n := len(p) / src.Size()
 	if src == dst && littleEndian {
 		copy(g, p)
 		return
 	}
 	var x [MostLineCols]float32
-	decode(x[:n], p, src)
+	v.decode(x[:n], p, src)
 	if dst == F32 {
 		copy(cast[float32](g[:4*n]), x[:n])
 		return
@@ -165,16 +157,55 @@ func (v *Variant) Round(p []byte, x []float64, dst DType) (bad int) {
 	if len(p) != size*len(x) {
 		panic(fmt.Sprintf("kernel: %d numbers into %d bytes of %v", len(x), len(p), dst))
 	}
-	if n := len(x) &^ 15; dst == F32 && n > 0 && littleEndian {
-		if !v.round(&p[0], &x[0], n) {
-			return roundBytes(p, x, dst)
-		}
-		if bad := roundBytes(p[4*n:], x[n:], dst); bad >= 0 {
-			return n + bad
-		}
-		return -1
+	n := len(x) &^ 15
+	if n == 0 || dst == F64 || !littleEndian {
+		return roundBytes(p, x, dst)
 	}
-	return roundBytes(p, x, dst)
+	if !v.round[dst](&p[0], &x[0], n) {
+		return roundBytes(p, x, dst)
+	}
+	if bad := roundBytes(p[size*n:], x[n:], dst); bad >= 0 {
+		return n + bad
+	}
+	return -1
+}
+
+// Narrow sets p to each of x rounded to dst, BF16 or F16, ties to even, little-endian bytes at any
+// alignment. p has as many. What is too large becomes an infinity.
+func (v *Variant) Narrow(p []byte, x []float32, dst DType) {
+	if dst != BF16 && dst != F16 || len(p) != 2*len(x) {
+		panic(fmt.Sprintf("kernel: %d numbers into %d bytes of %v", len(x), len(p), dst))
+	}
+	if n := len(x) &^ 15; n > 0 && littleEndian {
+		v.narrow[dst](&p[0], &x[0], n)
+		p, x = p[2*n:], x[n:]
+	}
+	for j, f := range x {
+		h := ToBF16(f)
+		if dst == F16 {
+			h = ToF16(f)
+		}
+		binary.LittleEndian.PutUint16(p[2*j:], h)
+	}
+}
+
+// Widen sets x to the numbers of p, BF16 or F16, little-endian bytes at any alignment. p has as
+// many.
+func (v *Variant) Widen(x []float32, p []byte, src DType) {
+	if src != BF16 && src != F16 || len(p) != 2*len(x) {
+		panic(fmt.Sprintf("kernel: %d bytes of %v into %d numbers", len(p), src, len(x)))
+	}
+	if n := len(x) &^ 15; n > 0 && littleEndian {
+		v.widen[src](&x[0], &p[0], n)
+		x, p = x[n:], p[2*n:]
+	}
+	for j := range x {
+		h := binary.LittleEndian.Uint16(p[2*j:])
+		x[j] = FromBF16(h)
+		if src == F16 {
+			x[j] = FromF16(h)
+		}
+	}
 }
 
 func roundBytes(p []byte, x []float64, dst DType) (bad int) {

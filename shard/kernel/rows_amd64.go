@@ -39,6 +39,26 @@ func toBF16AVX2(base *byte, stride int, p *float32, lines int)
 //go:noescape
 func toF16AVX2(base *byte, stride int, p *float32, lines int, e int)
 
+// narrowBF16AVX2 is Variant.narrow.
+//
+//go:noescape
+func narrowBF16AVX2(p *byte, x *float32, n int)
+
+// widenBF16AVX2 is Variant.widen.
+//
+//go:noescape
+func widenBF16AVX2(x *float32, p *byte, n int)
+
+// narrowF16AVX2 is Variant.narrow.
+//
+//go:noescape
+func narrowF16AVX2(p *byte, x *float32, n int)
+
+// widenF16AVX2 is Variant.widen.
+//
+//go:noescape
+func widenF16AVX2(x *float32, p *byte, n int)
+
 // finishAVX2 is Variant.finish.
 //
 //go:noescape
@@ -48,3 +68,13 @@ func finishAVX2(r *float64, x *float64, lambda float64, n int)
 //
 //go:noescape
 func roundAVX2(p *byte, x *float64, n int) bool
+
+// roundBF16AVX2 is Variant.round.
+//
+//go:noescape
+func roundBF16AVX2(p *byte, x *float64, n int) bool
+
+// roundF16AVX2 is Variant.round.
+//
+//go:noescape
+func roundF16AVX2(p *byte, x *float64, n int) bool

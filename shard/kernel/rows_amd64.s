@@ -157,15 +157,6 @@ line:
 	VZEROUPPER
 	RET
 
-DATA half<>+0(SB)/4, $0x00007fff
-GLOBL half<>(SB), RODATA|NOPTR, $4
-
-DATA one<>+0(SB)/4, $0x00000001
-GLOBL one<>(SB), RODATA|NOPTR, $4
-
-DATA quiet<>+0(SB)/4, $0x00000040
-GLOBL quiet<>(SB), RODATA|NOPTR, $4
-
 // func toBF16AVX2(base *byte, stride int, p *float32, lines int)
 // Requires: AVX, AVX2, MMX+
 TEXT ·toBF16AVX2(SB), NOSPLIT, $0-32
@@ -173,9 +164,9 @@ TEXT ·toBF16AVX2(SB), NOSPLIT, $0-32
 	MOVQ         stride+8(FP), CX
 	MOVQ         p+16(FP), DX
 	MOVQ         lines+24(FP), BX
-	VPBROADCASTD half<>+0(SB), Y0
-	VPBROADCASTD one<>+0(SB), Y1
-	VPBROADCASTD quiet<>+0(SB), Y2
+	VPBROADCASTD linehalf<>+0(SB), Y0
+	VPBROADCASTD lineone<>+0(SB), Y1
+	VPBROADCASTD linequiet<>+0(SB), Y2
 
 line:
 	VMOVUPS   (DX), Y3
@@ -186,17 +177,17 @@ line:
 	VPADDD    Y0, Y4, Y4
 	VPADDD    Y3, Y4, Y4
 	VPSRLD    $0x10, Y4, Y4
-	VPBLENDVB Y5, Y6, Y4, Y4
-	VMOVUPS   32(DX), Y3
-	VCMPPS    $0x03, Y3, Y3, Y6
-	VPSRLD    $0x10, Y3, Y5
+	VPBLENDVB Y5, Y6, Y4, Y3
+	VMOVUPS   32(DX), Y4
+	VCMPPS    $0x03, Y4, Y4, Y6
+	VPSRLD    $0x10, Y4, Y5
 	VPOR      Y2, Y5, Y7
 	VPAND     Y1, Y5, Y5
 	VPADDD    Y0, Y5, Y5
-	VPADDD    Y3, Y5, Y5
+	VPADDD    Y4, Y5, Y5
 	VPSRLD    $0x10, Y5, Y5
-	VPBLENDVB Y6, Y7, Y5, Y5
-	VPACKUSDW Y5, Y4, Y3
+	VPBLENDVB Y6, Y7, Y5, Y4
+	VPACKUSDW Y4, Y3, Y3
 	VPERMQ    $0xd8, Y3, Y3
 	VMOVUPS   64(DX), Y4
 	VCMPPS    $0x03, Y4, Y4, Y6
@@ -206,17 +197,17 @@ line:
 	VPADDD    Y0, Y5, Y5
 	VPADDD    Y4, Y5, Y5
 	VPSRLD    $0x10, Y5, Y5
-	VPBLENDVB Y6, Y7, Y5, Y5
-	VMOVUPS   96(DX), Y4
-	VCMPPS    $0x03, Y4, Y4, Y7
-	VPSRLD    $0x10, Y4, Y6
+	VPBLENDVB Y6, Y7, Y5, Y4
+	VMOVUPS   96(DX), Y5
+	VCMPPS    $0x03, Y5, Y5, Y7
+	VPSRLD    $0x10, Y5, Y6
 	VPOR      Y2, Y6, Y8
 	VPAND     Y1, Y6, Y6
 	VPADDD    Y0, Y6, Y6
-	VPADDD    Y4, Y6, Y6
+	VPADDD    Y5, Y6, Y6
 	VPSRLD    $0x10, Y6, Y6
-	VPBLENDVB Y7, Y8, Y6, Y6
-	VPACKUSDW Y6, Y5, Y4
+	VPBLENDVB Y7, Y8, Y6, Y5
+	VPACKUSDW Y5, Y4, Y4
 	VPERMQ    $0xd8, Y4, Y4
 	VMOVNTPS  Y3, (AX)
 	VMOVNTPS  Y4, 32(AX)
@@ -227,6 +218,15 @@ line:
 	SFENCE
 	VZEROUPPER
 	RET
+
+DATA linehalf<>+0(SB)/4, $0x00007fff
+GLOBL linehalf<>(SB), RODATA|NOPTR, $4
+
+DATA lineone<>+0(SB)/4, $0x00000001
+GLOBL lineone<>(SB), RODATA|NOPTR, $4
+
+DATA linequiet<>+0(SB)/4, $0x00000040
+GLOBL linequiet<>(SB), RODATA|NOPTR, $4
 
 // func toF16AVX2(base *byte, stride int, p *float32, lines int, e int)
 // Requires: AVX, AVX2, F16C, MMX+, SSE2
@@ -270,6 +270,113 @@ line:
 	DECQ        BX
 	JNZ         line
 	SFENCE
+	VZEROUPPER
+	RET
+
+// func narrowBF16AVX2(p *byte, x *float32, n int)
+// Requires: AVX, AVX2
+TEXT ·narrowBF16AVX2(SB), NOSPLIT, $0-24
+	MOVQ         p+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         n+16(FP), DX
+	VPBROADCASTD narrowhalf<>+0(SB), Y0
+	VPBROADCASTD narrowone<>+0(SB), Y1
+	VPBROADCASTD narrowquiet<>+0(SB), Y2
+
+sixteen:
+	VMOVUPS   (CX), Y3
+	VCMPPS    $0x03, Y3, Y3, Y5
+	VPSRLD    $0x10, Y3, Y4
+	VPOR      Y2, Y4, Y6
+	VPAND     Y1, Y4, Y4
+	VPADDD    Y0, Y4, Y4
+	VPADDD    Y3, Y4, Y4
+	VPSRLD    $0x10, Y4, Y4
+	VPBLENDVB Y5, Y6, Y4, Y3
+	VMOVUPS   32(CX), Y4
+	VCMPPS    $0x03, Y4, Y4, Y6
+	VPSRLD    $0x10, Y4, Y5
+	VPOR      Y2, Y5, Y7
+	VPAND     Y1, Y5, Y5
+	VPADDD    Y0, Y5, Y5
+	VPADDD    Y4, Y5, Y5
+	VPSRLD    $0x10, Y5, Y5
+	VPBLENDVB Y6, Y7, Y5, Y4
+	VPACKUSDW Y4, Y3, Y3
+	VPERMQ    $0xd8, Y3, Y3
+	VMOVDQU   Y3, (AX)
+	ADDQ      $0x40, CX
+	ADDQ      $0x20, AX
+	SUBQ      $0x10, DX
+	JNZ       sixteen
+	VZEROUPPER
+	RET
+
+DATA narrowhalf<>+0(SB)/4, $0x00007fff
+GLOBL narrowhalf<>(SB), RODATA|NOPTR, $4
+
+DATA narrowone<>+0(SB)/4, $0x00000001
+GLOBL narrowone<>(SB), RODATA|NOPTR, $4
+
+DATA narrowquiet<>+0(SB)/4, $0x00000040
+GLOBL narrowquiet<>(SB), RODATA|NOPTR, $4
+
+// func widenBF16AVX2(x *float32, p *byte, n int)
+// Requires: AVX, AVX2
+TEXT ·widenBF16AVX2(SB), NOSPLIT, $0-24
+	MOVQ x+0(FP), AX
+	MOVQ p+8(FP), CX
+	MOVQ n+16(FP), DX
+
+sixteen:
+	VPMOVZXWD (CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, (AX)
+	VPMOVZXWD 16(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 32(AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x20, CX
+	SUBQ      $0x10, DX
+	JNZ       sixteen
+	VZEROUPPER
+	RET
+
+// func narrowF16AVX2(p *byte, x *float32, n int)
+// Requires: AVX, F16C
+TEXT ·narrowF16AVX2(SB), NOSPLIT, $0-24
+	MOVQ p+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+
+sixteen:
+	VMOVUPS   (CX), Y0
+	VCVTPS2PH $0x00, Y0, (AX)
+	VMOVUPS   32(CX), Y0
+	VCVTPS2PH $0x00, Y0, 16(AX)
+	ADDQ      $0x40, CX
+	ADDQ      $0x20, AX
+	SUBQ      $0x10, DX
+	JNZ       sixteen
+	VZEROUPPER
+	RET
+
+// func widenF16AVX2(x *float32, p *byte, n int)
+// Requires: AVX, F16C
+TEXT ·widenF16AVX2(SB), NOSPLIT, $0-24
+	MOVQ x+0(FP), AX
+	MOVQ p+8(FP), CX
+	MOVQ n+16(FP), DX
+
+sixteen:
+	VCVTPH2PS (CX), Y0
+	VMOVUPS   Y0, (AX)
+	VCVTPH2PS 16(CX), Y0
+	VMOVUPS   Y0, 32(AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x20, CX
+	SUBQ      $0x10, DX
+	JNZ       sixteen
 	VZEROUPPER
 	RET
 
@@ -347,3 +454,166 @@ sixteen:
 	VZEROUPPER
 	MOVB       AL, ret+24(FP)
 	RET
+
+DATA exponentBF16<>+0(SB)/4, $0x7f807f80
+GLOBL exponentBF16<>(SB), RODATA|NOPTR, $4
+
+DATA absBF16<>+0(SB)/4, $0x7fffffff
+GLOBL absBF16<>(SB), RODATA|NOPTR, $4
+
+// func roundBF16AVX2(p *byte, x *float64, n int) bool
+// Requires: AVX, AVX2
+TEXT ·roundBF16AVX2(SB), NOSPLIT, $0-25
+	MOVQ         p+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         n+16(FP), DX
+	VPBROADCASTD roundBF16half<>+0(SB), Y0
+	VPBROADCASTD roundBF16one<>+0(SB), Y1
+	VPBROADCASTD roundBF16quiet<>+0(SB), Y2
+	VPBROADCASTD exponentBF16<>+0(SB), X3
+	VPXOR        X4, X4, X4
+	VPBROADCASTD absBF16<>+0(SB), Y5
+	VPSLLQ       $0x20, Y5, Y5
+	VPCMPEQD     Y6, Y6, Y6
+	VPSRLQ       $0x20, Y6, Y6
+	VPOR         Y6, Y5, Y5
+
+eight:
+	VMOVUPD      (CX), Y6
+	VCVTPD2PSY   Y6, X7
+	VCVTPS2PD    X7, Y8
+	VCMPPD       $0x04, Y6, Y8, Y9
+	VANDPD       Y5, Y6, Y6
+	VANDPD       Y5, Y8, Y8
+	VCMPPD       $0x1e, Y6, Y8, Y6
+	VEXTRACTF128 $0x01, Y6, X8
+	VSHUFPS      $0x88, X8, X6, X6
+	VEXTRACTF128 $0x01, Y9, X8
+	VSHUFPS      $0x88, X8, X9, X9
+	VPADDD       X6, X7, X7
+	VPSRLD       $0x1f, X9, X9
+	VPOR         X9, X7, X7
+	VMOVUPD      32(CX), Y8
+	VCVTPD2PSY   Y8, X6
+	VCVTPS2PD    X6, Y9
+	VCMPPD       $0x04, Y8, Y9, Y10
+	VANDPD       Y5, Y8, Y8
+	VANDPD       Y5, Y9, Y9
+	VCMPPD       $0x1e, Y8, Y9, Y8
+	VEXTRACTF128 $0x01, Y8, X9
+	VSHUFPS      $0x88, X9, X8, X8
+	VEXTRACTF128 $0x01, Y10, X9
+	VSHUFPS      $0x88, X9, X10, X10
+	VPADDD       X8, X6, X6
+	VPSRLD       $0x1f, X10, X10
+	VPOR         X10, X6, X6
+	VINSERTF128  $0x01, X6, Y7, Y6
+	VCMPPS       $0x03, Y6, Y6, Y9
+	VPSRLD       $0x10, Y6, Y8
+	VPOR         Y2, Y8, Y10
+	VPAND        Y1, Y8, Y8
+	VPADDD       Y0, Y8, Y8
+	VPADDD       Y6, Y8, Y8
+	VPSRLD       $0x10, Y8, Y8
+	VPBLENDVB    Y9, Y10, Y8, Y6
+	VEXTRACTF128 $0x01, Y6, X7
+	VPACKUSDW    X7, X6, X6
+	VMOVDQU      X6, (AX)
+	VPAND        X3, X6, X6
+	VPCMPEQW     X3, X6, X6
+	VPOR         X6, X4, X4
+	ADDQ         $0x10, AX
+	ADDQ         $0x40, CX
+	SUBQ         $0x08, DX
+	JNZ          eight
+	VPTEST       X4, X4
+	SETEQ        AL
+	VZEROUPPER
+	MOVB         AL, ret+24(FP)
+	RET
+
+DATA roundBF16half<>+0(SB)/4, $0x00007fff
+GLOBL roundBF16half<>(SB), RODATA|NOPTR, $4
+
+DATA roundBF16one<>+0(SB)/4, $0x00000001
+GLOBL roundBF16one<>(SB), RODATA|NOPTR, $4
+
+DATA roundBF16quiet<>+0(SB)/4, $0x00000040
+GLOBL roundBF16quiet<>(SB), RODATA|NOPTR, $4
+
+DATA exponentF16<>+0(SB)/4, $0x7c007c00
+GLOBL exponentF16<>(SB), RODATA|NOPTR, $4
+
+DATA absF16<>+0(SB)/4, $0x7fffffff
+GLOBL absF16<>(SB), RODATA|NOPTR, $4
+
+// func roundF16AVX2(p *byte, x *float64, n int) bool
+// Requires: AVX, AVX2, F16C
+TEXT ·roundF16AVX2(SB), NOSPLIT, $0-25
+	MOVQ         p+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         n+16(FP), DX
+	VPBROADCASTD roundF16half<>+0(SB), Y0
+	VPBROADCASTD roundF16one<>+0(SB), Y0
+	VPBROADCASTD roundF16quiet<>+0(SB), Y0
+	VPBROADCASTD exponentF16<>+0(SB), X0
+	VPXOR        X2, X2, X2
+	VPBROADCASTD absF16<>+0(SB), Y3
+	VPSLLQ       $0x20, Y3, Y3
+	VPCMPEQD     Y4, Y4, Y4
+	VPSRLQ       $0x20, Y4, Y4
+	VPOR         Y4, Y3, Y3
+
+eight:
+	VMOVUPD      (CX), Y4
+	VCVTPD2PSY   Y4, X1
+	VCVTPS2PD    X1, Y5
+	VCMPPD       $0x04, Y4, Y5, Y6
+	VANDPD       Y3, Y4, Y4
+	VANDPD       Y3, Y5, Y5
+	VCMPPD       $0x1e, Y4, Y5, Y4
+	VEXTRACTF128 $0x01, Y4, X5
+	VSHUFPS      $0x88, X5, X4, X4
+	VEXTRACTF128 $0x01, Y6, X5
+	VSHUFPS      $0x88, X5, X6, X6
+	VPADDD       X4, X1, X1
+	VPSRLD       $0x1f, X6, X6
+	VPOR         X6, X1, X1
+	VMOVUPD      32(CX), Y5
+	VCVTPD2PSY   Y5, X4
+	VCVTPS2PD    X4, Y6
+	VCMPPD       $0x04, Y5, Y6, Y7
+	VANDPD       Y3, Y5, Y5
+	VANDPD       Y3, Y6, Y6
+	VCMPPD       $0x1e, Y5, Y6, Y5
+	VEXTRACTF128 $0x01, Y5, X6
+	VSHUFPS      $0x88, X6, X5, X5
+	VEXTRACTF128 $0x01, Y7, X6
+	VSHUFPS      $0x88, X6, X7, X7
+	VPADDD       X5, X4, X4
+	VPSRLD       $0x1f, X7, X7
+	VPOR         X7, X4, X4
+	VINSERTF128  $0x01, X4, Y1, Y4
+	VCVTPS2PH    $0x00, Y4, X1
+	VMOVDQU      X1, (AX)
+	VPAND        X0, X1, X1
+	VPCMPEQW     X0, X1, X1
+	VPOR         X1, X2, X2
+	ADDQ         $0x10, AX
+	ADDQ         $0x40, CX
+	SUBQ         $0x08, DX
+	JNZ          eight
+	VPTEST       X2, X2
+	SETEQ        AL
+	VZEROUPPER
+	MOVB         AL, ret+24(FP)
+	RET
+
+DATA roundF16half<>+0(SB)/4, $0x00007fff
+GLOBL roundF16half<>(SB), RODATA|NOPTR, $4
+
+DATA roundF16one<>+0(SB)/4, $0x00000001
+GLOBL roundF16one<>(SB), RODATA|NOPTR, $4
+
+DATA roundF16quiet<>+0(SB)/4, $0x00000040
+GLOBL roundF16quiet<>(SB), RODATA|NOPTR, $4

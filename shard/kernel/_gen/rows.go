@@ -18,8 +18,15 @@ func rows() {
 	put()
 	toBF16()
 	toF16()
+	for _, t := range []dtype{bf16, f16} {
+		narrow(t)
+		widen(t)
+	}
 	finish()
 	round()
+	for _, t := range []dtype{bf16, f16} {
+		roundHalf(t)
+	}
 }
 
 func expand(t dtype) {
@@ -80,38 +87,181 @@ func constant(name string, v uint32) Mem {
 	return m
 }
 
+// rounder has the constants of rounding float32 to bfloat16.
+type rounder struct{ half, one, quiet Register }
+
+func newRounder(name string) rounder {
+	r := rounder{YMM(), YMM(), YMM()}
+	VPBROADCASTD(constant(name+"half", 0x7fff), r.half)
+	VPBROADCASTD(constant(name+"one", 1), r.one)
+	VPBROADCASTD(constant(name+"quiet", 0x40), r.quiet)
+	return r
+}
+
+// bf16 turns the float32 in x into bfloat16, each in 32 bits.
+func (r rounder) bf16(x Register) {
+	v, nan, keep := YMM(), YMM(), YMM()
+	VCMPPS(U8(3), x, x, nan) // unordered: NaN
+	VPSRLD(U8(16), x, v)
+	VPOR(r.quiet, v, keep)
+	VPAND(r.one, v, v)
+	VPADDD(r.half, v, v)
+	VPADDD(x, v, v)
+	VPSRLD(U8(16), v, v)
+	VPBLENDVB(nan, keep, v, x)
+}
+
+// pack makes one register of two of 32-bit words below 2¹⁶.
+func pack16(low, high Register) Register {
+	v := YMM()
+	VPACKUSDW(high, low, v)
+	VPERMQ(U8(0b11_01_10_00), v, v)
+	return v
+}
+
 func toBF16() {
-	half := constant("half", 0x7fff)
-	one := constant("one", 1)
-	quiet := constant("quiet", 0x40)
-	h, o, q := YMM(), YMM(), YMM()
-	writeLines("toBF16AVX2", "p *float32, lines int", 2*lineBytes, func() {
-		VPBROADCASTD(half, h)
-		VPBROADCASTD(one, o)
-		VPBROADCASTD(quiet, q)
-	}, func(p Register) (v [2]Register) {
+	var r rounder
+	writeLines("toBF16AVX2", "p *float32, lines int", 2*lineBytes, func() { r = newRounder("line") }, func(p Register) (v [2]Register) {
 		for i := range v {
-			var part [2]Register
-			for j := range part {
-				x, r, nan := YMM(), YMM(), YMM()
+			part := []Register{YMM(), YMM()}
+			for j, x := range part {
 				VMOVUPS(Mem{Base: p, Disp: 64*i + 32*j}, x)
-				VCMPPS(U8(3), x, x, nan) // unordered: NaN
-				VPSRLD(U8(16), x, r)
-				keep := YMM()
-				VPOR(q, r, keep)
-				VPAND(o, r, r)
-				VPADDD(h, r, r)
-				VPADDD(x, r, r)
-				VPSRLD(U8(16), r, r)
-				VPBLENDVB(nan, keep, r, r)
-				part[j] = r
+				r.bf16(x)
 			}
-			v[i] = YMM()
-			VPACKUSDW(part[1], part[0], v[i])
-			VPERMQ(U8(0b11_01_10_00), v[i], v[i])
+			v[i] = pack16(part[0], part[1])
 		}
 		return v
 	})
+}
+
+// narrow is toBF16 or toF16 to any place, without a power of two.
+func narrow(t dtype) {
+	TEXT("narrow"+t.name+"AVX2", NOSPLIT, "func(p *byte, x *float32, n int)")
+	Pragma("noescape")
+	Doc(fmt.Sprintf("narrow%sAVX2 is Variant.narrow.", t.name))
+	p, x, n := Load(Param("p"), GP64()), Load(Param("x"), GP64()), Load(Param("n"), GP64())
+	var r rounder
+	if t == bf16 {
+		r = newRounder("narrow")
+	}
+	Label("sixteen")
+	part := []Register{YMM(), YMM()}
+	for j, v := range part {
+		VMOVUPS(Mem{Base: x, Disp: 32 * j}, v)
+		if t == bf16 {
+			r.bf16(v)
+		} else {
+			VCVTPS2PH(U8(0), v, Mem{Base: p, Disp: 16 * j})
+		}
+	}
+	if t == bf16 {
+		VMOVDQU(pack16(part[0], part[1]), Mem{Base: p})
+	}
+	ADDQ(U8(64), x)
+	ADDQ(U8(32), p)
+	SUBQ(U8(16), n)
+	JNZ(LabelRef("sixteen"))
+	VZEROUPPER()
+	RET()
+}
+
+func widen(t dtype) {
+	TEXT("widen"+t.name+"AVX2", NOSPLIT, "func(x *float32, p *byte, n int)")
+	Pragma("noescape")
+	Doc(fmt.Sprintf("widen%sAVX2 is Variant.widen.", t.name))
+	x, p, n := Load(Param("x"), GP64()), Load(Param("p"), GP64()), Load(Param("n"), GP64())
+	Label("sixteen")
+	for j := range 2 {
+		v, m := YMM(), Mem{Base: p, Disp: 16 * j}
+		if t == bf16 {
+			VPMOVZXWD(m, v)
+			VPSLLD(U8(16), v, v)
+		} else {
+			VCVTPH2PS(m, v)
+		}
+		VMOVUPS(v, Mem{Base: x, Disp: 32 * j})
+	}
+	ADDQ(U8(64), x)
+	ADDQ(U8(32), p)
+	SUBQ(U8(16), n)
+	JNZ(LabelRef("sixteen"))
+	VZEROUPPER()
+	RET()
+}
+
+// roundHalf rounds float64 to 16 bits once: first to float32 as kernel.odd does, then again.
+func roundHalf(t dtype) {
+	exponents := uint32(0x7f80)
+	if t == f16 {
+		exponents = 0x7c00
+	}
+	exponent := constant("exponent"+t.name, exponents<<16|exponents)
+	abs := constant("abs"+t.name, 0x7fffffff)
+	TEXT("round"+t.name+"AVX2", NOSPLIT, "func(p *byte, x *float64, n int) bool")
+	Pragma("noescape")
+	Doc(fmt.Sprintf("round%sAVX2 is Variant.round.", t.name))
+	p, x, n := Load(Param("p"), GP64()), Load(Param("x"), GP64()), Load(Param("n"), GP64())
+	r := newRounder("round" + t.name)
+	e, bad, a := XMM(), XMM(), YMM()
+	VPBROADCASTD(exponent, e)
+	VPXOR(bad, bad, bad)
+	VPBROADCASTD(abs, a)
+	VPSLLQ(U8(32), a, a)
+	VPOR(r.low(), a, a) // of float64
+
+	Label("eight")
+	f := []Register{XMM(), XMM()}
+	for j, y := range f {
+		v, back, inexact, above := YMM(), YMM(), YMM(), YMM()
+		VMOVUPD(Mem{Base: x, Disp: 32 * j}, v)
+		VCVTPD2PSY(v, y)
+		VCVTPS2PD(y, back)
+		VCMPPD(U8(4), v, back, inexact) // not equal
+		VANDPD(a, v, v)
+		VANDPD(a, back, back)
+		VCMPPD(U8(30), v, back, above) // |back| > |v|, ordered
+		for _, m := range []Register{above, inexact} {
+			hi, lo := XMM(), m.(VecVirtual).AsX()
+			VEXTRACTF128(U8(1), m, hi)
+			VSHUFPS(U8(0b10_00_10_00), hi, lo, lo) // a word of each mask
+		}
+		VPADDD(above.(VecVirtual).AsX(), y, y) // one less: towards zero
+		odd := inexact.(VecVirtual).AsX()
+		VPSRLD(U8(31), odd, odd)
+		VPOR(odd, y, y)
+	}
+	both, out := YMM(), XMM()
+	VINSERTF128(U8(1), f[1], f[0].(VecVirtual).AsY(), both)
+	if t == bf16 {
+		r.bf16(both)
+		hi := XMM()
+		VEXTRACTF128(U8(1), both, hi)
+		VPACKUSDW(hi, both.(VecVirtual).AsX(), out)
+	} else {
+		VCVTPS2PH(U8(0), both, out)
+	}
+	VMOVDQU(out, Mem{Base: p})
+	VPAND(e, out, out)
+	VPCMPEQW(e, out, out)
+	VPOR(out, bad, bad)
+	ADDQ(U8(16), p)
+	ADDQ(U8(64), x)
+	SUBQ(U8(8), n)
+	JNZ(LabelRef("eight"))
+	VPTEST(bad, bad)
+	ok := GP8()
+	SETEQ(ok)
+	VZEROUPPER()
+	Store(ok, ReturnIndex(0))
+	RET()
+}
+
+// low is all ones in the low word of each float64.
+func (r rounder) low() Register {
+	v := YMM()
+	VPCMPEQD(v, v, v)
+	VPSRLQ(U8(32), v, v)
+	return v
 }
 
 func toF16() {
