@@ -156,6 +156,6 @@ func verdict(w io.Writer, results []result) int {
 func figures() []figure {
 	return slices.Concat(
 		kernelFigures(), stagingFigures(), gemvFigures(), manyFigures(), gramFigures(), solveFigures(),
-		busFigures(), windowFigures(),
+		busFigures(), stepFigures(), ownFigures(), windowFigures(),
 	)
 }
