@@ -135,5 +135,6 @@ func timed(f func() error) (time.Duration, error) {
 
 // repeat is how often work that takes once should be done to be timed for at least that long.
 func repeat(once, atLeast time.Duration) int {
-	return int(max(1, min(10_000, (atLeast+once-1)/max(once, 1))))
+	once = max(once, 1)
+	return int(max(1, min(10_000, (atLeast+once-1)/once)))
 }
