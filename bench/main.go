@@ -1,176 +1,161 @@
 // Command bench measures every figure that the documentation quotes, as ratios within one run:
 // the machines that we have are noisy, a lone time says nothing.
 //
-//	go run ./bench                     all, and docs/benchmarks.md written anew
-//	go run ./bench --quick             fewer repetitions, nothing written
-//	go run ./bench --only window       those whose name begins so
-//	go run ./bench --json FILE         the ratios as JSON ("-" is standard output)
+//	go run ./bench                     all: the table, the curves, a billion parameters; the pages
+//	                                   and plots in docs/ are written anew
+//	go run ./bench --quick             the table of what must hold alone, in five minutes; writes nothing
+//	go run ./bench --only dots/f32     figures whose name begins so; writes nothing
+//	go run ./bench --json FILE         the ratios as JSON too ("-" is standard output)
 //
-// It exits with 1 if a ratio falls short of what is asked of it.
+//	go run ./bench table               the table alone, and the pages
+//	go run ./bench grow                step time against d, m, shards, workers, clients, and the pages
+//	go run ./bench billion             d = 1e9 on several processes, and the pages
+//	go run ./bench pages               the pages again from the last results, nothing measured
+//
+// It exits with 1 if a ratio falls short of what is asked of it, and names it. What this machine
+// can't measure is listed as such and counts as neither.
 package main
 
 import (
-	"encoding/json"
+	"context"
 	"flag"
 	"fmt"
 	"io"
 	"os"
-	"runtime"
+	"os/signal"
 	"slices"
 	"strings"
-	"text/tabwriter"
-	"time"
 )
 
-// figure is a ratio to be measured. pair does ours and the baseline's work once each and returns
-// their times; the ratio is baseline's time to ours: how many times faster we are, or what share
-// of the baseline's rate we reach.
-type figure struct {
-	name    string
-	what    string
-	atLeast float64 // 0: nothing is asked
-	setup   func() (pair func() (ours, baseline time.Duration, err error), cleanup func(), err error)
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	status := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(status)
 }
 
-// result is a figure measured. Ratio is the median of its runs.
-type result struct {
-	Name    string  `json:"name"`
-	What    string  `json:"what"`
-	Ratio   float64 `json:"ratio"`
-	AtLeast float64 `json:"at_least,omitempty"`
-	Low     float64 `json:"low"`
-	High    float64 `json:"high"`
-	Runs    int     `json:"runs"`
+// options are the command line.
+type options struct {
+	quick   bool
+	only    string
+	json    string
+	runs    int
+	grow    growOptions
+	billion billionOptions
 }
 
-func (r result) short() bool { return !(r.Ratio >= r.AtLeast) }
+var commands = []string{"all", "table", "grow", "billion", "pages"}
 
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
-
-func run(args []string, stdout, stderr io.Writer) int {
-	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	command := "all"
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		command, args = args[0], args[1:]
+	}
+	var o options
+	flags := flag.NewFlagSet("bench "+command, flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	quick := flags.Bool("quick", false, "fewer repetitions, docs/benchmarks.md left alone")
-	only := flags.String("only", "", "measure those whose name begins so")
-	file := flags.String("json", "", "write the ratios as JSON to this file; - is standard output")
+	flags.BoolVar(&o.quick, "quick", false, "the table of what must hold alone, fewer runs; nothing is written but --json")
+	flags.StringVar(&o.only, "only", "", "measure figures whose name begins so; nothing is written but --json")
+	flags.StringVar(&o.json, "json", "", "write the ratios as JSON to this file; - is standard output")
+	flags.IntVar(&o.runs, "runs", 0, "runs of each figure; 0: 11, or 5 with --quick")
+	flags.Float64Var(&o.grow.most, "most", 1, "grow: the largest sizes, as a share of the full ones; less than 1 writes nothing")
+	flags.Int64Var(&o.billion.dim, "dim", 1_000_000_000, "billion: parameters")
+	flags.IntVar(&o.billion.rows, "rows", 6, "billion: gradients in the window")
+	flags.IntVar(&o.billion.workers, "workers", 4, "billion: worker processes")
+	flags.StringVar(&o.billion.store, "store", "bf16", "billion: dtype of the rows")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
-	runs := 11
-	if *quick {
-		runs = 5
-	}
-	var results []result
-	for _, f := range slices.Concat(windowFigures(), kernelFigures(), busFigures()) {
-		if !strings.HasPrefix(f.name, *only) {
-			continue
-		}
-		r, err := measure(f, runs)
-		if err != nil {
-			fmt.Fprintf(stderr, "bench: %s: %v\n", f.name, err)
-			return 1
-		}
-		fmt.Fprintf(stderr, "%-34s %6.2f  [%.2f, %.2f]\n", r.Name, r.Ratio, r.Low, r.High)
-		results = append(results, r)
-	}
-	if len(results) == 0 {
-		fmt.Fprintf(stderr, "bench: no figure's name begins with %q\n", *only)
+	if !slices.Contains(commands, command) || flags.NArg() > 0 {
+		fmt.Fprintf(stderr, "bench: the commands are %s\n", strings.Join(commands, ", "))
 		return 2
 	}
-	if err := report(results, *file, *quick || *only != "", stdout); err != nil {
-		fmt.Fprintf(stderr, "bench: %v\n", err)
-		return 1
-	}
-	status := 0
-	for _, r := range results {
-		if r.short() {
-			fmt.Fprintf(stderr, "bench: %s is %.3g, must be at least %.3g\n", r.Name, r.Ratio, r.AtLeast)
-			status = 1
+	if o.quick || o.only != "" {
+		if command != "all" && command != "table" {
+			fmt.Fprintf(stderr, "bench: --quick and --only are for the table\n")
+			return 2
 		}
+		command = "table"
+	}
+	if command == "pages" {
+		return exit(stderr, writePages())
+	}
+
+	e := newEnv(ctx, o, stderr)
+	defer e.close()
+	status := 0
+	if command == "all" || command == "table" {
+		status = table(e, stdout)
+	}
+	if status != 2 && (command == "all" || command == "grow") {
+		status = max(status, exit(stderr, grow(e, stdout)))
+	}
+	if status != 2 && (command == "all" || command == "billion") {
+		status = max(status, exit(stderr, billion(e, stdout)))
 	}
 	return status
 }
 
-// measure runs a figure's pairs, the first uncounted.
-func measure(f figure, runs int) (result, error) {
-	pair, cleanup, err := f.setup()
+func exit(stderr io.Writer, err error) int {
 	if err != nil {
-		return result{}, err
+		fmt.Fprintf(stderr, "bench: %v\n", err)
+		return 1
 	}
-	defer cleanup()
-	ratios := make([]float64, 0, runs)
-	for i := range runs + 1 {
-		runtime.GC()
-		ours, base, err := pair()
-		if err != nil {
-			return result{}, err
-		}
-		if i > 0 {
-			ratios = append(ratios, base.Seconds()/ours.Seconds())
-		}
-	}
-	slices.Sort(ratios)
-	return result{f.name, f.what, ratios[len(ratios)/2], f.atLeast, ratios[0], ratios[len(ratios)-1], len(ratios)}, nil
+	return 0
 }
 
-func timed(f func() error) (time.Duration, error) {
-	t := time.Now()
-	err := f()
-	return time.Since(t), err
-}
-
-// report prints the table, and writes JSON and docs/benchmarks.md where asked.
-func report(results []result, file string, partial bool, stdout io.Writer) error {
-	if file != "" {
-		p, err := json.MarshalIndent(results, "", "\t")
-		if err != nil {
-			return err
-		}
-		p = append(p, '\n')
-		if file == "-" {
-			_, err = stdout.Write(p)
-			return err
-		}
-		if err := os.WriteFile(file, p, 0o644); err != nil {
-			return err
+// table measures the figures, prints them, and writes what is to be written.
+func table(e *env, stdout io.Writer) int {
+	results, err := measureAll(e, figures())
+	if err != nil {
+		return exit(e.stderr, err)
+	}
+	if len(results) == 0 {
+		fmt.Fprintf(e.stderr, "bench: no figure's name begins with %q\n", e.only)
+		return 2
+	}
+	if err := writeJSON(results, e.json, stdout); err != nil {
+		return exit(e.stderr, err)
+	}
+	if e.json != "-" {
+		if err := writeTable(stdout, results); err != nil {
+			return exit(e.stderr, err)
 		}
 	}
-	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "figure\tratio\tspread\tat least\twhat")
+	if !e.quick && e.only == "" {
+		if err := saveTable(e, results); err != nil {
+			return exit(e.stderr, err)
+		}
+	}
+	return verdict(e.stderr, results)
+}
+
+// verdict names what falls short and what was not measured.
+func verdict(w io.Writer, results []result) int {
+	short, absent, met := 0, 0, 0
 	for _, r := range results {
-		fmt.Fprintf(w, "%s\t%.2f\t%.2f…%.2f\t%s\t%s\n", r.Name, r.Ratio, r.Low, r.High, asked(r), r.What)
+		switch {
+		case r.absent():
+			absent++
+			fmt.Fprintf(w, "bench: %s: %s: %s\n", r.Name, notHere, r.Reason)
+		case r.short():
+			short++
+			fmt.Fprintf(w, "bench: %s is %s, must be %s\n", r.Name, r.show(*r.Ratio), r.asked())
+		case r.asks():
+			met++
+		}
 	}
-	if err := w.Flush(); err != nil || partial {
-		return err
+	fmt.Fprintf(w, "bench: %d met, %d fell short, %d %s\n", met, short, absent, notHere)
+	if short > 0 {
+		return 1
 	}
-	return os.WriteFile("docs/benchmarks.md", page(results), 0o644)
+	return 0
 }
 
-func asked(r result) string {
-	if r.AtLeast == 0 {
-		return "–"
-	}
-	return fmt.Sprintf("%g", r.AtLeast)
-}
-
-func page(results []result) []byte {
-	var b strings.Builder
-	fmt.Fprintf(&b, `# Benchmarks
-
-Made by `+"`go run ./bench`"+`, which measures them anew. Each figure is a ratio within one run: ours and a baseline do the
-same work in turn, %d times; the ratio is the baseline's time to ours, so 1 is as fast and more is faster. Median and
-spread of the runs, on %d cores of %s/%s with %s. Times alone are not given: they say more about the machine and the
-hour than about the code.
-
-| figure | ratio | spread | at least | what |
-|---|---|---|---|---|
-`, results[0].Runs, runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version())
-	for _, r := range results {
-		fmt.Fprintf(&b, "| %s | %.2f | %.2f–%.2f | %s | %s |\n", r.Name, r.Ratio, r.Low, r.High, asked(r), r.What)
-	}
-	b.WriteString(`
-What falls short of a share of the memory's or the bus' speed is plain Go so far: the kernels are written behind an
-interface that assembly fills next.
-`)
-	return []byte(b.String())
+// figures are all of them. Those that share a bed stand together: only the last bed is kept.
+func figures() []figure {
+	return slices.Concat(
+		kernelFigures(), stagingFigures(), gemvFigures(), manyFigures(), gramFigures(), solveFigures(),
+		busFigures(), stepFigures(), ownFigures(), windowFigures(),
+	)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -13,15 +14,18 @@ import (
 func windowFigures() []figure {
 	f := func(m int, atLeast float64) figure {
 		return figure{
-			name: "window/replace/m=" + itoa(m), what: "replace the oldest of m rows in the factor, against gonum's Cholesky of K", atLeast: atLeast,
-			setup: func() (func() (time.Duration, time.Duration, error), func(), error) { return replacePair(m) },
+			lines: one(line{
+				name: fmt.Sprintf("window/replace/m=%d", m), atLeast: atLeast,
+				what: "replace the oldest of m rows in the factor, against gonum's Cholesky of K",
+			}),
+			setup: func(*env) (sampler, error) { return replacePair(m) },
 		}
 	}
 	return []figure{f(256, 0), f(1024, 20), f(2048, 0)}
 }
 
 // replacePair makes a full window of m random rows of length 2m.
-func replacePair(m int) (func() (time.Duration, time.Duration, error), func(), error) {
+func replacePair(m int) (sampler, error) {
 	const damping = 1e-2
 	rng := rand.New(rand.NewPCG(1, uint64(m)))
 	d := 2 * m
@@ -44,21 +48,21 @@ func replacePair(m int) (func() (time.Duration, time.Duration, error), func(), e
 	}
 	w, err := window.New(m, damping, window.Capacity)
 	if err != nil {
-		return nil, nil, err
+		return sampler{}, err
 	}
 	if err := w.Load(packed, m); err != nil {
-		return nil, nil, err
+		return sampler{}, err
 	}
 	y := make([]float64, m)
 	if err := w.SolveTo(y, y); err != nil { // the factor is made here
-		return nil, nil, err
+		return sampler{}, err
 	}
 	oldest := 0
 	row := make([]float64, m)
 	k := mat.NewSymDense(m, nil)
 	var chol mat.Cholesky
 	const replaces = 5
-	return func() (ours, base time.Duration, err error) {
+	return pair(func() (ours, base time.Duration, err error) {
 		for range replaces {
 			fill(oldest)
 			for i := range m { // the products with the rows that stay, oldest first, then g·g
@@ -85,5 +89,5 @@ func replacePair(m int) (func() (time.Duration, time.Duration, error), func(), e
 			return nil
 		})
 		return ours / replaces, base, err
-	}, func() {}, nil
+	}, nil), nil
 }

@@ -1,0 +1,50 @@
+package main
+
+import "golang.org/x/sys/cpu"
+
+// In assembly: n is a multiple of 64, p aligned to 64.
+
+//go:noescape
+func readAVX2(p *byte, n int) uint64
+
+// readAVX2x4 reads four quarters side by side; n is a multiple of 256.
+//
+//go:noescape
+func readAVX2x4(p *byte, n int) uint64
+
+//go:noescape
+func readAVX512(p *byte, n int) uint64
+
+// copyAVX and copyAVX512 copy n bytes with stores that leave the caches alone. src may lie anywhere.
+//
+//go:noescape
+func copyAVX(dst, src *byte, n int)
+
+//go:noescape
+func copyAVX512(dst, src *byte, n int)
+
+func vectorLoops() []loop {
+	var out []loop
+	if cpu.X86.HasAVX2 {
+		out = append(out,
+			loop{"AVX2", func(p []byte) uint64 { return readAVX2(&p[0], len(p)&^63) }},
+			loop{"AVX2, four streams", func(p []byte) uint64 { return readAVX2x4(&p[0], len(p)&^255) }},
+		)
+	}
+	if cpu.X86.HasAVX512F {
+		out = append(out, loop{"AVX-512", func(p []byte) uint64 { return readAVX512(&p[0], len(p)&^63) }})
+	}
+	return out
+}
+
+// streamCopies are copies that leave the caches alone; "" names none.
+func streamCopies() []copier {
+	var out []copier
+	if cpu.X86.HasAVX {
+		out = append(out, copier{"AVX", func(dst, src []byte) { copyAVX(&dst[0], &src[0], len(dst)&^63) }})
+	}
+	if cpu.X86.HasAVX512F {
+		out = append(out, copier{"AVX-512", func(dst, src []byte) { copyAVX512(&dst[0], &src[0], len(dst)&^63) }})
+	}
+	return out
+}

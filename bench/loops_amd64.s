@@ -1,0 +1,205 @@
+// Plain loops that our passes are held against. By hand: there is nothing to generate.
+
+#include "textflag.h"
+
+// func readAVX2(p *byte, n int) uint64
+TEXT ·readAVX2(SB), NOSPLIT, $0-24
+	MOVQ p+0(FP), SI
+	MOVQ n+8(FP), CX
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	VPXOR Y6, Y6, Y6
+	VPXOR Y7, Y7, Y7
+
+wide:
+	CMPQ CX, $256
+	JLT  narrow
+	VPADDQ 0(SI), Y0, Y0
+	VPADDQ 32(SI), Y1, Y1
+	VPADDQ 64(SI), Y2, Y2
+	VPADDQ 96(SI), Y3, Y3
+	VPADDQ 128(SI), Y4, Y4
+	VPADDQ 160(SI), Y5, Y5
+	VPADDQ 192(SI), Y6, Y6
+	VPADDQ 224(SI), Y7, Y7
+	ADDQ $256, SI
+	SUBQ $256, CX
+	JMP  wide
+
+narrow:
+	CMPQ CX, $64
+	JLT  done
+	VPADDQ 0(SI), Y0, Y0
+	VPADDQ 32(SI), Y1, Y1
+	ADDQ $64, SI
+	SUBQ $64, CX
+	JMP  narrow
+
+done:
+	VPADDQ Y1, Y0, Y0
+	VPADDQ Y3, Y2, Y2
+	VPADDQ Y5, Y4, Y4
+	VPADDQ Y7, Y6, Y6
+	VPADDQ Y2, Y0, Y0
+	VPADDQ Y6, Y4, Y4
+	VPADDQ Y4, Y0, Y0
+	VEXTRACTI128 $1, Y0, X1
+	VPADDQ X1, X0, X0
+	VPSRLDQ $8, X0, X1
+	VPADDQ X1, X0, X0
+	VMOVQ X0, AX
+	MOVQ AX, ret+16(FP)
+	VZEROUPPER
+	RET
+
+// func readAVX2x4(p *byte, n int) uint64
+TEXT ·readAVX2x4(SB), NOSPLIT, $0-24
+	MOVQ p+0(FP), SI
+	MOVQ n+8(FP), CX
+	SHRQ $2, CX            // a quarter
+	LEAQ (SI)(CX*1), R8
+	LEAQ (R8)(CX*1), R9
+	LEAQ (R9)(CX*1), R10
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	VPXOR Y6, Y6, Y6
+	VPXOR Y7, Y7, Y7
+	XORQ DX, DX
+
+quarters:
+	CMPQ DX, CX
+	JGE  over
+	VPADDQ 0(SI)(DX*1), Y0, Y0
+	VPADDQ 32(SI)(DX*1), Y1, Y1
+	VPADDQ 0(R8)(DX*1), Y2, Y2
+	VPADDQ 32(R8)(DX*1), Y3, Y3
+	VPADDQ 0(R9)(DX*1), Y4, Y4
+	VPADDQ 32(R9)(DX*1), Y5, Y5
+	VPADDQ 0(R10)(DX*1), Y6, Y6
+	VPADDQ 32(R10)(DX*1), Y7, Y7
+	ADDQ $64, DX
+	JMP  quarters
+
+over:
+	VPADDQ Y1, Y0, Y0
+	VPADDQ Y3, Y2, Y2
+	VPADDQ Y5, Y4, Y4
+	VPADDQ Y7, Y6, Y6
+	VPADDQ Y2, Y0, Y0
+	VPADDQ Y6, Y4, Y4
+	VPADDQ Y4, Y0, Y0
+	VEXTRACTI128 $1, Y0, X1
+	VPADDQ X1, X0, X0
+	VPSRLDQ $8, X0, X1
+	VPADDQ X1, X0, X0
+	VMOVQ X0, AX
+	MOVQ AX, ret+16(FP)
+	VZEROUPPER
+	RET
+
+// func readAVX512(p *byte, n int) uint64
+TEXT ·readAVX512(SB), NOSPLIT, $0-24
+	MOVQ p+0(FP), SI
+	MOVQ n+8(FP), CX
+	VPXORQ Z0, Z0, Z0
+	VPXORQ Z1, Z1, Z1
+	VPXORQ Z2, Z2, Z2
+	VPXORQ Z3, Z3, Z3
+	VPXORQ Z4, Z4, Z4
+	VPXORQ Z5, Z5, Z5
+	VPXORQ Z6, Z6, Z6
+	VPXORQ Z7, Z7, Z7
+
+lines8:
+	CMPQ CX, $512
+	JLT  lines1
+	VPADDQ 0(SI), Z0, Z0
+	VPADDQ 64(SI), Z1, Z1
+	VPADDQ 128(SI), Z2, Z2
+	VPADDQ 192(SI), Z3, Z3
+	VPADDQ 256(SI), Z4, Z4
+	VPADDQ 320(SI), Z5, Z5
+	VPADDQ 384(SI), Z6, Z6
+	VPADDQ 448(SI), Z7, Z7
+	ADDQ $512, SI
+	SUBQ $512, CX
+	JMP  lines8
+
+lines1:
+	CMPQ CX, $64
+	JLT  end
+	VPADDQ 0(SI), Z0, Z0
+	ADDQ $64, SI
+	SUBQ $64, CX
+	JMP  lines1
+
+end:
+	VPADDQ Z1, Z0, Z0
+	VPADDQ Z3, Z2, Z2
+	VPADDQ Z5, Z4, Z4
+	VPADDQ Z7, Z6, Z6
+	VPADDQ Z2, Z0, Z0
+	VPADDQ Z6, Z4, Z4
+	VPADDQ Z4, Z0, Z0
+	VEXTRACTI64X4 $1, Z0, Y1
+	VPADDQ Y1, Y0, Y0
+	VEXTRACTI128 $1, Y0, X1
+	VPADDQ X1, X0, X0
+	VPSRLDQ $8, X0, X1
+	VPADDQ X1, X0, X0
+	VMOVQ X0, AX
+	MOVQ AX, ret+16(FP)
+	VZEROUPPER
+	RET
+
+// func copyAVX(dst, src *byte, n int)
+TEXT ·copyAVX(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+
+copy2:
+	CMPQ CX, $64
+	JLT  copied
+	VMOVUPS 0(SI), Y0
+	VMOVUPS 32(SI), Y1
+	VMOVNTPS Y0, 0(DI)
+	VMOVNTPS Y1, 32(DI)
+	ADDQ $64, SI
+	ADDQ $64, DI
+	SUBQ $64, CX
+	JMP  copy2
+
+copied:
+	SFENCE
+	VZEROUPPER
+	RET
+
+// func copyAVX512(dst, src *byte, n int)
+TEXT ·copyAVX512(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+
+copy1:
+	CMPQ CX, $64
+	JLT  out
+	VMOVUPS 0(SI), Z0
+	VMOVNTPS Z0, 0(DI)
+	ADDQ $64, SI
+	ADDQ $64, DI
+	SUBQ $64, CX
+	JMP  copy1
+
+out:
+	SFENCE
+	VZEROUPPER
+	RET

@@ -1,0 +1,7 @@
+//go:build !amd64
+
+package main
+
+func vectorLoops() []loop { return nil }
+
+func streamCopies() []copier { return nil }
