@@ -47,7 +47,6 @@ func numbers64(p []byte, t wire.DType) []float64 {
 	return y
 }
 
-
 func single(x []float64) []float32 {
 	y := make([]float32, len(x))
 	for i, v := range x {
