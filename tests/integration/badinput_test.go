@@ -464,7 +464,7 @@ func TestBadSteps(t *testing.T) {
 		}
 		refusal{wire.CodeInvalid, "damping", "1e+308", "finite when multiplied by the window, 4"}.answer(t, open(wire.Precondition{Damping: 1e308, Result: wire.F32}))
 		refusal{wire.CodeInvalid, "divisor", "m", "capacity or count"}.answer(t, open(wire.Precondition{Divisor: "m", Result: wire.F32}))
-		refusal{wire.CodeInvalid, "result", "bf16", "f32 or f64"}.answer(t, open(wire.Precondition{Result: "bf16"}))
+		refusal{wire.CodeInvalid, "result", "bf8", "f32, f64, bf16 or f16"}.answer(t, open(wire.Precondition{Result: "bf8"}))
 	})
 	s.unchanged(t)
 	s.memory()
@@ -523,8 +523,8 @@ func TestBadQueries(t *testing.T) {
 		want refusal
 	}{
 		{"kind", func(q *wire.Query) { q.Kind = "trace" }, refusal{wire.CodeInvalid, "kind", "trace", "vector, combine or row"}},
-		{"dtype", func(q *wire.Query) { q.DType = "f16" }, refusal{wire.CodeInvalid, "dtype", "f16", "f32 or f64"}},
-		{"result", func(q *wire.Query) { q.Result = "i8" }, refusal{wire.CodeInvalid, "result", "i8", "f32 or f64"}},
+		{"dtype", func(q *wire.Query) { q.DType = "f8" }, refusal{wire.CodeInvalid, "dtype", "f8", "f32, f64, bf16 or f16"}},
+		{"result", func(q *wire.Query) { q.Result = "i8" }, refusal{wire.CodeInvalid, "result", "i8", "f32, f64, bf16 or f16"}},
 		{"no vectors", func(q *wire.Query) { q.Vectors = 0 }, refusal{wire.CodeInvalid, "vectors", "0", "in [1, 64]"}},
 		{"many vectors", func(q *wire.Query) { q.Vectors = math.MaxInt64 }, refusal{wire.CodeInvalid, "vectors", "9223372036854775807", "in [1, 64]"}},
 		{"payload", func(q *wire.Query) { q.Payload = []byte{1} }, refusal{wire.CodeInvalid, "payload bytes", "1", "0"}},
@@ -601,7 +601,7 @@ func TestBadQueries(t *testing.T) {
 	}{
 		{"index", func(m *wire.Fetch) { m.Index = 1 }, refusal{wire.CodeInvalid, "index", "1", "below the query's 1 vectors"}},
 		{"dtype", func(m *wire.Fetch) { m.DType = wire.F64 }, refusal{wire.CodeInvalid, "dtype", "f64", "f32, as the query says"}},
-		{"no dtype", func(m *wire.Fetch) { m.DType = "" }, refusal{wire.CodeInvalid, "dtype", "", "f32 or f64"}},
+		{"no dtype", func(m *wire.Fetch) { m.DType = "" }, refusal{wire.CodeInvalid, "dtype", "", "f32, f64, bf16 or f16"}},
 		{"outside", func(m *wire.Fetch) { m.Lo-- }, refusal{wire.CodeInvalid, "columns", "", inside}},
 		{"behind", func(m *wire.Fetch) { m.N = n + 1 }, refusal{wire.CodeInvalid, "columns", "", inside}},
 		{"empty", func(m *wire.Fetch) { m.N = 0 }, refusal{wire.CodeInvalid, "columns", "", "not empty"}},
