@@ -536,7 +536,13 @@ func TestLeftOver(t *testing.T) {
 	cl := c.client()
 	c.attach(cl, client.RunConfig{Name: "again", Dim: 100, Window: 2, Damping: 1, Shards: 1})
 	s := c.stranger("c9") // a coordinator of long ago
-	info := s.info("again")
+	var info *wire.Info
+	eventually(t, func() error {
+		if info = s.info("again"); info.State != wire.StateReady {
+			return fmt.Errorf("the run is %s", info.State)
+		}
+		return nil
+	})
 	list, err := cl.Workers(soon(t))
 	if err != nil {
 		t.Fatal(err)
@@ -556,8 +562,9 @@ func TestLeftOver(t *testing.T) {
 		})
 		ask(&wire.Install{Shard: head})
 		eventually(t, func() error {
-			if e, ok := ask(&wire.CloseQuery{Shard: head}).(*wire.Error); !ok || e.Code != wire.CodeUnknownShard {
-				return fmt.Errorf("worker %s still holds a shard of the old run", w.ID)
+			m := ask(&wire.CloseQuery{Shard: head})
+			if e, ok := m.(*wire.Error); !ok || e.Code != wire.CodeUnknownShard {
+				return fmt.Errorf("worker %s still holds a shard of the old run: %+v", w.ID, m)
 			}
 			return nil
 		})
