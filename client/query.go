@@ -95,6 +95,11 @@ func (r *Run) IHVPCombineTo(ctx context.Context, sink Sink[float32], steps []wir
 	return r.combine(ctx, &stream[float32]{sink: sink}, steps, [][]float64{coef}, opts)
 }
 
+// IHVPCombineTo64 is IHVPCombineTo with a result in float64.
+func (r *Run) IHVPCombineTo64(ctx context.Context, sink Sink[float64], steps []wire.Step, coef []float64, opts ...QueryOption) (Answer, error) {
+	return r.combine(ctx, &stream[float64]{sink: sink}, steps, [][]float64{coef}, opts)
+}
+
 // IHVPCombines sets dst[k] = H⁻¹ Σ coef[k][i]·g[i] for at most MaxVectors combinations at once.
 func (r *Run) IHVPCombines(ctx context.Context, dst [][]float32, steps []wire.Step, coef [][]float64, opts ...QueryOption) (Answer, error) {
 	return combines(ctx, r, dst, steps, coef, opts)
