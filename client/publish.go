@@ -179,16 +179,34 @@ func precondition[T Float](ctx context.Context, r *Run, step wire.Step, dst []T,
 // PreconditionFrom is Precondition of a gradient that is read in pieces, the result written in
 // pieces.
 func (r *Run) PreconditionFrom(ctx context.Context, step wire.Step, sink Sink[float32], src Source[float32], opts ...PreconditionOption) (Answer, error) {
-	c, err := preconditionCall[float32](opts)
+	return preconditionFrom(ctx, r, step, sink, src, opts)
+}
+
+// PreconditionFrom64 is PreconditionFrom with a result in float64.
+func (r *Run) PreconditionFrom64(ctx context.Context, step wire.Step, sink Sink[float64], src Source[float32], opts ...PreconditionOption) (Answer, error) {
+	return preconditionFrom(ctx, r, step, sink, src, opts)
+}
+
+func preconditionFrom[T Float](ctx context.Context, r *Run, step wire.Step, sink Sink[T], src Source[float32], opts []PreconditionOption) (Answer, error) {
+	c, err := preconditionCall[T](opts)
 	if err != nil {
 		return Answer{}, preconditioning(step, err)
 	}
-	return r.precondition(ctx, r.publication(step, &stream[float32]{src: src, as: c.wire}, c), &stream[float32]{sink: sink, as: c.result}, c)
+	return r.precondition(ctx, r.publication(step, &stream[float32]{src: src, as: c.wire}, c), &stream[T]{sink: sink, as: c.result}, c)
 }
 
 // PreconditionColumns is PublishColumns and sets dst to the same columns of H⁻¹g. dst may be cols.
 func (r *Run) PreconditionColumns(ctx context.Context, step wire.Step, lo int64, dst, cols []float32, opts ...PreconditionOption) (Answer, error) {
-	c, err := preconditionCall[float32](opts)
+	return preconditionColumns(ctx, r, step, lo, dst, cols, opts)
+}
+
+// PreconditionColumns64 is PreconditionColumns with a result in float64.
+func (r *Run) PreconditionColumns64(ctx context.Context, step wire.Step, lo int64, dst []float64, cols []float32, opts ...PreconditionOption) (Answer, error) {
+	return preconditionColumns(ctx, r, step, lo, dst, cols, opts)
+}
+
+func preconditionColumns[T Float](ctx context.Context, r *Run, step wire.Step, lo int64, dst []T, cols []float32, opts []PreconditionOption) (Answer, error) {
+	c, err := preconditionCall[T](opts)
 	if err == nil {
 		err = wire.CheckRange(lo, int64(len(cols)), r.spec.Dim)
 	}
@@ -198,7 +216,7 @@ func (r *Run) PreconditionColumns(ctx context.Context, step wire.Step, lo int64,
 	if err != nil {
 		return Answer{}, preconditioning(step, err)
 	}
-	return r.precondition(ctx, r.columns(step, lo, cols, c), vectors[float32]{v: [][]float32{dst}, lo: lo, as: c.result}, c)
+	return r.precondition(ctx, r.columns(step, lo, cols, c), vectors[T]{v: [][]T{dst}, lo: lo, as: c.result}, c)
 }
 
 func preconditioning(step wire.Step, err error) error {

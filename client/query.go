@@ -100,11 +100,20 @@ func (r *Run) IHVPCombine64(ctx context.Context, dst []float64, steps []wire.Ste
 
 // IHVPCombineTo is IHVPCombine with the result written in pieces.
 func (r *Run) IHVPCombineTo(ctx context.Context, sink Sink[float32], steps []wire.Step, coef []float64, opts ...QueryOption) (Answer, error) {
-	c, err := queryCall[float32](opts)
+	return combineTo(ctx, r, sink, steps, coef, opts)
+}
+
+// IHVPCombineTo64 is IHVPCombineTo with a result in float64.
+func (r *Run) IHVPCombineTo64(ctx context.Context, sink Sink[float64], steps []wire.Step, coef []float64, opts ...QueryOption) (Answer, error) {
+	return combineTo(ctx, r, sink, steps, coef, opts)
+}
+
+func combineTo[T Float](ctx context.Context, r *Run, sink Sink[T], steps []wire.Step, coef []float64, opts []QueryOption) (Answer, error) {
+	c, err := queryCall[T](opts)
 	if err != nil {
 		return Answer{}, asking(wire.KindCombine, err)
 	}
-	return r.combine(ctx, &stream[float32]{sink: sink, as: c.result}, steps, [][]float64{coef}, c)
+	return r.combine(ctx, &stream[T]{sink: sink, as: c.result}, steps, [][]float64{coef}, c)
 }
 
 // IHVPCombines sets dst[k] = H⁻¹ Σ coef[k][i]·g[i] for at most MaxVectors combinations at once.

@@ -98,6 +98,25 @@ func TestStreams(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantTwice(t, sink64.x, src64.x)
+	want := make([]float64, dim)
+	for i, x := range src.x {
+		want[i] = float64(x)
+	}
+	clear(sink64.x)
+	if _, err := r.PreconditionFrom64(t.Context(), 3, sink64, src); err != nil {
+		t.Fatal(err)
+	}
+	wantTwice(t, sink64.x, want)
+	clear(sink64.x)
+	if _, err := r.IHVPCombineTo64(t.Context(), sink64, []wire.Step{1}, []float64{1}); err != nil {
+		t.Fatal(err)
+	}
+	wantTwice(t, sink64.x, want)
+	clear(sink64.x)
+	if _, err := r.PreconditionColumns64(t.Context(), 4, 0, sink64.x, src.x); err != nil {
+		t.Fatal(err)
+	}
+	wantTwice(t, sink64.x, want)
 }
 
 type broken struct{ err error }

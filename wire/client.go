@@ -89,9 +89,9 @@ type StatusReply struct {
 // WorkerStatus is a worker as the coordinator last heard of it.
 type WorkerStatus struct {
 	ID       string `msgpack:"id" json:"id"`
-	Instance uint64 `msgpack:"instance" json:"instance"`
-	Capacity int64  `msgpack:"capacity" json:"capacity"` // bytes for shards and staged vectors
-	Used     int64  `msgpack:"used" json:"used"`         // bytes
+	Instance uint64 `msgpack:"instance" json:"instance,string"` // beyond what a JSON number holds everywhere
+	Capacity int64  `msgpack:"capacity" json:"capacity"`        // bytes for shards and staged vectors
+	Used     int64  `msgpack:"used" json:"used"`                // bytes
 	Shards   int    `msgpack:"shards" json:"shards"`
 	SilentMS int64  `msgpack:"silent_ms" json:"silent_ms"` // since its last heartbeat
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -107,7 +108,7 @@ func (t *tool) create(ctx context.Context, c *client.Client, o creation) error {
 		Shards: s.Shards, Spare: s.Spare, Store: s.Store, Durability: s.Durability,
 	})
 	if err != nil {
-		return err
+		return differing(ctx, c, err, o)
 	}
 	info, err := settled(ctx, r)
 	if err != nil {
@@ -116,9 +117,41 @@ func (t *tool) create(ctx context.Context, c *client.Client, o creation) error {
 	v := viewOf(info)
 	v.Placement = placement(info)
 	return t.print(v, func(w io.Writer) {
-		fmt.Fprintf(w, "run %s: %d columns in %s, the last %s, damping %g, %s\n",
-			v.Name, v.Dim, plural(v.Shards, "shard"), plural(v.Window, "gradient"), v.Damping, v.State)
+		fmt.Fprintf(w, "run %s: %s in %s, the last %s, damping %g, %s\n",
+			v.Name, plural(v.Dim, "column"), plural(v.Shards, "shard"), plural(v.Window, "gradient"), v.Damping, v.State)
 	})
+}
+
+// differing says which tensor differs, where the layout of a run that exists does.
+func differing(ctx context.Context, c *client.Client, err error, o creation) error {
+	var e *wire.Error
+	if !errors.As(err, &e) || e.Code != wire.CodeExists || e.Field != "layout" {
+		return err
+	}
+	r, joined := c.Join(ctx, o.spec.Name)
+	if joined != nil {
+		return err
+	}
+	theirs, read := r.Layout(ctx)
+	if read != nil {
+		return err
+	}
+	return fmt.Errorf("%w: %s", err, firstDifference(o.tensors, theirs))
+}
+
+// firstDifference compares two layouts, ours with that of the run that exists.
+func firstDifference(ours, theirs []wire.Tensor) string {
+	show := func(list []wire.Tensor, i int) string {
+		if i >= len(list) {
+			return "none"
+		}
+		return fmt.Sprintf("%s %v at %d", list[i].Name, list[i].Shape, list[i].Offset)
+	}
+	i := 0
+	for i < len(ours) && i < len(theirs) && show(ours, i) == show(theirs, i) {
+		i++
+	}
+	return fmt.Sprintf("tensor %d is %s, must be %s", i, show(ours, i), show(theirs, i))
 }
 
 // settled waits a little until the run's shards are on workers: most often they are at once.
@@ -162,7 +195,50 @@ func (t *tool) dryRunLive(ctx context.Context, c *client.Client, o creation) err
 	if len(workers) == 0 {
 		return wire.Errorf(wire.CodeNoWorkers, "workers", 0, "at least 1", "start one, or say --workers")
 	}
-	return t.dryRun(o, len(workers))
+	if err := t.dryRun(o, len(workers)); err != nil {
+		return err
+	}
+	return fits(o, workers)
+}
+
+// fits refuses what the coordinator would refuse: each shard goes to the worker with the most room.
+func fits(o creation, workers []wire.WorkerStatus) error {
+	s := o.spec
+	if o.shardsAreWorkers {
+		s.Shards = int(min(int64(len(workers)), s.Dim, wire.MaxShards))
+	}
+	info := wire.Info{Spec: s, Lo: wire.Borders(s.Dim, s.Shards, o.tensors)}
+	var total, free int64
+	rooms := make([]int64, len(workers))
+	for i, w := range workers {
+		rooms[i] = max(0, w.Capacity-w.Used)
+		free += rooms[i]
+	}
+	short, need, room := -1, int64(0), int64(0)
+	for i := range s.Shards {
+		_, cols := info.Range(i)
+		n, err := shard.Bytes(shard.Config{Slots: s.Slots(), Cols: cols})
+		if err != nil {
+			return err
+		}
+		total += n
+		best := 0
+		for w := range rooms {
+			if rooms[w] > rooms[best] {
+				best = w
+			}
+		}
+		if rooms[best] < n && short < 0 {
+			short, need, room = i, n, rooms[best]
+		}
+		rooms[best] -= n
+	}
+	if short < 0 {
+		return nil
+	}
+	return wire.Errorf(wire.CodeTooLarge, "memory", fmt.Sprintf("%d bytes (%s × %s × 4)", total, plural(s.Slots(), "slot"), plural(s.Dim, "column")),
+		fmt.Sprintf("at most the %d bytes that are free on %s, %d of them for shard %d, of which the roomiest has %d", free, plural(len(workers), "worker"), need, short, room),
+		"add workers, or give them more memory")
 }
 
 // dryRun prints what a run would take. The shards go to workers as the coordinator puts them on
@@ -196,8 +272,8 @@ func (t *tool) dryRun(o creation, workers int) error {
 	}
 	return t.print(p, func(w io.Writer) {
 		size := func(n int64) string { return fmt.Sprintf("%d\t(%s)", n, config.FormatBytes(n)) }
-		fmt.Fprintf(w, "bytes a worker\t%s\tat most: %s × %d columns × %d (%s) in %s on %s\n",
-			size(p.BytesWorker), plural(s.Slots(), "slot"), s.Dim, s.Store.Size(), s.Store, plural(s.Shards, "shard"), plural(workers, "worker"))
+		fmt.Fprintf(w, "bytes a worker	%s	at most: %s × %s × %d (%s) in %s on %s\n",
+			size(p.BytesWorker), plural(s.Slots(), "slot"), plural(s.Dim, "column"), s.Store.Size(), s.Store, plural(s.Shards, "shard"), plural(workers, "worker"))
 		fmt.Fprintf(w, "bytes in all\t%s\n", size(p.BytesTotal))
 		fmt.Fprintf(w, "bytes a step\t%s\tsent to publish a gradient in f32; with its preconditioned one %d; in bf16 or f16 half\n", size(p.BytesStep), p.BytesPrecond)
 		fmt.Fprintf(w, "nothing was made: --dry-run\n")

@@ -29,7 +29,7 @@ func (t *tool) publishCommand() *cobra.Command {
 	var step uint64
 	var as string
 	cmd := &cobra.Command{
-		Use:   "publish NAME --step K grads.npy",
+		Use:   "publish NAME [--step K] grads.npy",
 		Short: "Publish gradients, a row each, as steps K, K+1, …",
 		Long: `Publishes the file's rows as steps K, K+1, …; each is in the window on all workers when it counts as
 published. Without --step, K is the step after the newest one: say --step where a command that

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strconv"
 	"sync"
@@ -32,7 +33,7 @@ type runView struct {
 	Version     wire.Version  `json:"version"`
 	Rows        int           `json:"rows"`
 	Newest      *wire.Step    `json:"newest_step"` // null without rows
-	Cond        float64       `json:"condition"`   // 0: not known
+	Cond        *float64      `json:"condition"`   // null: not known, or infinite
 	Open        int           `json:"open_steps"`
 	Queries     int           `json:"queries"`
 	Lost        int           `json:"lost_rows"`
@@ -40,19 +41,22 @@ type runView struct {
 	Epoch       string        `json:"epoch"`
 	Placement   []placed      `json:"placement,omitempty"`
 	Tensors     []wire.Tensor `json:"tensors,omitempty"`
+
+	infinite bool // the condition
 }
 
 func viewOf(info wire.Info) runView {
 	v := runView{
-		RunSpec: info.Spec, State: info.State, Version: info.Version, Rows: info.Rows, Cond: info.Cond, Open: info.Open,
+		RunSpec: info.Spec, State: info.State, Version: info.Version, Rows: info.Rows, Open: info.Open,
 		Queries: info.Queries, Lost: info.Lost, Coordinator: info.Coord, Epoch: info.Epoch.String(),
 	}
 	if info.Rows > 0 {
 		v.Newest = &info.Newest
 	}
-	if !(v.Cond >= 0 && v.Cond <= 1e300) { // JSON has no Inf
-		v.Cond = 1e300
+	if info.Cond > 0 && !math.IsInf(info.Cond, 1) { // JSON has no Inf
+		v.Cond = &info.Cond
 	}
+	v.infinite = math.IsInf(info.Cond, 1)
 	return v
 }
 
@@ -73,10 +77,13 @@ func (v runView) newest() string {
 }
 
 func (v runView) cond() string {
-	if v.Cond == 0 {
+	switch {
+	case v.infinite:
+		return "inf"
+	case v.Cond == nil:
 		return "-"
 	}
-	return fmt.Sprintf("%.2g", v.Cond)
+	return fmt.Sprintf("%.2g", *v.Cond)
 }
 
 func (t *tool) runCommand() *cobra.Command {
@@ -106,7 +113,7 @@ func writeRuns(w io.Writer, runs []runView) {
 	for _, r := range runs {
 		state := r.State
 		if r.Lost > 0 {
-			state += fmt.Sprintf(", %d rows lost", r.Lost)
+			state += fmt.Sprintf(", %s lost", plural(r.Lost, "row"))
 		}
 		fmt.Fprintf(w, "%s\t%d\t%d/%d\t%d\t%s\t%g\t%s\t%d\t%s\n",
 			r.Name, r.Dim, r.Rows, r.Window, r.Version, r.newest(), r.Damping, r.cond(), r.Shards, state)
@@ -203,10 +210,14 @@ func (v runView) write(w io.Writer) {
 	line("damping", "%g", v.Damping)
 	line("divisor", "%s", v.Divisor)
 	line("condition", "%s", v.cond())
-	line("store", "%s, %s, %d spare slots", v.Store, v.Durability, v.Spare)
-	line("under way", "%d steps, %d queries", v.Open, v.Queries)
+	line("store", "%s, %s, %s", v.Store, v.Durability, plural(v.Spare, "spare slot"))
+	queries := plural(v.Queries, "query")
+	if v.Queries != 1 {
+		queries = strconv.Itoa(v.Queries) + " queries"
+	}
+	line("under way", "%s, %s", plural(v.Open, "step"), queries)
 	if v.Lost > 0 {
-		line("lost", "%d rows", v.Lost)
+		line("lost", "%s", plural(v.Lost, "row"))
 	}
 	line("coordinator", "%s, epoch %s", v.Coordinator, v.Epoch)
 	for _, p := range v.Placement {
@@ -284,9 +295,9 @@ func readLayout(path string, dim int64) ([]wire.Tensor, error) {
 	return tensors, nil
 }
 
-func plural(n int, word string) string {
+func plural[N int | int64](n N, word string) string {
 	if n == 1 {
 		return "1 " + word
 	}
-	return strconv.Itoa(n) + " " + word + "s"
+	return strconv.FormatInt(int64(n), 10) + " " + word + "s"
 }

@@ -59,6 +59,9 @@ func Connect(ctx context.Context, o Options) (*nats.Conn, error) {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
+	if err := checkURL(o.URL); err != nil {
+		return nil, err
+	}
 	opts, err := o.nats()
 	if err != nil {
 		return nil, err
@@ -72,6 +75,22 @@ func Connect(ctx context.Context, o Options) (*nats.Conn, error) {
 		return nil, fmt.Errorf("connect to NATS at %s: %w", Redact(o.URL), err)
 	}
 	return nc, nil
+}
+
+// checkURL refuses schemes that nats.go would take for its own and wait for.
+func checkURL(list string) error {
+	for u := range strings.SplitSeq(list, ",") {
+		scheme, _, ok := strings.Cut(strings.TrimSpace(u), "://")
+		if !ok {
+			continue
+		}
+		switch scheme {
+		case "nats", "tls", "ws", "wss":
+		default:
+			return wire.Errorf(wire.CodeInvalid, "NATS url", Redact(list), "nats://host:port, or with tls://, ws:// or wss://", "%s:// is none of them", scheme)
+		}
+	}
+	return nil
 }
 
 // await waits for the first connection.
@@ -104,6 +123,9 @@ func (o Options) await(ctx context.Context, nc *nats.Conn) error {
 		}
 		select {
 		case <-ctx.Done():
+			if errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+				return fmt.Errorf("no connection within %v: %w%w", time.Since(start).Round(100*time.Millisecond), context.Cause(ctx), because(nc))
+			}
 			return fmt.Errorf("%w%w", context.Cause(ctx), because(nc))
 		case <-tick.C:
 		}

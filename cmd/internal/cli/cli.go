@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"runtime/debug"
 	"strings"
 
@@ -43,7 +44,7 @@ func Execute(ctx context.Context, root *cobra.Command, args []string, stdout, st
 	root.SetErr(stderr)
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{flagError(err)} })
 	strict(root)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
@@ -62,6 +63,30 @@ func Execute(ctx context.Context, root *cobra.Command, args []string, stdout, st
 	return Failed
 }
 
+// flagError says what a flag's value must be, where pflag shows what strconv says.
+func flagError(err error) error {
+	var e *pflag.InvalidValueError
+	if !errors.As(err, &e) {
+		return err
+	}
+	var must string
+	switch e.GetFlag().Value.Type() {
+	case "int", "int64":
+		must = fmt.Sprintf("a whole number, at most %d", math.MaxInt64)
+	case "uint64":
+		must = fmt.Sprintf("a whole number in [0, %d]", uint64(math.MaxUint64))
+	case "float64":
+		must = "a number"
+	case "duration":
+		must = "a time such as 20s or 2m"
+	case "bool":
+		must = "true or false"
+	default:
+		return err
+	}
+	return fmt.Errorf("%s is %s, must be %s", e.GetFlag().Name, e.GetValue(), must)
+}
+
 func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 // strict makes wrong arguments usage errors, and those of commands that only have subcommands too.
@@ -76,8 +101,10 @@ func strict(cmd *cobra.Command) {
 			return cmd.Help()
 		}
 		check = cobra.ArbitraryArgs
+	case check == nil && cmd.HasSubCommands():
+		check = cobra.NoArgs // "unknown command"
 	case check == nil:
-		check = cobra.NoArgs
+		check = Names()
 	}
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {

@@ -277,7 +277,7 @@ func TestCommandLine(t *testing.T) {
 		{nil, []string{"MFAC_LOG_LEVEL=loud"}, 1, "coordinator: log_level is loud (MFAC_LOG_LEVEL), must be"},
 		{[]string{"--memory", "1GiB"}, nil, 2, "coordinator: unknown flag: --memory"},
 		{[]string{"start"}, nil, 2, `coordinator: unknown command "start"`},
-		{[]string{"healthcheck", "now"}, nil, 2, `coordinator: unknown command "now"`},
+		{[]string{"healthcheck", "now"}, nil, 2, `coordinator: unexpected argument "now"`},
 		{[]string{"healthcheck", "--admin-addr", "off"}, nil, 1, "coordinator: admin_addr is off: there is nobody to ask"},
 		{[]string{"healthcheck", "--admin-addr", "0.0.0.0:1"}, nil, 1, "127.0.0.1:1"},
 		{[]string{"--config", "no.yaml"}, nil, 1, "coordinator: read settings: open no.yaml"},
