@@ -18,7 +18,7 @@ var (
 )
 
 // rare are phases of few packets, which faults are drawn for more often, the rarest most.
-var rare = []string{"release", "release", "incarnation", "incarnation", "norms", "gram"}
+var rare = []string{"release", "release", "release", "incarnation", "drop", "drop", "norms", "gram"}
 
 // impossible says why a cell of the table stays empty.
 func impossible(fault, phase string) string {
@@ -150,6 +150,9 @@ func (f *faults) plan() {
 			phase, skip := phaseNames[w.rng.IntN(len(phaseNames))], w.rng.IntN(4)
 			if w.chance(0.25) {
 				phase, skip = rare[w.rng.IntN(len(rare))], 0
+			}
+			if phase == "release" && len(w.coordinators) > 1 && w.chance(0.5) {
+				fault = "two owners" // of which few are felt
 			}
 			f.armed = &trigger{fault, phase, skip, w.chance(0.5)}
 		}
