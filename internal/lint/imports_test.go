@@ -18,14 +18,15 @@ const root = "../.."
 var may = map[string][]string{
 	"wire":               {},
 	"shard/kernel":       {},
-	"shard":              {"shard/kernel"},
+	"shard/pool":         {},
+	"shard":              {"shard/kernel", "shard/pool"},
 	"coordinator/window": {},
 	"internal/invariant": {},
 	"internal/planted":   {},
 	"internal/natsx":     {"wire"},
 	"internal/npy":       {},
 	"internal/rpc":       {"wire"},
-	"worker":             {"wire", "shard", "internal/invariant", "internal/planted", "internal/rpc"},
+	"worker":             {"wire", "shard", "shard/pool", "internal/invariant", "internal/planted", "internal/rpc"},
 	"coordinator":        {"wire", "shard", "coordinator/window", "internal/invariant", "internal/planted", "internal/rpc"},
 	"client":             {"wire", "internal/natsx"},
 	"internal/demo":      {},
@@ -40,7 +41,7 @@ var may = map[string][]string{
 var free = []string{"cmd/", "bench", "tests/", "examples/"}
 
 // pure lists packages that do no I/O and know no clock.
-var pure = []string{"wire", "shard", "shard/kernel", "coordinator/window", "internal/invariant", "internal/planted"}
+var pure = []string{"wire", "shard", "shard/kernel", "shard/pool", "coordinator/window", "internal/invariant", "internal/planted"}
 
 // adapters are the files of the services that do; their other files are the pure cores.
 var adapters = map[string][]string{
