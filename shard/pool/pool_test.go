@@ -269,7 +269,9 @@ func TestStop(t *testing.T) {
 	<-g.begun
 	stopped := make(chan struct{})
 	go func() { p.Stop(); close(stopped) }()
-	waitFor(t, func() bool { return errors.Is(p.Do(pool.Spec{}, pool.All(1), unitFunc(func(*pool.Worker, int) {})), pool.ErrStopped) })
+	waitFor(t, func() bool {
+		return errors.Is(p.Do(pool.Spec{}, pool.All(1), unitFunc(func(*pool.Worker, int) {})), pool.ErrStopped)
+	})
 	g.let <- 0
 	if err := <-done; !errors.Is(err, pool.ErrStopped) {
 		t.Errorf("got %v", err)
