@@ -94,7 +94,8 @@ type storage struct {
 	mu      sync.Mutex
 	partial map[cell]*partialRow // of F16, whose rows are put a whole tile at a time
 	passes  []*pass              // to be used again
-	callers []*pool.Worker       // for work on a caller's goroutine
+	sums    []*Sum
+	callers []*pool.Worker // for work on a caller's goroutine
 }
 
 // For is s with calls of another class, which abort ends; abort may be nil. A Store's own calls
