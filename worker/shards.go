@@ -58,7 +58,7 @@ func (c *Core) adopt(e *Effects, in Request, m *wire.Adopt) error {
 		}
 		r.shards[s.index] = s
 		c.used += bytes
-		c.job(e, s, Alloc{cfg}, func(e *Effects, d Done) { c.allocated(e, s, d) })
+		c.job(e, s, Alloc{cfg}, nil, func(e *Effects, d Done) { c.allocated(e, s, d) })
 	}
 	if s.adopted != m.Epoch {
 		s.adopted, s.installed, s.passes = m.Epoch, false, map[uint64]Token{}
@@ -114,9 +114,12 @@ func (c *Core) free(e *Effects, s *shardState) {
 	for _, id := range sortedKeys(s.queries) {
 		c.dropQuery(e, s, s.queries[id])
 	}
+	for _, step := range sortedKeys(s.staged) {
+		c.unstage(e, s, s.staged[step])
+	}
 	s.gone = true
 	c.used -= s.bytes
-	c.job(e, s, Free{}, func(*Effects, Done) {})
+	c.job(e, s, Free{}, nil, func(*Effects, Done) {})
 	if r := c.runs[s.run]; r != nil && r.shards[s.index] == s {
 		delete(r.shards, s.index)
 		if len(r.shards) == 0 {
