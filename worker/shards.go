@@ -1,8 +1,11 @@
 package worker
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
+	"mfac/internal/invariant"
 	"mfac/shard"
 	"mfac/wire"
 )
@@ -103,11 +106,27 @@ func (c *Core) adopted(e *Effects, s *shardState) {
 
 // rows lists the window, by slot.
 func (s *shardState) rows() []wire.Row {
-	rows := make([]wire.Row, 0, len(s.live))
-	for _, slot := range sortedKeys(s.live) {
-		rows = append(rows, s.live[slot])
-	}
-	return rows
+	return append(make([]wire.Row, 0, len(s.bySlot)+len(s.staged)), s.bySlot...)
+}
+
+// take makes r a row of the window.
+func (s *shardState) take(r wire.Row) {
+	i, found := s.find(r.Slot)
+	invariant.That(!found, "slot %d holds a row already", r.Slot)
+	s.live[r.Slot] = r
+	s.bySlot = slices.Insert(s.bySlot, i, r)
+}
+
+// evict takes the row of a slot out of the window.
+func (s *shardState) evict(slot wire.Slot) {
+	i, found := s.find(slot)
+	invariant.That(found, "slot %d holds no row", slot)
+	delete(s.live, slot)
+	s.bySlot = slices.Delete(s.bySlot, i, i+1)
+}
+
+func (s *shardState) find(slot wire.Slot) (int, bool) {
+	return slices.BinarySearchFunc(s.bySlot, slot, func(r wire.Row, slot wire.Slot) int { return cmp.Compare(r.Slot, slot) })
 }
 
 func (c *Core) free(e *Effects, s *shardState) {

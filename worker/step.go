@@ -132,10 +132,11 @@ func (c *Core) unstage(e *Effects, s *shardState, st *staged) {
 
 // holds reports whether a row is of the window, or staged.
 func (s *shardState) holds(r wire.Row) bool {
-	if st := s.staged[r.Step]; st != nil && st.attempt == r.Attempt {
+	if s.live[r.Slot] == r {
 		return true
 	}
-	return s.live[r.Slot] == r
+	st := s.staged[r.Step]
+	return st != nil && st.attempt == r.Attempt
 }
 
 // readable lists the rows that a new row's products should cover: the window, the steps that are
@@ -341,9 +342,9 @@ func (c *Core) commit(e *Effects, s *shardState, m *wire.Commit) error {
 	}
 	delete(s.staged, m.Step)
 	if m.Evict {
-		delete(s.live, m.EvictSlot)
+		s.evict(m.EvictSlot)
 	}
-	s.live[m.Slot] = wire.Row{Slot: m.Slot, Step: m.Step, Attempt: m.Attempt}
+	s.take(wire.Row{Slot: m.Slot, Step: m.Step, Attempt: m.Attempt})
 	s.filled[m.Slot] = true
 	s.version = m.Version
 	if m.Query != 0 {
@@ -390,9 +391,10 @@ func (c *Core) install(e *Effects, s *shardState, m *wire.Install) error {
 			c.unstage(e, s, st)
 		}
 	}
-	s.live, s.staged, s.version, s.installed = live, kept, m.Version, true
-	s.filled = map[wire.Slot]bool{}
-	for slot := range live {
+	s.staged, s.version, s.installed = kept, m.Version, true
+	s.live, s.bySlot, s.filled = map[wire.Slot]wire.Row{}, nil, map[wire.Slot]bool{}
+	for _, slot := range sortedKeys(live) {
+		s.take(live[slot])
 		s.filled[slot] = true
 	}
 	return nil
