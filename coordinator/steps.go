@@ -178,7 +178,7 @@ func (c *Core) staged(e *Effects, o *openStep, s int, m wire.Message) {
 	switch m := m.(type) {
 	case *wire.Products:
 		if o.parts[s] == nil {
-			o.parts[s] = map[wire.Slot]wire.Product{}
+			o.parts[s] = make(map[wire.Slot]wire.Product, len(c.rows)+1)
 		}
 		for _, p := range wire.ProductList(m.Payload) {
 			o.parts[s][p.Slot] = p

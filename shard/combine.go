@@ -2,7 +2,8 @@ package shard
 
 import (
 	"math"
-	"sync/atomic"
+
+	"mfac/shard/pool"
 )
 
 // Combine sets dst[i*(hi−lo)+j−lo] = Σ_t c[i*Slots()+t] g_tj over the slots t in mask, for
@@ -14,13 +15,13 @@ func (s *Store) Combine(dst, c []float64, mask Mask, lo, hi int64) error {
 	if err != nil {
 		return err
 	}
-	if err := checkLen("dst", len(dst), int64(k)*(hi-lo)); err != nil {
+	if err := checkLen("dst", len(dst), int64(k)*(hi-lo)); err != nil || lo == hi {
 		return err
 	}
-	s.columns(k, c, mask, lo, hi, func(_ *scratch, r []float64, i int, col int64) {
-		copy(dst[int64(i)*(hi-lo)+col-lo:], r)
-	})
-	return nil
+	p := s.columns(k, c, mask, lo, hi)
+	p.dst = dst
+	_, err = s.run(p)
+	return err
 }
 
 // Solve sets dst[i*(hi−lo)+j−lo] = (v_ij − Σ_t c[i*Slots()+t] g_tj)/lambda over the slots t
@@ -33,21 +34,13 @@ func (s *Store) Solve(dst []float64, v []Vector, c []float64, mask Mask, lambda 
 	if err != nil {
 		return err
 	}
-	if err := checkLen("dst", len(dst), int64(k)*(hi-lo)); err != nil {
+	if err := checkLen("dst", len(dst), int64(k)*(hi-lo)); err != nil || lo == hi {
 		return err
 	}
-	s.columns(k, c, mask, lo, hi, func(w *scratch, r []float64, i int, col int64) {
-		s.finish(w, r, v[i], lambda, col)
-		copy(dst[int64(i)*(hi-lo)+col-lo:], r)
-	})
-	return nil
-}
-
-// finish sets r = (v − r)/λ for v's columns from col on.
-func (s *Store) finish(w *scratch, r []float64, v Vector, lambda float64, col int64) {
-	x := grow(&w.x, len(r))
-	v.load(s.kernel, x, col)
-	s.kernel.Finish(r, x, lambda)
+	p := s.columns(k, c, mask, lo, hi)
+	p.dst, p.x, p.solve, p.lambda = dst, v, true, lambda
+	_, err = s.run(p)
+	return err
 }
 
 // CombineBytes sets dst to columns [lo, hi) of Gᵀc for one coefficient vector, as Combine gives
@@ -58,58 +51,55 @@ func (s *Store) CombineBytes(dst []byte, t DType, c []float64, mask Mask, lo, hi
 	if err == nil {
 		err = checkBytes(dst, t, k, lo, hi)
 	}
-	if err != nil {
+	if err != nil || lo == hi {
 		return -1, err
 	}
-	first := firstBad(hi)
-	s.columns(1, c, mask, lo, hi, func(_ *scratch, r []float64, _ int, col int64) { s.round(dst, t, r, lo, col, first) })
-	return first.column(hi), nil
+	p := s.columns(1, c, mask, lo, hi)
+	p.bytes, p.dtype = dst, t
+	return s.run(p)
 }
 
 // SolveBytes sets dst to columns [lo, hi) of (v − Gᵀc)/λ for one vector, as Solve gives them,
 // rounded once to dtype t, in little-endian bytes. bad is the first column that is not finite
 // then, or −1.
 func (s *Store) SolveBytes(dst []byte, t DType, v Vector, c []float64, mask Mask, lambda float64, lo, hi int64) (bad int64, err error) {
-	k, err := s.checkSolve([]Vector{v}, c, mask, lambda, lo, hi)
+	k, err := s.checkOne(v, c, mask, lambda, lo, hi)
 	if err == nil {
 		err = checkBytes(dst, t, k, lo, hi)
 	}
-	if err != nil {
+	if err != nil || lo == hi {
 		return -1, err
 	}
-	first := firstBad(hi)
-	s.columns(1, c, mask, lo, hi, func(w *scratch, r []float64, _ int, col int64) {
-		s.finish(w, r, v, lambda, col)
-		s.round(dst, t, r, lo, col, first)
-	})
-	return first.column(hi), nil
+	p := s.columns(1, c, mask, lo, hi)
+	p.own[0] = v
+	p.bytes, p.dtype, p.x, p.solve, p.lambda = dst, t, p.own[:1], true, lambda
+	return s.run(p)
 }
 
-func (s *Store) round(dst []byte, t DType, r []float64, lo, col int64, first *bad) {
-	if b := s.kernel.Round(dst[(col-lo)*int64(t.Size()):][:len(r)*t.Size()], r, t); b >= 0 {
-		first.note(col + int64(b))
+// columns makes a pass over the tiles that [lo, hi) meets, lo < hi.
+func (s *storage) columns(k int, c []float64, mask Mask, lo, hi int64) *pass {
+	first, last := int(lo/TileCols), int((hi-1)/TileCols)
+	p := s.pass(opColumns, first, last-first+1, int64(k)*int64(mask.Count())*(hi-lo))
+	p.k, p.c, p.mask, p.lo, p.hi = k, c, mask, lo, hi
+	return p
+}
+
+// run carries out a pass of columns. bad is the first one that is not finite, or −1.
+func (s *Store) run(p *pass) (bad int64, err error) {
+	defer s.done(p)
+	p.bad.Store(p.hi)
+	// Its units' home ranges are those of the whole shard's columns.
+	n := p.count()
+	total := (s.tiles()-1)>>p.levels + 1
+	at := min(p.first>>p.levels, total-n)
+	p.base = at
+	if err := s.do(p, pool.Span{First: at, N: n, Total: total}, int64(p.k)*int64(p.mask.Count())*(p.hi-p.lo)); err != nil {
+		return -1, err
 	}
-}
-
-// bad is the first column that was noted, by any goroutine.
-type bad struct{ atomic.Int64 }
-
-func firstBad(hi int64) *bad {
-	b := new(bad)
-	b.Store(hi)
-	return b
-}
-
-func (b *bad) note(col int64) {
-	for old := b.Load(); col < old && !b.CompareAndSwap(old, col); old = b.Load() {
+	if bad := p.bad.Load(); bad < p.hi {
+		return bad, nil
 	}
-}
-
-func (b *bad) column(hi int64) int64 {
-	if col := b.Load(); col < hi {
-		return col
-	}
-	return -1
+	return -1, nil
 }
 
 func checkBytes(dst []byte, t DType, k int, lo, hi int64) error {
@@ -139,47 +129,13 @@ func (s *Store) ResidualNorm2(dst []float64, v []Vector, c []float64, mask Mask)
 	if err := checkLen("dst", len(dst), int64(k)); err != nil {
 		return err
 	}
-	s.sum(dst, int64(k)*int64(mask.Count())*s.cols, func(w *scratch, tile int, y []float64) {
-		g := s.tile(tile)
-		r, x := grow(&w.r, k*g.Cols()), grow(&w.x, g.Cols())
-		s.kernel.Combine(&w.Scratch, r, g, 0, c, mask)
-		for i := range k {
-			v[i].load(s.kernel, x, int64(tile)*TileCols)
-			for j, p := range r[i*g.Cols():][:s.width(tile)] { // past it x is 0; p may be 0·∞
-				x[j] -= p
-			}
-			y[i] = s.kernel.Dot(x, x)
-		}
-	})
-	return nil
+	work := int64(k) * int64(mask.Count()) * s.cols
+	p := s.pass(opResidual, 0, s.tiles(), work)
+	p.k, p.x, p.c, p.mask = k, v, c, mask
+	return s.total(dst, p, work)
 }
 
-// columns calls f for each tile that [lo, hi) meets and each i in [0, k), with the
-// combination r of the columns that it meets there, the first of which is col.
-func (s *Store) columns(k int, c []float64, mask Mask, lo, hi int64, f func(w *scratch, r []float64, i int, col int64)) {
-	if lo == hi {
-		return
-	}
-	first, last := int(lo/TileCols), int((hi-1)/TileCols)
-	work := int64(k) * int64(mask.Count()) * (hi - lo)
-	s.parallel(last-first+1, work, func(w *scratch, i int) {
-		tile := first + i
-		start := int64(tile) * TileCols
-		a, b := max(lo, start), min(hi, start+TileCols)
-		g := s.tile(tile)
-		lineCols := g.DType.LineCols()
-		line := int(a-start) / lineCols
-		n := (lines(g.DType, int(b-start)) - line) * lineCols
-		skip := int(a-start) % lineCols
-		r := grow(&w.r, k*n)
-		s.kernel.Combine(&w.Scratch, r, g, line, c, mask)
-		for i := range k {
-			f(w, r[i*n+skip:][:b-a], i, a)
-		}
-	})
-}
-
-func (s *Store) checkCoefficients(c []float64, mask Mask) (k int, err error) {
+func (s *storage) checkCoefficients(c []float64, mask Mask) (k int, err error) {
 	if err := s.checkMask(mask); err != nil {
 		return 0, err
 	}
@@ -189,7 +145,7 @@ func (s *Store) checkCoefficients(c []float64, mask Mask) (k int, err error) {
 	return len(c) / s.slots, nil
 }
 
-func (s *Store) checkCombine(c []float64, mask Mask, lo, hi int64) (k int, err error) {
+func (s *storage) checkCombine(c []float64, mask Mask, lo, hi int64) (k int, err error) {
 	if k, err = s.checkCoefficients(c, mask); err != nil {
 		return 0, err
 	}
@@ -202,15 +158,27 @@ func (s *Store) checkCombine(c []float64, mask Mask, lo, hi int64) (k int, err e
 	return k, s.checkRange(lo, hi-lo)
 }
 
-func (s *Store) checkSolve(v []Vector, c []float64, mask Mask, lambda float64, lo, hi int64) (k int, err error) {
-	if !(lambda > 0) || math.IsInf(lambda, 1) {
-		return 0, outOf("lambda", lambda, "> 0 and finite")
-	}
-	if k, err = s.checkCombine(c, mask, lo, hi); err != nil {
+func (s *storage) checkSolve(v []Vector, c []float64, mask Mask, lambda float64, lo, hi int64) (k int, err error) {
+	if k, err = s.checkDamped(c, mask, lambda, lo, hi); err != nil {
 		return 0, err
 	}
 	if err := s.checkVectors("v", v...); err != nil {
 		return 0, err
 	}
 	return k, checkLen("v", len(v), int64(k))
+}
+
+// checkOne is checkSolve for one vector.
+func (s *storage) checkOne(v Vector, c []float64, mask Mask, lambda float64, lo, hi int64) (k int, err error) {
+	if k, err = s.checkDamped(c, mask, lambda, lo, hi); err != nil {
+		return 0, err
+	}
+	return k, s.checkVectors("v", v)
+}
+
+func (s *storage) checkDamped(c []float64, mask Mask, lambda float64, lo, hi int64) (k int, err error) {
+	if !(lambda > 0) || math.IsInf(lambda, 1) {
+		return 0, outOf("lambda", lambda, "> 0 and finite")
+	}
+	return s.checkCombine(c, mask, lo, hi)
 }

@@ -16,6 +16,9 @@
 //	S1  cells past the last column, up to the end of a line, are 0
 //	S2  rows never move
 //
+// A pass goes over units of some tiles. They are carried out by a pool.Pool that all Stores of
+// a process share, steps before queries (For), or by goroutines of the call.
+//
 // All sums are in one order, whatever the threads, the kernel, the number of vectors in a
 // call and the order of the writes:
 //

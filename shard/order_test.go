@@ -12,6 +12,7 @@ import (
 
 	"mfac/shard"
 	"mfac/shard/kernel"
+	"mfac/shard/pool"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -184,8 +185,19 @@ func rngOf(t *rapid.T) *rand.Rand {
 	return rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
 }
 
+// pools are of one to four workers, for a test.
+func pools(t testing.TB) (list []*pool.Pool) {
+	for n := 1; n <= 4; n++ {
+		p := pool.Start(n)
+		t.Cleanup(p.Stop)
+		list = append(list, p)
+	}
+	return list
+}
+
 // Every result, at every configuration, is the contract's, bit for bit.
 func TestOrderOfSummation(t *testing.T) {
+	pools := pools(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		slots, cols := shape(rt)
 		k := rapid.IntRange(1, 3).Draw(rt, "k")
@@ -239,8 +251,13 @@ func TestOrderOfSummation(t *testing.T) {
 		}
 
 		for _, v := range kernel.Variants() {
-			for threads := 1; threads <= 3; threads++ {
-				s := w.like(t, shard.Config{Threads: threads, Kernel: v})
+			var configs []shard.Config
+			for threads := range 2 {
+				configs = append(configs, shard.Config{Threads: 2*threads + 1, Kernel: v})
+			}
+			configs = append(configs, shard.Config{Pool: rapid.SampledFrom(pools).Draw(rt, "pool"), Kernel: v})
+			for _, cfg := range configs {
+				s := w.like(t, cfg)
 				check := func(what string, want []float64, call func(dst []float64) error) {
 					t.Helper()
 					dst := make([]float64, len(want))
@@ -248,7 +265,11 @@ func TestOrderOfSummation(t *testing.T) {
 						dst[i] = -1
 					}
 					must(t, call(dst))
-					same(t, fmt.Sprintf("%s, kernel %s, %d threads", what, v.Name(), threads), dst, want)
+					workers := 0
+					if cfg.Pool != nil {
+						workers = cfg.Pool.Threads()
+					}
+					same(t, fmt.Sprintf("%s, kernel %s, %d threads, pool of %d", what, v.Name(), cfg.Threads, workers), dst, want)
 				}
 				check("Products", products, func(dst []float64) error { return s.Products(dst, slot, w.mask) })
 				check("Dots", dots, func(dst []float64) error { return s.Dots(dst, x, w.mask) })

@@ -1,5 +1,7 @@
 package shard
 
+import "mfac/shard/pool"
+
 // together is the number of vectors in one reading of the rows: the scratch of a pass is
 // together × slots numbers for each goroutine some times over.
 const together = 64
@@ -19,8 +21,15 @@ func (s *Store) Products(dst []float64, slot int, mask Mask) error {
 	if err := checkLen("dst", len(dst), int64(s.slots)); err != nil {
 		return err
 	}
-	s.dots(dst, 1, mask, func(x []float64, _, tile int) { s.kernel.Row(x, s.tile(tile), slot) })
-	return nil
+	p, work := s.products(slot, mask)
+	return s.total(dst, p, work)
+}
+
+func (s *storage) products(slot int, mask Mask) (p *pass, work int64) {
+	work = int64(mask.Count()) * s.cols
+	p = s.pass(opProducts, 0, s.tiles(), work)
+	p.slot, p.mask = slot, mask
+	return p, work
 }
 
 // Dots sets dst[i*Slots()+t] to the product of x[i] with the row in t, for each slot t in
@@ -39,7 +48,10 @@ func (s *Store) Dots(dst []float64, x []Vector, mask Mask) error {
 	}
 	for len(x) > 0 {
 		k := min(len(x), together)
-		s.dots(dst[:k*s.slots], k, mask, func(to []float64, i, tile int) { x[i].load(s.kernel, to, int64(tile)*TileCols) })
+		p, work := s.dots(x[:k], mask)
+		if err := s.total(dst[:k*s.slots], p, work); err != nil {
+			return err
+		}
 		x, dst = x[k:], dst[k*s.slots:]
 	}
 	return nil
@@ -67,25 +79,21 @@ func (s *Store) Gram(dst []float64, slots []int, i0, i1 int) error {
 	for i := i0; i < i1; {
 		next := min(i+gramRows, i1)
 		n := (next*(next+1) - i*(i+1)) / 2
-		s.sum(dst[:n], int64(n)*s.cols, func(w *scratch, tile int, y []float64) {
-			s.kernel.Gram(&w.Scratch, y, s.tile(tile), slots, i, next)
-		})
+		p := s.pass(opGram, 0, s.tiles(), int64(n)*s.cols)
+		p.slots, p.i0, p.i1 = slots, i, next
+		if err := s.total(dst[:n], p, int64(n)*s.cols); err != nil {
+			return err
+		}
 		dst, i = dst[n:], next
 	}
 	return nil
 }
 
-// dots is G x for k vectors; load sets x to the padded columns of vector i in a tile.
-func (s *Store) dots(dst []float64, k int, mask Mask, load func(x []float64, i, tile int)) {
-	n := int64(mask.Count())
-	s.sum(dst, int64(k)*n*s.cols, func(w *scratch, tile int, y []float64) {
-		g := s.tile(tile)
-		x := grow(&w.x, k*g.Cols())
-		for i := range k {
-			load(x[i*g.Cols():(i+1)*g.Cols()], i, tile)
-		}
-		s.kernel.Dots(&w.Scratch, y, g, x, mask)
-	})
+func (s *storage) dots(x []Vector, mask Mask) (p *pass, work int64) {
+	work = int64(len(x)) * int64(mask.Count()) * s.cols
+	p = s.pass(opDots, 0, s.tiles(), work)
+	p.k, p.x, p.mask = len(x), x, mask
+	return p, work
 }
 
 // Dot is the product of u and v, of Cols() columns each.
@@ -93,15 +101,16 @@ func (s *Store) Dot(u, v Vector) (float64, error) {
 	if err := s.checkVectors("vector", u, v); err != nil {
 		return 0, err
 	}
-	var dst [1]float64
-	s.sum(dst[:], s.cols, func(w *scratch, tile int, y []float64) {
-		n := (s.width(tile) + 15) &^ 15
-		x := grow(&w.x, 2*n)
-		u.load(s.kernel, x[:n], int64(tile)*TileCols)
-		v.load(s.kernel, x[n:], int64(tile)*TileCols)
-		y[0] = s.kernel.Dot(x[:n], x[n:])
-	})
-	return dst[0], nil
+	p := s.pass(opDot, 0, s.tiles(), s.cols)
+	p.own = [2]Vector{u, v}
+	p.x = p.own[:]
+	n := p.count()
+	p.tree.begin(1, n)
+	defer s.done(p)
+	if err := s.do(p, pool.All(n), s.cols); err != nil {
+		return 0, err
+	}
+	return p.tree.sum()[0], nil
 }
 
 // Norm2 is the square of x's 2-norm, x of Cols() columns.

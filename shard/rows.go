@@ -52,8 +52,9 @@ func (s *Store) chunks(slot int, lo int64, bytes, size int, f func(w *scratch, t
 	if err := s.checkRange(lo, int64(bytes/size)); err != nil {
 		return err
 	}
-	w := s.scratch.Get().(*scratch)
-	defer s.scratch.Put(w)
+	me := s.caller()
+	defer s.leave(me)
+	w := scratchOf(me)
 	for from := 0; from < bytes/size; {
 		tile, col := int(lo/TileCols), int(lo%TileCols)
 		n := min(bytes/size-from, TileCols-col)

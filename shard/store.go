@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	"mfac/shard/kernel"
+	"mfac/shard/pool"
 )
 
 // TileCols is the number of columns in a tile, but for the last. It is part of the order
@@ -42,6 +43,11 @@ type Config struct {
 	DType   DType // of the rows: F32, BF16 or F16
 	Threads int   // goroutines a call may use, 0 to MaxThreads; 0 is GOMAXPROCS. No result depends on it
 
+	// Pool carries the calls out, in turn with those of other Stores; Run is whose turn it is. It
+	// is the caller's, and outlives the calls. If nil, each call starts goroutines of its own.
+	Pool *pool.Pool
+	Run  string
+
 	// Kernel is the implementation to use; nil is kernel.Best. No result depends on it.
 	Kernel *kernel.Variant
 
@@ -52,8 +58,8 @@ type Config struct {
 	Region []byte
 }
 
-// An Error is an argument out of its range, the only error of this package. A call that
-// returned one has changed nothing.
+// An Error is an argument out of its range. A call that returned one has changed nothing. Others
+// are the pool's: the call was cancelled, or came to a panic, and what it was to set is undefined.
 type Error struct {
 	Field, Value, Limit string // "slots", "0", "1 to 1048576"
 }
@@ -69,19 +75,33 @@ func outOf(field string, value any, limit string, args ...any) error {
 // against a pass whose mask leaves that slot out. Goroutines that a method starts end
 // before it returns.
 type Store struct {
+	*storage
+	spec pool.Spec // of the calls
+}
+
+// storage is what all views of a Store share.
+type storage struct {
 	slots   int
 	cols    int64
 	threads int
+	pool    *pool.Pool
 	kernel  *kernel.Variant
 	dtype   DType
 	g       []byte
-	scratch sync.Pool // of *scratch: one for each goroutine at work
-	trees   sync.Pool // of *tree
 
 	smallWork int64 // a constant, but in tests
 
 	mu      sync.Mutex
 	partial map[cell]*partialRow // of F16, whose rows are put a whole tile at a time
+	passes  []*pass              // to be used again
+	sums    []*Sum
+	callers []*pool.Worker // for work on a caller's goroutine
+}
+
+// For is s with calls of another class, which abort ends; abort may be nil. A Store's own calls
+// are of the class Query.
+func (s *Store) For(class pool.Class, abort *pool.Cancel) *Store {
+	return &Store{s.storage, pool.Spec{Class: class, Run: s.spec.Run, Abort: abort}}
 }
 
 // Bytes is the memory that the rows take: slots × columns rounded up to whole lines × the
@@ -133,18 +153,16 @@ func New(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{
-		slots: cfg.Slots, cols: cfg.Cols, dtype: cfg.DType, threads: cfg.Threads, kernel: cfg.Kernel,
+	s := &Store{&storage{
+		slots: cfg.Slots, cols: cfg.Cols, dtype: cfg.DType, threads: cfg.Threads, pool: cfg.Pool, kernel: cfg.Kernel,
 		smallWork: smallWork, partial: map[cell]*partialRow{},
-	}
+	}, pool.Spec{Class: pool.Query, Run: cfg.Run}}
 	if s.threads == 0 {
 		s.threads = min(runtime.GOMAXPROCS(0), MaxThreads)
 	}
 	if s.kernel == nil {
 		s.kernel = kernel.Best()
 	}
-	s.scratch.New = func() any { return new(scratch) }
-	s.trees.New = func() any { return &tree{waiting: map[node][]float64{}} }
 
 	region := cfg.Region
 	if region == nil {
@@ -180,12 +198,12 @@ func (s *Store) DType() DType { return s.dtype }
 // Cols is the number of columns.
 func (s *Store) Cols() int64 { return s.cols }
 
-func (s *Store) tiles() int { return int((s.cols-1)/TileCols) + 1 }
+func (s *storage) tiles() int { return int((s.cols-1)/TileCols) + 1 }
 
 // width is the number of columns in tile i, without padding.
-func (s *Store) width(i int) int { return int(min(TileCols, s.cols-int64(i)*TileCols)) }
+func (s *storage) width(i int) int { return int(min(TileCols, s.cols-int64(i)*TileCols)) }
 
-func (s *Store) tile(i int) kernel.Tile {
+func (s *storage) tile(i int) kernel.Tile {
 	g := kernel.Tile{DType: s.dtype, Slots: s.slots, Lines: lines(s.dtype, s.width(i))}
 	p := s.g[int64(i)*tileBytes(s.dtype, s.slots, TileCols):][:tileBytes(s.dtype, s.slots, s.width(i))]
 	if n := expBytes(s.dtype, s.slots); n > 0 {
@@ -196,7 +214,7 @@ func (s *Store) tile(i int) kernel.Tile {
 	return g
 }
 
-func (s *Store) checkSlot(slot int) error {
+func (s *storage) checkSlot(slot int) error {
 	if slot < 0 || slot >= s.slots {
 		return outOf("slot", slot, "0 to %d", s.slots-1)
 	}
@@ -204,7 +222,7 @@ func (s *Store) checkSlot(slot int) error {
 }
 
 // checkRange takes n ≥ 0.
-func (s *Store) checkRange(lo, n int64) error {
+func (s *storage) checkRange(lo, n int64) error {
 	if lo < 0 || lo > s.cols {
 		return outOf("first column", lo, "0 to %d", s.cols)
 	}
@@ -214,7 +232,7 @@ func (s *Store) checkRange(lo, n int64) error {
 	return nil
 }
 
-func (s *Store) checkMask(m Mask) error {
+func (s *storage) checkMask(m Mask) error {
 	if len(m) != len(NewMask(s.slots)) {
 		return outOf("mask", fmt.Sprintf("%d bytes", len(m)), "%d bytes for %d slots", len(NewMask(s.slots)), s.slots)
 	}
@@ -224,7 +242,7 @@ func (s *Store) checkMask(m Mask) error {
 	return nil
 }
 
-func (s *Store) checkVectors(field string, x ...Vector) error {
+func (s *storage) checkVectors(field string, x ...Vector) error {
 	for i, v := range x {
 		if v.n != s.cols {
 			return outOf(fmt.Sprintf("%s[%d]", field, i), fmt.Sprintf("%d columns", v.n), "%d columns", s.cols)

@@ -1,100 +1,103 @@
 package shard
 
-import (
-	"sync"
-	"sync/atomic"
+import "sync"
 
-	"mfac/shard/kernel"
-)
+// A tree adds vectors of n numbers, its leaves, pairwise as they come, in any order: a node waits
+// for its sibling, whoever comes second adds them. Where leaves come from left to right some
+// log₂(leaves) nodes wait, and one for each goroutine; in the worst order half of the leaves do,
+// less than 1/16,000 of the memory of the rows that they are sums over. Buffers are used again.
+type tree struct {
+	n, leaves int
 
-const (
-	// groupTiles is the number of tiles that one goroutine takes at a time and sums by
-	// itself: a power of two, so that a group is a subtree of the tree over all tiles.
-	groupTiles  = 1 << groupLevels
-	groupLevels = 4
-
-	// smallWork is the number of products below which a call stays on its goroutine: some
-	// 100 µs in plain Go.
-	smallWork = 1 << 18
-)
-
-// scratch is what one goroutine needs.
-type scratch struct {
-	kernel.Scratch
-	x, r, stack []float64
+	mu      sync.Mutex
+	waiting []int32     // by node, leaves first: 1 + its buffer, or 0
+	buffers [][]float64 // of n numbers and more
+	spare   []int32
+	top     int32 // 1 + the buffer of the whole sum, once that is there
 }
 
-// grow returns n floats of p's memory, of any value.
-func grow(p *[]float64, n int) []float64 {
-	if cap(*p) < n {
-		*p = make([]float64, n)
+// keptNumbers bounds a buffer that is kept for other sums.
+const keptNumbers = 1 << 14
+
+// begin makes it a tree of leaves leaves, which came to nothing yet.
+func (tr *tree) begin(n, leaves int) {
+	nodes := 0
+	for width := leaves; ; width = (width + 1) / 2 {
+		nodes += width
+		if width == 1 {
+			break
+		}
 	}
-	return (*p)[:n]
+	tr.n, tr.leaves, tr.top = n, leaves, 0
+	if cap(tr.waiting) < nodes {
+		tr.waiting = make([]int32, nodes)
+	}
+	tr.waiting = tr.waiting[:nodes]
+	clear(tr.waiting) // of a sum that was given up
+	tr.spare = tr.spare[:0]
+	for b := range tr.buffers {
+		tr.spare = append(tr.spare, int32(b))
+	}
 }
 
-// parallel calls f for each i in [0, n), in any order, on up to s.threads goroutines, this
-// one among them, and waits for them. work is the number of products in all.
-func (s *Store) parallel(n int, work int64, f func(w *scratch, i int)) {
-	var next atomic.Int64
-	run := func() {
-		w := s.scratch.Get().(*scratch)
-		defer s.scratch.Put(w)
-		for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
-			f(w, int(i))
-		}
+// end lets go of what is too large to be kept.
+func (tr *tree) end() {
+	if tr.n > keptNumbers {
+		tr.buffers = nil
 	}
-	var wg sync.WaitGroup
-	if work >= s.smallWork {
-		for range min(s.threads, n) - 1 {
-			wg.Go(run)
-		}
-	}
-	run()
-	wg.Wait()
 }
 
-// sum sets dst, for each of its numbers, to the sum over the tiles of what part sets its
-// argument to, in the order of the package comment.
-func (s *Store) sum(dst []float64, work int64, part func(w *scratch, tile int, dst []float64)) {
-	tiles := s.tiles()
-	groups := (tiles-1)/groupTiles + 1
-	tr := s.trees.Get().(*tree)
-	tr.leaves = groups
-	s.parallel(groups, work, func(w *scratch, i int) {
-		lo := i * groupTiles
-		group := sumGroup(w, len(dst), min(groupTiles, tiles-lo), func(t int, dst []float64) { part(w, lo+t, dst) })
-		if groups == 1 {
-			copy(dst, group)
-			return
+// add takes the sum x of a leaf.
+func (tr *tree) add(leaf int, x []float64) {
+	b, sum := tr.buffer()
+	copy(sum, x)
+	at, first := leaf, 0
+	for width := tr.leaves; width > 1; width = (width + 1) / 2 {
+		if sibling := at ^ 1; sibling < width {
+			tr.mu.Lock()
+			other := tr.waiting[first+sibling] - 1
+			if other < 0 {
+				tr.waiting[first+at] = b + 1
+				tr.mu.Unlock()
+				return
+			}
+			tr.waiting[first+sibling] = 0
+			y := tr.buffers[other][:tr.n]
+			tr.mu.Unlock()
+			add(sum, y) // as good as add(y, sum), bit for bit
+			tr.mu.Lock()
+			tr.spare = append(tr.spare, other)
+			tr.mu.Unlock()
 		}
-		if top := tr.add(node{0, i}, append(tr.buffer(len(dst)), group...)); top != nil {
-			copy(dst, top)
-			tr.free(top)
-		}
-	})
-	s.trees.Put(tr)
+		at, first = at/2, first+width
+	}
+	tr.mu.Lock()
+	tr.top = b + 1
+	tr.mu.Unlock()
 }
 
-// sumGroup adds the parts of [0, tiles) pairwise. A part waits on the stack until the one
-// that it is added to is there: below tile t lie as many as t has bits set.
-func sumGroup(w *scratch, n, tiles int, part func(t int, dst []float64)) []float64 {
-	stack := grow(&w.stack, (groupLevels+1)*n)
-	depth := 0
-	pop := func() {
-		depth--
-		add(stack[(depth-1)*n:depth*n], stack[depth*n:])
+func (tr *tree) buffer() (b int32, x []float64) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	if last := len(tr.spare) - 1; last >= 0 {
+		b, tr.spare = tr.spare[last], tr.spare[:last]
+	} else {
+		b, tr.buffers = int32(len(tr.buffers)), append(tr.buffers, nil)
 	}
-	for t := range tiles {
-		part(t, stack[depth*n:(depth+1)*n])
-		depth++
-		for i := t; i&1 == 1; i >>= 1 {
-			pop()
-		}
+	if len(tr.buffers[b]) < tr.n {
+		tr.buffers[b] = make([]float64, tr.n)
 	}
-	for depth > 1 { // odd last ones
-		pop()
+	return b, tr.buffers[b][:tr.n]
+}
+
+// sum is the whole sum, nil where leaves are missing.
+func (tr *tree) sum() []float64 {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	if tr.top == 0 {
+		return nil
 	}
-	return stack[:n]
+	return tr.buffers[tr.top-1][:tr.n]
 }
 
 // add is a += b.
@@ -103,62 +106,4 @@ func add(a, b []float64) {
 	for i := range a {
 		a[i] += b[i]
 	}
-}
-
-// A node is the i-th from the left, counted from the leaves up.
-type node struct{ level, i int }
-
-// A tree adds its leaves pairwise as they come, in any order: a node waits for its
-// sibling, whoever comes second adds them. Leaves are taken from left to right, so that
-// only some log₂(leaves) nodes wait, and one for each goroutine.
-type tree struct {
-	leaves int
-
-	mu      sync.Mutex
-	waiting map[node][]float64
-	spare   [][]float64
-}
-
-// add takes the sum x of node at, and returns the whole tree's to whoever completes it.
-func (tr *tree) add(at node, x []float64) (top []float64) {
-	for {
-		width := (tr.leaves-1)>>at.level + 1
-		if width == 1 {
-			return x
-		}
-		if sibling := (node{at.level, at.i ^ 1}); sibling.i < width {
-			tr.mu.Lock()
-			y := tr.waiting[sibling]
-			if y == nil {
-				tr.waiting[at] = x
-				tr.mu.Unlock()
-				return nil
-			}
-			delete(tr.waiting, sibling)
-			tr.mu.Unlock()
-			add(x, y) // as good as add(y, x), bit for bit
-			tr.free(y)
-		}
-		at = node{at.level + 1, at.i / 2}
-	}
-}
-
-// buffer returns an empty slice with room for n.
-func (tr *tree) buffer(n int) []float64 {
-	tr.mu.Lock()
-	defer tr.mu.Unlock()
-	if last := len(tr.spare) - 1; last >= 0 {
-		b := tr.spare[last]
-		tr.spare = tr.spare[:last]
-		if cap(b) >= n {
-			return b[:0]
-		}
-	}
-	return make([]float64, 0, n)
-}
-
-func (tr *tree) free(b []float64) {
-	tr.mu.Lock()
-	defer tr.mu.Unlock()
-	tr.spare = append(tr.spare, b)
 }

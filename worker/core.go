@@ -6,7 +6,9 @@ import (
 	"maps"
 	"slices"
 
+	"mfac/internal/invariant"
 	"mfac/shard"
+	"mfac/shard/pool"
 	"mfac/wire"
 )
 
@@ -31,6 +33,7 @@ type Done struct {
 	Err     *wire.Error
 	Floats  []float64
 	Payload []byte
+	Sum     uint32 // of Payload
 }
 
 // Tick says that Config.TickMS milliseconds have gone by.
@@ -46,10 +49,12 @@ func (Incarnation) input() {}
 
 // Effects are what the adapter carries out, in field order.
 type Effects struct {
-	Jobs           []Job       // those of one shard in this order; each is answered by a Done
-	Sends          []Send      // answers; may be lost, all requests are idempotent
-	Hello          *wire.Hello // heartbeat to all coordinators
-	AskIncarnation bool        // read it from the bucket of leases, give it back as an input
+	Cancel         []*pool.Cancel // of jobs that nobody waits for any more: they end soon, and are answered all the same
+	Jobs           []Job          // those of one shard as a Queue lets them; each is answered by a Done
+	Sends          []Send         // answers; may be lost, all requests are idempotent
+	Recycle        [][]byte       // payloads of a Done that were sent, and nobody reads now
+	Hello          *wire.Hello    // heartbeat to all coordinators
+	AskIncarnation bool           // read it from the bucket of leases, give it back as an input
 }
 
 // Send is an answer to a request.
@@ -65,6 +70,10 @@ type Config struct {
 	Capacity int64  // bytes for rows and staged vectors
 	Budget   int64  // bytes of chunks and results in flight
 	TickMS   int64
+
+	// GatherCols is how many columns of a slice or of vectors come before what is complete of them
+	// is multiplied; 0 is shard.GroupCols, with which there is something to do.
+	GatherCols int64
 }
 
 // Limits that are not on the wire.
@@ -121,6 +130,7 @@ type shardState struct {
 	bytes     int64
 	version   wire.Version
 	live      map[wire.Slot]wire.Row
+	bySlot    []wire.Row                 // the same, in the order of slots
 	filled    map[wire.Slot]bool         // its row is or was of the window, and is there still
 	reserved  map[wire.Slot]wire.Attempt // the last one that the slot was for
 	staged    map[wire.Step]*staged
@@ -140,8 +150,31 @@ type staged struct {
 	waiter   Token // of the coordinator's stage
 	seq      uint64
 	products []wire.Product // nil until worked out
-	working  bool
+	rows     []wire.Row     // those that they cover, as far as they are there still; nil until the first are multiplied
+	gather   gather
 	poison   *wire.Error
+}
+
+// gather is what has come of a slice, or of vectors, and is not multiplied yet.
+type gather struct {
+	fresh   []Columns // written, and in no job
+	cols    int64     // in fresh
+	begun   bool      // the engine has a sum of it
+	working bool      // a job is under way
+	abort   *pool.Cancel
+}
+
+// add takes columns that were written.
+func (g *gather) add(c Columns) {
+	g.fresh = append(g.fresh, c)
+	g.cols += c.N
+}
+
+// take is what a job is to multiply.
+func (g *gather) take() []Columns {
+	fresh := g.fresh
+	g.fresh, g.cols, g.working, g.abort = nil, 0, true, new(pool.Cancel)
+	return fresh
 }
 
 // query is a query that is being answered.
@@ -157,8 +190,10 @@ type query struct {
 	waiter   Token
 	seq      uint64
 	dots     []float64 // nil until worked out
-	working  bool
+	gather   gather
 	poison   *wire.Error
+	step     bool                   // made by a commit, for the step's own publisher
+	aborts   map[JobID]*pool.Cancel // of its jobs under way
 	hasCoef  bool
 	coef     []float64
 	fetching map[fetchKey][]fetchWaiter // results that are being worked out
@@ -167,6 +202,9 @@ type query struct {
 
 // NewCore makes the core of a worker that holds nothing.
 func NewCore(cfg Config) *Core {
+	if cfg.GatherCols == 0 {
+		cfg.GatherCols = shard.GroupCols
+	}
 	return &Core{
 		cfg:   cfg,
 		runs:  map[string]*run{},
@@ -226,11 +264,44 @@ func (e *Effects) send(to Token, m wire.Message) {
 	}
 }
 
-// job issues a job; then is called with its outcome.
-func (c *Core) job(e *Effects, s *shardState, op Op, then func(*Effects, Done)) {
+// job issues a job; then is called with its outcome. abort ends it, or is nil.
+func (c *Core) job(e *Effects, s *shardState, op Op, abort *pool.Cancel, then func(*Effects, Done)) JobID {
+	s.checkUse(op.use())
 	c.lastJob++
 	c.jobs[c.lastJob] = then
-	e.Jobs = append(e.Jobs, Job{ID: c.lastJob, Shard: ShardKey{s.run, s.index}, Op: op})
+	e.Jobs = append(e.Jobs, Job{ID: c.lastJob, Shard: ShardKey{s.run, s.index}, Op: op, Abort: abort})
+	return c.lastJob
+}
+
+// checkUse checks I5 of a job.
+func (s *shardState) checkUse(u use) {
+	for _, st := range s.staged {
+		if !st.slice.whole() && st.slot != wire.Slot(u.slot) && u.reads(int(st.slot)) {
+			invariant.That(false, "a job reads slot %d, which step %d is being written to", st.slot, st.step)
+		}
+	}
+	for _, q := range s.queries {
+		if u.write && q.mask.Has(u.slot) {
+			invariant.That(false, "a job writes slot %d, which query %d reads", u.slot, uint64(q.id))
+		}
+	}
+}
+
+// queryJob issues a job of a query, which ends with it.
+func (c *Core) queryJob(e *Effects, s *shardState, q *query, op Op, then func(*Effects, Done)) {
+	abort := new(pool.Cancel)
+	var id JobID
+	id = c.job(e, s, op, abort, func(e *Effects, d Done) {
+		delete(q.aborts, id)
+		if d.Err != nil && s.queries[q.id] != q {
+			d.Err = unknownQuery(q.id)
+		}
+		then(e, d)
+	})
+	if q.aborts == nil {
+		q.aborts = map[JobID]*pool.Cancel{}
+	}
+	q.aborts[id] = abort
 }
 
 func (c *Core) request(e *Effects, in Request) error {
@@ -283,7 +354,7 @@ func (c *Core) control(e *Effects, in Request, s *shardState, m wire.Control) er
 		}
 	case *wire.Drop:
 		if st := s.staged[m.Step]; st != nil && st.attempt <= m.Attempt { // a lower one was superseded
-			delete(s.staged, m.Step)
+			c.unstage(e, s, st)
 		}
 	case *wire.Prepare:
 		if err := c.prepare(e, in, s, m); err != nil {

@@ -71,8 +71,15 @@ func describeJob(j Job) string {
 		}
 	case Begin:
 		what = fmt.Sprintf("begin slot %d", op.Slot)
+	case Accumulate:
+		what = fmt.Sprintf("accumulate slot %d with %v, %s", op.Slot, slotsOf(op.Mask), list(op.Cols, describeColumns))
 	case Multiply:
 		what = fmt.Sprintf("multiply slot %d with %v", op.Slot, slotsOf(op.Mask))
+		if op.Begun {
+			what += ", the rest: " + list(op.Cols, describeColumns)
+		}
+	case Abandon:
+		what = fmt.Sprintf("abandon slot %d", op.Slot)
 	case Gram:
 		what = fmt.Sprintf("gram %v rows %d:%d", op.Slots, op.I0, op.I1)
 	case NewVectors:
@@ -81,8 +88,13 @@ func describeJob(j Job) string {
 		what = fmt.Sprintf("free vectors of query %d", op.Query)
 	case WriteVector:
 		what = fmt.Sprintf("write vector %d of query %d from %d, %d bytes", op.Index, op.Query, op.Lo, len(op.Payload))
+	case AccumulateDots:
+		what = fmt.Sprintf("accumulate dots of query %d with %v, %s", op.Query, slotsOf(op.Mask), list(op.Cols, describeColumns))
 	case Dots:
 		what = fmt.Sprintf("dots of query %d with %v", op.Query, slotsOf(op.Mask))
+		if op.Begun {
+			what += ", the rest: " + list(op.Cols, describeColumns)
+		}
 	case Residuals:
 		what = fmt.Sprintf("residuals of query %d", op.Query)
 	case Compute:
@@ -90,6 +102,8 @@ func describeJob(j Job) string {
 	}
 	return fmt.Sprintf("%s/%d %s", j.Shard.Run, j.Shard.Index, what)
 }
+
+func describeColumns(c Columns) string { return fmt.Sprintf("%d:%d", c.Lo, c.Lo+c.N) }
 
 func describeRow(r wire.Row) string { return fmt.Sprintf("%d:%d:%d", r.Slot, r.Step, r.Attempt) }
 

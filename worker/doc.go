@@ -4,14 +4,19 @@
 //
 // Core is the bookkeeping, a deterministic state machine: Step takes a request, a finished job, a
 // tick or an answer, and returns effects. It holds no numbers but coefficients. Engine carries
-// out jobs on the numbers (shard.Store). Service is the adapter: NATS in and out, one goroutine
-// that alone steps the core, and one for each shard that has jobs.
+// out jobs on the numbers (shard.Store), passes on a pool of threads that all shards share (package
+// pool): steps go before queries, runs take turns. Queue says which jobs of a shard may be under
+// way at once. Service is the adapter: NATS in and out, one goroutine that alone steps the core,
+// and one for each job that is under way.
 //
 // The main path of a step:
 //
 //	stage     a slot is reserved; the coordinator's request stays open
 //	chunk …   admitted against the budget, checked and written by jobs, then acknowledged
-//	          when the slice is whole: a job for the products, then the answer to stage
+//	          what is complete is multiplied while more comes; which rows that covers is
+//	          settled when it begins
+//	          when the slice is whole: a job for what is left, then the answer to stage, which
+//	          names the covered rows that are still there; others are asked for by multiply
 //	commit    the slot becomes a row, the evicted one leaves the window
 //
 // Invariants:
@@ -19,7 +24,12 @@
 //	I1  a shard hears the epoch that it adopted and no other
 //	I2  a slot is a row, or staged by one attempt, or free
 //	I3  the version grows by one with a commit, and is set by an install only
-//	I4  jobs of one shard are carried out in the order in which they were issued, so that a slot
-//	    that is reserved again is written only after the jobs of its last use
-//	I5  a query whose mask holds a slot ends before that slot is staged again
+//	I4  jobs of one shard that have to do with the same numbers, and one of them to write, make or
+//	    free them, are carried out in the order in which they were issued; so are those of a
+//	    track: chunks of rows, passes of steps, chunks of vectors, passes of queries. Others
+//	    overtake: a step does not wait for a query
+//	I5  a query whose mask holds a slot ends before that slot is staged again, and its jobs are
+//	    cancelled; no job is issued that writes a slot which a query reads, or that reads a slot
+//	    which another step is being written to
+//	I6  a product is named with the row that it was worked out with, and while that row is there
 package worker

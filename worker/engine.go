@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 
 	"mfac/internal/dtype"
 	"mfac/shard"
+	"mfac/shard/pool"
 	"mfac/wire"
 )
 
@@ -20,16 +22,22 @@ type ShardKey struct {
 	Index int
 }
 
-// Job is work on a shard's numbers.
+// Job is work on a shard's numbers. Abort ends it; nil where nobody will.
 type Job struct {
 	ID    JobID
 	Shard ShardKey
 	Op    Op
+	Abort *pool.Cancel
+
+	use use // a Queue's
 }
 
 // Op is what a job does. Columns (Lo, N) count from the shard's first one, Col from the run's,
 // for errors.
-type Op interface{ op() }
+type Op interface{ use() use }
+
+// Columns are the columns [Lo, Lo+N) of a shard.
+type Columns struct{ Lo, N int64 }
 
 // The ops. Those that answer with numbers say which.
 type (
@@ -38,20 +46,42 @@ type (
 	// Free gives the shard's memory back.
 	Free struct{}
 	// Begin forgets what a slot still has of a row that was never whole.
-	Begin struct{ Slot int }
+	Begin struct {
+		Slot    int
+		Attempt wire.Attempt // whose row it will be
+	}
 	// Write checks a chunk of a row (checksum, finite, not too large for the store) and writes it
 	// into a slot.
 	Write struct {
 		Slot    int
+		Attempt wire.Attempt // whose row it is
 		Lo, Col int64
 		DType   wire.DType
 		Payload []byte
 		Sum     uint32
 	}
-	// Multiply works out the products of the row in Slot with those of Mask: slots floats.
+	// Accumulate multiplies what is complete of a row that is being written, with rows of Mask: at
+	// first those that its products are to cover, then at most those. Cols are written since the
+	// last one.
+	Accumulate struct {
+		Slot    int
+		Attempt wire.Attempt
+		Mask    shard.Mask
+		Cols    []Columns
+	}
+	// Multiply works out the products of the row in Slot with those of Mask: slots floats. Where an
+	// Accumulate has begun, it is what is left of that.
 	Multiply struct {
-		Slot int
-		Mask shard.Mask
+		Slot    int
+		Attempt wire.Attempt
+		Mask    shard.Mask
+		Cols    []Columns
+		Begun   bool
+	}
+	// Abandon forgets what Accumulate has worked out.
+	Abandon struct {
+		Slot    int
+		Attempt wire.Attempt
 	}
 	// Gram works out rows [I0, I1) of the lower triangle of A: packed floats.
 	Gram struct {
@@ -74,13 +104,24 @@ type (
 		Payload []byte
 		Sum     uint32
 	}
+	// AccumulateDots multiplies what is complete of a query's vectors; Cols, of any of them, are
+	// written since the last one.
+	AccumulateDots struct {
+		Query wire.QueryID
+		Mask  shard.Mask
+		Cols  []Columns
+	}
 	// Dots works out G v for a query's vectors: vectors × slots floats, then vectors squared norms.
+	// Where an AccumulateDots has begun, it is what is left of that.
 	Dots struct {
 		Query wire.QueryID
 		Mask  shard.Mask
+		Cols  []Columns
+		Begun bool
 	}
 	// Residuals works out ‖v − Gᵀc‖², ‖Gᵀc‖² of a combination: vectors floats.
 	Residuals struct {
+		Step    bool // of a step's own query
 		Query   wire.QueryID
 		Kind    string
 		Vectors int
@@ -89,6 +130,7 @@ type (
 	}
 	// Compute works out columns of a result: the payload.
 	Compute struct {
+		Step       bool
 		Query      wire.QueryID
 		Kind       string
 		Index      int
@@ -100,33 +142,98 @@ type (
 	}
 )
 
-func (Alloc) op()       {}
-func (Free) op()        {}
-func (Begin) op()       {}
-func (Write) op()       {}
-func (Multiply) op()    {}
-func (Gram) op()        {}
-func (NewVectors) op()  {}
-func (FreeVectors) op() {}
-func (WriteVector) op() {}
-func (Dots) op()        {}
-func (Residuals) op()   {}
-func (Compute) op()     {}
+func (Alloc) use() use { return use{track: rowTrack, all: true, slot: -1} }
+func (Free) use() use  { return use{track: rowTrack, all: true, slot: -1} }
+
+func (o Begin) use() use {
+	return use{track: rowTrack, slot: o.Slot, of: o.Attempt, write: true}
+}
+
+func (o Write) use() use {
+	return use{track: rowTrack, slot: o.Slot, of: o.Attempt, write: true}
+}
+
+func (o Accumulate) use() use {
+	return use{track: stepTrack, slot: o.Slot, of: o.Attempt, mask: o.Mask}
+}
+
+func (o Multiply) use() use {
+	return use{track: stepTrack, slot: o.Slot, of: o.Attempt, mask: o.Mask}
+}
+
+func (o Abandon) use() use { return use{track: stepTrack, slot: o.Slot, of: o.Attempt} }
+
+func (o Gram) use() use { return use{track: queryTrack, slot: -1, list: o.Slots} }
+
+func (o NewVectors) use() use {
+	return use{track: vecTrack, slot: -1, query: o.Query, ends: true}
+}
+
+func (o FreeVectors) use() use {
+	return use{track: vecTrack, slot: -1, query: o.Query, ends: true}
+}
+
+func (o WriteVector) use() use { return use{track: vecTrack, slot: -1, query: o.Query} }
+
+func (o AccumulateDots) use() use {
+	return use{track: queryTrack, slot: -1, query: o.Query, mask: o.Mask}
+}
+
+func (o Dots) use() use {
+	return use{track: queryTrack, slot: -1, query: o.Query, mask: o.Mask}
+}
+
+func (o Residuals) use() use {
+	return use{track: trackOf(o.Step), slot: -1, query: o.Query, mask: o.Mask}
+}
+
+func (o Compute) use() use {
+	return use{track: trackOf(o.Step), slot: -1, query: o.Query, mask: o.Mask}
+}
+
+func trackOf(step bool) track {
+	if step {
+		return stepTrack
+	}
+	return queryTrack
+}
+
+func classOf(step bool) pool.Class {
+	if step {
+		return pool.Step
+	}
+	return pool.Query
+}
 
 // Engine holds the numbers and carries out jobs on them. Jobs of different shards may run at the
-// same time; those of one shard must come one after the other, in the order they were issued.
+// same time; those of one shard as a Queue lets them.
 type Engine struct {
-	Threads int // goroutines that a job may use; 0 is GOMAXPROCS. No result depends on it
+	Pool    *pool.Pool // that carries the passes out, or nil
+	Threads int        // goroutines that a job may use without one; 0 is GOMAXPROCS. No result depends on it
 
 	mu     sync.Mutex
 	shards map[ShardKey]*numbersOf
+	spare  [][]byte // payloads that were sent
 }
+
+// mostSpare bounds the payloads that are kept to be used again, of MaxPayload each at most.
+const mostSpare = 16
 
 // numbersOf is the memory of one shard.
 type numbersOf struct {
-	store   *shard.Store
-	rows    *region
+	store *shard.Store
+	rows  *region
+
+	mu      sync.Mutex
 	vectors map[wire.QueryID]vectors
+	sums    map[int]rowSum // by slot
+	dotSums map[wire.QueryID]*shard.Sum
+}
+
+// rowSum is the products of a row that is being written.
+type rowSum struct {
+	*shard.Sum
+	attempt wire.Attempt
 }
 
 // vectors are a query's vectors on one shard: little-endian bytes, as they came.
@@ -149,6 +256,10 @@ func (v vectors) views() []shard.Vector {
 func (g *Engine) Do(j Job) Done {
 	d, err := g.do(j)
 	d.Job = j.ID
+	var p *pool.Panic
+	if errors.As(err, &p) {
+		panic(p) // as if it were on this goroutine
+	}
 	if err != nil {
 		d.Err = asWire(err)
 	}
@@ -156,6 +267,9 @@ func (g *Engine) Do(j Job) Done {
 }
 
 func (g *Engine) do(j Job) (Done, error) {
+	if err := j.Abort.Err(); err != nil {
+		return Done{}, err
+	}
 	if a, ok := j.Op.(Alloc); ok {
 		return Done{}, g.alloc(j.Shard, a)
 	}
@@ -180,12 +294,16 @@ func (g *Engine) do(j Job) (Done, error) {
 		return Done{}, n.store.Begin(op.Slot)
 	case Write:
 		return Done{}, n.write(op)
+	case Accumulate:
+		return Done{}, n.accumulate(op, j.Abort)
 	case Multiply:
-		out := make([]float64, n.store.Slots())
-		return Done{Floats: out}, n.store.Products(out, op.Slot, op.Mask)
+		return n.multiply(op, j.Abort)
+	case Abandon:
+		n.abandon(op)
+		return Done{}, nil
 	case Gram:
 		out := make([]float64, op.I1*(op.I1+1)/2-op.I0*(op.I0+1)/2)
-		return Done{Floats: out}, n.store.Gram(out, op.Slots, op.I0, op.I1)
+		return Done{Floats: out}, n.store.For(pool.Query, j.Abort).Gram(out, op.Slots, op.I0, op.I1)
 	case NewVectors:
 		return Done{}, n.newVectors(op)
 	case FreeVectors:
@@ -193,19 +311,21 @@ func (g *Engine) do(j Job) (Done, error) {
 		return Done{}, nil
 	case WriteVector:
 		return Done{}, n.writeVector(op)
+	case AccumulateDots:
+		return Done{}, n.accumulateDots(op, j.Abort)
 	case Dots:
-		return n.dots(op)
+		return n.dots(op, j.Abort)
 	case Residuals:
-		return n.residuals(op)
+		return n.residuals(op, j.Abort)
 	case Compute:
-		return n.compute(op)
+		return g.compute(n, op, j.Abort)
 	}
 	return Done{}, fmt.Errorf("job %T is not known", j.Op)
 }
 
 func (g *Engine) alloc(key ShardKey, op Alloc) error {
 	cfg := op.Config
-	cfg.Threads = g.Threads
+	cfg.Threads, cfg.Pool, cfg.Run = g.Threads, g.Pool, key.Run
 	bytes, err := shard.Bytes(cfg)
 	if err != nil {
 		return err
@@ -220,12 +340,21 @@ func (g *Engine) alloc(key ShardKey, op Alloc) error {
 		rows.free()
 		return err
 	}
+	if rows.keep != nil {
+		// Now, not in the midst of a step, is the time to find out that the machine hasn't got it.
+		if err := store.Touch(); err != nil {
+			rows.free()
+			return err
+		}
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.shards == nil {
 		g.shards = map[ShardKey]*numbersOf{}
 	}
-	g.shards[key] = &numbersOf{store: store, rows: rows, vectors: map[wire.QueryID]vectors{}}
+	g.shards[key] = &numbersOf{
+		store: store, rows: rows, vectors: map[wire.QueryID]vectors{}, sums: map[int]rowSum{}, dotSums: map[wire.QueryID]*shard.Sum{},
+	}
 	return nil
 }
 
@@ -288,19 +417,33 @@ func (n *numbersOf) newVectors(op NewVectors) error {
 	for i := range v.bytes {
 		v.bytes[i] = memory.bytes[int64(i)*each:][:each]
 	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	n.vectors[op.Query] = v
 	return nil
 }
 
 func (n *numbersOf) freeVectors(id wire.QueryID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if a := n.dotSums[id]; a != nil {
+		delete(n.dotSums, id)
+		a.End()
+	}
 	if v, ok := n.vectors[id]; ok {
 		delete(n.vectors, id)
 		v.memory.free()
 	}
 }
 
+func (n *numbersOf) vectorsOf(id wire.QueryID) vectors {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.vectors[id]
+}
+
 func (n *numbersOf) writeVector(op WriteVector) error {
-	v := n.vectors[op.Query]
+	v := n.vectorsOf(op.Query)
 	if op.Index >= len(v.bytes) {
 		return unknownQuery(op.Query)
 	}
@@ -312,28 +455,114 @@ func (n *numbersOf) writeVector(op WriteVector) error {
 	return nil
 }
 
-func (n *numbersOf) dots(op Dots) (Done, error) {
-	views := n.vectors[op.Query].views()
-	slots := n.store.Slots()
-	out := make([]float64, len(views)*(slots+1))
-	if len(views) == 0 {
-		return Done{}, unknownQuery(op.Query)
-	}
-	if err := n.store.Dots(out[:len(views)*slots], views, op.Mask); err != nil {
-		return Done{}, err
-	}
-	for i, v := range views {
-		norm, err := n.store.Norm2(v)
-		if err != nil {
-			return Done{}, err
+// addAll adds columns to a sum.
+func addAll(a *shard.Sum, abort *pool.Cancel, cols []Columns) error {
+	for _, c := range cols {
+		if err := a.Add(abort, c.Lo, c.N); err != nil {
+			return err
 		}
-		out[len(views)*slots+i] = norm
 	}
-	return Done{Floats: out}, nil
+	return nil
 }
 
-func (n *numbersOf) residuals(op Residuals) (Done, error) {
-	views := n.vectors[op.Query].views()
+func (n *numbersOf) accumulate(op Accumulate, abort *pool.Cancel) error {
+	n.mu.Lock()
+	a := n.sums[op.Slot]
+	n.mu.Unlock()
+	if a.Sum != nil && a.attempt != op.Attempt { // of one that ended
+		n.abandon(Abandon{op.Slot, a.attempt})
+		a.Sum = nil
+	}
+	var err error
+	if a.Sum == nil {
+		a.attempt = op.Attempt
+		if a.Sum, err = n.store.For(pool.Step, nil).BeginProducts(op.Slot, op.Mask); err != nil {
+			return err
+		}
+		n.mu.Lock()
+		n.sums[op.Slot] = a
+		n.mu.Unlock()
+	} else if err := a.Leave(op.Mask); err != nil {
+		return err
+	}
+	return addAll(a.Sum, abort, op.Cols)
+}
+
+func (n *numbersOf) abandon(op Abandon) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if a := n.sums[op.Slot]; a.Sum != nil && a.attempt == op.Attempt {
+		delete(n.sums, op.Slot)
+		a.End()
+	}
+}
+
+func (n *numbersOf) multiply(op Multiply, abort *pool.Cancel) (Done, error) {
+	out := make([]float64, n.store.Slots())
+	if !op.Begun {
+		return Done{Floats: out}, n.store.For(pool.Step, abort).Products(out, op.Slot, op.Mask)
+	}
+	defer n.abandon(Abandon{op.Slot, op.Attempt})
+	if err := n.accumulate(Accumulate{op.Slot, op.Attempt, op.Mask, op.Cols}, abort); err != nil {
+		return Done{}, err
+	}
+	n.mu.Lock()
+	a := n.sums[op.Slot]
+	n.mu.Unlock()
+	return Done{Floats: out}, a.Result(out)
+}
+
+// dotSum finds or begins the products of a query's vectors.
+func (n *numbersOf) dotSum(id wire.QueryID, mask shard.Mask) (*shard.Sum, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if a := n.dotSums[id]; a != nil {
+		return a, nil
+	}
+	views := n.vectors[id].views()
+	if len(views) == 0 {
+		return nil, unknownQuery(id)
+	}
+	a, err := n.store.For(pool.Query, nil).BeginDots(views, mask)
+	if err == nil {
+		n.dotSums[id] = a
+	}
+	return a, err
+}
+
+func (n *numbersOf) accumulateDots(op AccumulateDots, abort *pool.Cancel) error {
+	a, err := n.dotSum(op.Query, op.Mask)
+	if err != nil {
+		return err
+	}
+	return addAll(a, abort, op.Cols)
+}
+
+func (n *numbersOf) dots(op Dots, abort *pool.Cancel) (Done, error) {
+	a, err := n.dotSum(op.Query, op.Mask)
+	if err != nil {
+		return Done{}, err
+	}
+	defer func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		delete(n.dotSums, op.Query)
+		a.End()
+	}()
+	cols := op.Cols
+	k := len(n.vectorsOf(op.Query).bytes)
+	if !op.Begun {
+		cols = slices.Repeat([]Columns{{0, n.store.Cols()}}, k)
+	}
+	if err := addAll(a, abort, cols); err != nil {
+		return Done{}, err
+	}
+	out := make([]float64, k*(n.store.Slots()+1))
+	return Done{Floats: out}, a.Result(out)
+}
+
+func (n *numbersOf) residuals(op Residuals, abort *pool.Cancel) (Done, error) {
+	views := n.vectorsOf(op.Query).views()
 	if op.Kind == wire.KindCombine {
 		for range op.Vectors {
 			views = append(views, shard.Zeros(n.store.Cols()))
@@ -343,29 +572,32 @@ func (n *numbersOf) residuals(op Residuals) (Done, error) {
 		return Done{}, unknownQuery(op.Query)
 	}
 	out := make([]float64, len(views))
-	return Done{Floats: out}, n.store.ResidualNorm2(out, views, op.Coef, op.Mask)
+	return Done{Floats: out}, n.store.For(classOf(op.Step), abort).ResidualNorm2(out, views, op.Coef, op.Mask)
 }
 
-func (n *numbersOf) compute(op Compute) (Done, error) {
+func (g *Engine) compute(n *numbersOf, op Compute, abort *pool.Cancel) (Done, error) {
 	if op.Kind == wire.KindRow {
-		p := make([]byte, 4*op.N)
-		return Done{Payload: p}, n.store.ReadRow(p, firstOf(op.Mask, n.store.Slots()), op.Lo)
+		p := g.payload(4 * op.N)
+		if err := n.store.ReadRow(p, firstOf(op.Mask, n.store.Slots()), op.Lo); err != nil {
+			return Done{}, err
+		}
+		return Done{Payload: p, Sum: wire.Checksum(p)}, nil
 	}
+	store := n.store.For(classOf(op.Step), abort)
 	slots := n.store.Slots()
 	coef := op.Coef[op.Index*slots : (op.Index+1)*slots]
-	// One allocation a chunk: NATS may still hold the last one.
-	p := make([]byte, op.N*int64(op.DType.Size()))
+	p := g.payload(op.N * int64(op.DType.Size()))
 	t, lo, hi := dtype.Of(op.DType), op.Lo, op.Lo+op.N
 	var bad int64
 	var err error
 	if op.Kind == wire.KindCombine {
-		bad, err = n.store.CombineBytes(p, t, coef, op.Mask, lo, hi)
+		bad, err = store.CombineBytes(p, t, coef, op.Mask, lo, hi)
 	} else {
-		views := n.vectors[op.Query].views()
-		if op.Index >= len(views) {
+		v := n.vectorsOf(op.Query)
+		if op.Index >= len(v.bytes) {
 			return Done{}, unknownQuery(op.Query)
 		}
-		bad, err = n.store.SolveBytes(p, t, views[op.Index], coef, op.Mask, op.Damping, lo, hi)
+		bad, err = store.SolveBytes(p, t, shard.Raw(v.bytes[op.Index], dtype.Of(v.dtype)), coef, op.Mask, op.Damping, lo, hi)
 	}
 	if err != nil {
 		return Done{}, err
@@ -377,7 +609,30 @@ func (n *numbersOf) compute(op Compute) (Done, error) {
 		}
 		return Done{}, wire.Errorf(wire.CodeOverflow, "column", op.Col+bad-op.Lo, "within the range of "+string(op.DType), hint)
 	}
-	return Done{Payload: p}, nil
+	return Done{Payload: p, Sum: wire.Checksum(p)}, nil
+}
+
+// payload is memory for a result: the buffer of one that was sent, if there is one.
+func (g *Engine) payload(n int64) []byte {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i := len(g.spare) - 1; i >= 0; i-- {
+		if p := g.spare[i]; int64(cap(p)) >= n {
+			g.spare = slices.Delete(g.spare, i, i+1)
+			return p[:n]
+		}
+	}
+	return make([]byte, n)
+}
+
+// Recycle takes back the Payload of a Done that nobody reads any more.
+func (g *Engine) Recycle(p []byte) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.spare) == mostSpare {
+		g.spare = slices.Delete(g.spare, 0, 1)
+	}
+	g.spare = append(g.spare, p)
 }
 
 func firstOf(m shard.Mask, slots int) int {
@@ -391,6 +646,9 @@ func firstOf(m shard.Mask, slots int) int {
 
 // asWire gives a shard's own errors their code.
 func asWire(err error) *wire.Error {
+	if errors.Is(err, pool.ErrCancelled) || errors.Is(err, pool.ErrStopped) {
+		return wire.Errorf(wire.CodeUnavailable, "", "", "", "%v", err)
+	}
 	var s *shard.Error
 	if errors.As(err, &s) {
 		return wire.Errorf(wire.CodeInvalid, s.Field, s.Value, s.Limit)

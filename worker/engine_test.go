@@ -64,7 +64,7 @@ func (b *bench) do(op Op) Done {
 func (b *bench) try(op Op) Done {
 	b.t.Helper()
 	b.last++
-	d := b.engine.Do(Job{b.last, b.key, op})
+	d := b.engine.Do(Job{ID: b.last, Shard: b.key, Op: op})
 	if d.Job != b.last {
 		b.t.Fatalf("%T: the answer is to job %d, not %d", op, d.Job, b.last)
 	}
@@ -335,15 +335,15 @@ func TestEngineConcurrent(t *testing.T) {
 				NewVectors{Query: 1, Vectors: 1, DType: wire.F32},
 				WriteVector{Query: 1, Payload: p, Sum: wire.Checksum(p)},
 			} {
-				if d := g.Do(Job{1, key, op}); d.Err != nil {
+				if d := g.Do(Job{ID: 1, Shard: key, Op: op}); d.Err != nil {
 					t.Errorf("%T: %v", op, d.Err)
 				}
 			}
 			want := 40 * float64(s) * float64(s)
-			if d := g.Do(Job{2, key, Dots{Query: 1, Mask: shard.MaskOf(2, 1)}}); d.Err != nil || !slices.Equal(d.Floats, []float64{0, want, want}) {
+			if d := g.Do(Job{ID: 2, Shard: key, Op: Dots{Query: 1, Mask: shard.MaskOf(2, 1)}}); d.Err != nil || !slices.Equal(d.Floats, []float64{0, want, want}) {
 				t.Errorf("shard %d: %v, %v", s, d.Floats, d.Err)
 			}
-			if d := g.Do(Job{3, key, Free{}}); d.Err != nil {
+			if d := g.Do(Job{ID: 3, Shard: key, Op: Free{}}); d.Err != nil {
 				t.Error(d.Err)
 			}
 		})

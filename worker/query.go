@@ -55,7 +55,7 @@ func (c *Core) prepare(e *Effects, in Request, s *shardState, m *wire.Prepare) e
 		}
 		s.queries[q.id] = q
 		c.used += q.vecBytes
-		c.job(e, s, NewVectors{Query: q.id, Vectors: m.Vectors, DType: m.DType}, func(e *Effects, d Done) {
+		c.queryJob(e, s, q, NewVectors{Query: q.id, Vectors: m.Vectors, DType: m.DType}, func(e *Effects, d Done) {
 			if d.Err != nil {
 				q.poison = d.Err
 				c.progressQuery(e, s, q)
@@ -96,6 +96,7 @@ func (c *Core) vec(e *Effects, in Request, m *wire.Vec) error {
 		poison:   &q.poison,
 		staged:   q.have,
 		columns:  s.cols * int64(q.vectors),
+		gather:   &q.gather,
 		progress: func(e *Effects) { c.progressQuery(e, s, q) },
 	}
 	return c.write(e, in, s, w)
@@ -131,10 +132,18 @@ func (c *Core) progressQuery(e *Effects, s *shardState, q *query) {
 		head := wire.Shard{Seq: q.seq, Run: s.run, Epoch: s.adopted, Shard: s.index}
 		numbers(e, q.waiter, head, Done{Floats: q.dots})
 		q.waiter = 0
-	case q.whole() && !q.working:
-		q.working = true
-		c.job(e, s, Dots{Query: q.id, Mask: q.mask}, func(e *Effects, d Done) {
-			q.working, q.dots, q.poison = false, d.Floats, d.Err
+	case q.gather.working:
+	case q.whole():
+		op := Dots{Query: q.id, Mask: q.mask, Cols: q.gather.take(), Begun: q.gather.begun}
+		c.queryJob(e, s, q, op, func(e *Effects, d Done) {
+			q.gather.working, q.dots, q.poison = false, d.Floats, d.Err
+			c.progressQuery(e, s, q)
+		})
+	case q.gather.cols >= c.cfg.GatherCols:
+		op := AccumulateDots{Query: q.id, Mask: q.mask, Cols: q.gather.take()}
+		q.gather.begun = true
+		c.queryJob(e, s, q, op, func(e *Effects, d Done) {
+			q.gather.working, q.poison = false, d.Err
 			c.progressQuery(e, s, q)
 		})
 	}
@@ -188,7 +197,7 @@ func (c *Core) norms(e *Effects, in Request, s *shardState, m *wire.Norms) error
 	if s.again(head.Seq, in.From) {
 		return nil
 	}
-	c.job(e, s, Residuals{Query: q.id, Kind: q.kind, Vectors: q.vectors, Coef: q.coef, Mask: q.mask}, func(e *Effects, d Done) { numbers(e, s.finish(head.Seq), head, d) })
+	c.queryJob(e, s, q, Residuals{Step: q.step, Query: q.id, Kind: q.kind, Vectors: q.vectors, Coef: q.coef, Mask: q.mask}, func(e *Effects, d Done) { numbers(e, s.finish(head.Seq), head, d) })
 	return nil
 }
 
@@ -237,10 +246,10 @@ func (c *Core) fetch(e *Effects, in Request, m *wire.Fetch) error {
 	}
 	q.fetching[key] = []fetchWaiter{{in, m.Want}}
 	op := Compute{
-		Query: q.id, Kind: q.kind, Index: m.Index, Damping: q.damping, Coef: q.coef, Mask: q.mask,
+		Step: q.step, Query: q.id, Kind: q.kind, Index: m.Index, Damping: q.damping, Coef: q.coef, Mask: q.mask,
 		Lo: m.Lo - s.lo, N: m.N, Col: m.Lo, DType: m.DType,
 	}
-	c.job(e, s, op, func(e *Effects, d Done) {
+	c.queryJob(e, s, q, op, func(e *Effects, d Done) {
 		c.flow.inflight -= bytes
 		c.work -= work
 		waiters := q.fetching[key]
@@ -250,9 +259,12 @@ func (c *Core) fetch(e *Effects, in Request, m *wire.Fetch) error {
 				c.refuse(e, w.Request, d.Err)
 				continue
 			}
-			p := &wire.Part{Lo: m.Lo, N: m.N, DType: m.DType, Sum: wire.Checksum(d.Payload), Payload: d.Payload}
+			p := &wire.Part{Lo: m.Lo, N: m.N, DType: m.DType, Sum: d.Sum, Payload: d.Payload}
 			p.Credit, p.CreditMS = c.credit(w.Caller, w.want)
 			e.send(w.From, p)
+		}
+		if d.Payload != nil {
+			e.Recycle = append(e.Recycle, d.Payload)
 		}
 	})
 	return nil
@@ -284,8 +296,11 @@ func (c *Core) closeQuery(e *Effects, s *shardState, id wire.QueryID) {
 
 func (c *Core) dropQuery(e *Effects, s *shardState, q *query) {
 	delete(s.queries, q.id)
+	for _, id := range sortedKeys(q.aborts) {
+		e.Cancel = append(e.Cancel, q.aborts[id])
+	}
 	if q.kind == wire.KindVector {
 		c.used -= q.vecBytes
-		c.job(e, s, FreeVectors{Query: q.id}, func(*Effects, Done) {})
+		c.job(e, s, FreeVectors{Query: q.id}, nil, func(*Effects, Done) {})
 	}
 }

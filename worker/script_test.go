@@ -125,7 +125,7 @@ var directives = map[string]func(*player, *script.Cmd){
 // worker starts a worker that holds nothing and knows the incarnation.
 func (p *player) worker(c *script.Cmd) {
 	cfg := Config{
-		ID: c.Str("id", "w1"), Instance: 1, Capacity: c.Int("memory", 1<<20), Budget: c.Int("budget", 1<<20), TickMS: c.Int("tick", 50),
+		ID: c.Str("id", "w1"), Instance: 1, Capacity: c.Int("memory", 1<<20), Budget: c.Int("budget", 1<<20), TickMS: c.Int("tick", 50), GatherCols: c.Int("gather", 0),
 	}
 	p.core, p.engine = NewCore(cfg), &Engine{Threads: 1}
 	p.callers, p.shown, p.jobs, p.hold, p.stop, p.hello = map[Token]string{}, map[uint64]bool{}, nil, false, c.Has("unread"), false
@@ -158,6 +158,14 @@ func (p *player) request(c *script.Cmd, m wire.Message) {
 // step steps the core, shows the effects and carries out jobs.
 func (p *player) step(in Input) {
 	e := p.core.Step(in)
+	for _, a := range e.Cancel {
+		a.Cancel()
+		for _, j := range p.jobs {
+			if j.Abort == a {
+				p.printf("cancel: %s\n", describeJob(j))
+			}
+		}
+	}
 	for _, j := range e.Jobs {
 		if p.hold {
 			p.printf("job waits: %s\n", describeJob(j))

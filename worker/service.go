@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"mfac/internal/rpc"
+	"mfac/shard/pool"
 	"mfac/wire"
 )
 
@@ -55,6 +56,7 @@ type Service struct {
 	// loop alone touches what follows.
 	core    *Core
 	engine  *Engine
+	pool    *pool.Pool
 	lanes   map[ShardKey]*lane
 	answers map[Token]answer
 	last    Token
@@ -66,11 +68,13 @@ type answer struct {
 	born  time.Time
 }
 
-// lane carries out the jobs of one shard, in order.
+// lane carries out the jobs of one shard, as its queue lets them.
 type lane struct {
-	mu      sync.Mutex
-	jobs    []Job
-	running bool
+	core   *Core
+	engine *Engine
+
+	mu    sync.Mutex
+	queue Queue
 }
 
 // jobDone is a job's outcome, of a generation of the core: a core that was replaced has no jobs.
@@ -109,6 +113,7 @@ func Serve(ctx context.Context, nc *nats.Conn, cfg ServiceConfig) (*Service, err
 		cfg: cfg, nc: nc, js: js, log: cfg.Logger.With(zap.String("worker", cfg.ID)), sub: wire.Subjects{Tenant: cfg.Tenant},
 		inbox: make(chan any, inboxLength), cancel: cancel, done: make(chan struct{}),
 	}
+	s.pool = pool.Start(cfg.Threads)
 	s.fresh()
 	go s.loop(runCtx)
 	if err := s.subscribe(); err != nil {
@@ -126,7 +131,7 @@ func (s *Service) fresh() {
 	s.core = NewCore(Config{
 		ID: s.cfg.ID, Instance: rand.Uint64(), Capacity: s.cfg.Capacity, Budget: s.cfg.Budget, TickMS: tick.Milliseconds(),
 	})
-	s.engine = &Engine{Threads: s.cfg.Threads}
+	s.engine = &Engine{Pool: s.pool, Threads: s.cfg.Threads}
 	s.lanes = map[ShardKey]*lane{}
 	s.answers = map[Token]answer{}
 }
@@ -210,6 +215,7 @@ var errStopped = errors.New("worker stopped")
 // loop alone steps the core.
 func (s *Service) loop(ctx context.Context) {
 	defer close(s.done)
+	defer s.pool.Stop()
 	defer s.wg.Wait()
 	t := time.NewTicker(tick)
 	defer t.Stop()
@@ -243,7 +249,7 @@ func (s *Service) loop(ctx context.Context) {
 func (s *Service) sweep() {
 	for key, l := range s.lanes {
 		l.mu.Lock()
-		idle := !l.running && len(l.jobs) == 0
+		idle := l.queue.Idle()
 		l.mu.Unlock()
 		if idle { // loop alone puts jobs in
 			delete(s.lanes, key)
@@ -268,6 +274,9 @@ func (s *Service) step(ctx context.Context, in Input) {
 		s.fresh()
 		return
 	}
+	for _, c := range e.Cancel {
+		c.Cancel()
+	}
 	for _, j := range e.Jobs {
 		s.enqueue(ctx, j)
 	}
@@ -276,6 +285,9 @@ func (s *Service) step(ctx context.Context, in Input) {
 			delete(s.answers, m.To)
 			rpc.Answer(s.nc, a.reply, m.Msg, s.log)
 		}
+	}
+	for _, p := range e.Recycle { // NATS has copied it
+		s.engine.Recycle(p)
 	}
 	if e.Hello != nil && s.nc.IsConnected() {
 		if err := rpc.Publish(s.nc, s.sub.Hello(s.cfg.ID), "", e.Hello); err != nil {
@@ -310,44 +322,49 @@ func (s *Service) askIncarnation(ctx context.Context) {
 	}
 }
 
-// enqueue puts a job into its shard's lane; a goroutine carries the lane out while it has jobs.
+// enqueue puts a job into its shard's lane, and starts what may begin.
 func (s *Service) enqueue(ctx context.Context, j Job) {
 	l := s.lanes[j.Shard]
 	if l == nil {
-		l = &lane{}
+		l = &lane{core: s.core, engine: s.engine}
 		s.lanes[j.Shard] = l
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.jobs = append(l.jobs, j)
+	l.queue.Add(j)
 	s.jobs.Add(1)
-	if !l.running {
-		l.running = true
-		core, engine := s.core, s.engine
-		s.wg.Go(func() { s.carryOut(ctx, l, core, engine) })
+	s.begin(ctx, l)
+}
+
+// begin starts jobs that may begin, with l.mu held.
+func (s *Service) begin(ctx context.Context, l *lane) {
+	for ctx.Err() == nil {
+		j, ok := l.queue.Next()
+		if !ok {
+			return
+		}
+		s.wg.Go(func() { s.carryOut(ctx, l, j) })
 	}
 }
 
-func (s *Service) carryOut(ctx context.Context, l *lane, core *Core, engine *Engine) {
-	for {
-		l.mu.Lock()
-		if len(l.jobs) == 0 || ctx.Err() != nil {
-			l.running = false
-			l.mu.Unlock()
-			return
-		}
-		j := l.jobs[0]
-		l.jobs[0] = Job{}
-		l.jobs = l.jobs[1:]
-		l.mu.Unlock()
+// carryOut carries out a job, and those that may begin because of it.
+func (s *Service) carryOut(ctx context.Context, l *lane, j Job) {
+	for ok := true; ok; {
 		var d Done
-		if _, err := safely(func() Effects { d = engine.Do(j); return Effects{} }); err != nil {
+		if _, err := safely(func() Effects { d = l.engine.Do(j); return Effects{} }); err != nil {
 			s.log.Error("job failed", zap.String("run", j.Shard.Run), zap.Int("shard", j.Shard.Index), zap.Error(err))
 			d = Done{Job: j.ID, Err: wire.AsError(err)}
 		}
 		select {
-		case s.inbox <- jobDone{core, d}:
+		case s.inbox <- jobDone{l.core, d}:
 		case <-ctx.Done():
 		}
+		l.mu.Lock()
+		l.queue.Finish(j.ID)
+		if j, ok = l.queue.Next(); ok {
+			s.begin(ctx, l)
+		}
+		l.mu.Unlock()
+		ok = ok && ctx.Err() == nil
 	}
 }

@@ -1,10 +1,12 @@
 package worker
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
 	"mfac/internal/dtype"
+	"mfac/internal/invariant"
 	"mfac/shard"
 	"mfac/wire"
 )
@@ -63,7 +65,7 @@ func (c *Core) adopt(e *Effects, in Request, m *wire.Adopt) error {
 		}
 		r.shards[s.index] = s
 		c.used += bytes
-		c.job(e, s, Alloc{cfg}, func(e *Effects, d Done) { c.allocated(e, s, d) })
+		c.job(e, s, Alloc{cfg}, nil, func(e *Effects, d Done) { c.allocated(e, s, d) })
 	}
 	if s.adopted != m.Epoch {
 		s.adopted, s.installed, s.passes = m.Epoch, false, map[uint64]Token{}
@@ -108,20 +110,39 @@ func (c *Core) adopted(e *Effects, s *shardState) {
 
 // rows lists the window, by slot.
 func (s *shardState) rows() []wire.Row {
-	rows := make([]wire.Row, 0, len(s.live))
-	for _, slot := range sortedKeys(s.live) {
-		rows = append(rows, s.live[slot])
-	}
-	return rows
+	return append(make([]wire.Row, 0, len(s.bySlot)+len(s.staged)), s.bySlot...)
+}
+
+// take makes r a row of the window.
+func (s *shardState) take(r wire.Row) {
+	i, found := s.find(r.Slot)
+	invariant.That(!found, "slot %d holds a row already", r.Slot)
+	s.live[r.Slot] = r
+	s.bySlot = slices.Insert(s.bySlot, i, r)
+}
+
+// evict takes the row of a slot out of the window.
+func (s *shardState) evict(slot wire.Slot) {
+	i, found := s.find(slot)
+	invariant.That(found, "slot %d holds no row", slot)
+	delete(s.live, slot)
+	s.bySlot = slices.Delete(s.bySlot, i, i+1)
+}
+
+func (s *shardState) find(slot wire.Slot) (int, bool) {
+	return slices.BinarySearchFunc(s.bySlot, slot, func(r wire.Row, slot wire.Slot) int { return cmp.Compare(r.Slot, slot) })
 }
 
 func (c *Core) free(e *Effects, s *shardState) {
 	for _, id := range sortedKeys(s.queries) {
 		c.dropQuery(e, s, s.queries[id])
 	}
+	for _, step := range sortedKeys(s.staged) {
+		c.unstage(e, s, s.staged[step])
+	}
 	s.gone = true
 	c.used -= s.bytes
-	c.job(e, s, Free{}, func(*Effects, Done) {})
+	c.job(e, s, Free{}, nil, func(*Effects, Done) {})
 	if r := c.runs[s.run]; r != nil && r.shards[s.index] == s {
 		delete(r.shards, s.index)
 		c.leave(s.run)

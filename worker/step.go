@@ -2,6 +2,7 @@ package worker
 
 import (
 	"fmt"
+	"slices"
 
 	"mfac/internal/planted"
 	"mfac/shard"
@@ -34,7 +35,7 @@ func (c *Core) stage(e *Effects, in Request, s *shardState, m *wire.Stage) error
 			return wire.Errorf(wire.CodeSuperseded, "attempt", m.Attempt, fmt.Sprintf("at least %d", other.attempt))
 		}
 		if other.attempt < m.Attempt {
-			delete(s.staged, step)
+			c.unstage(e, s, other)
 		}
 	}
 	st := s.staged[m.Step]
@@ -44,13 +45,16 @@ func (c *Core) stage(e *Effects, in Request, s *shardState, m *wire.Stage) error
 				c.dropQuery(e, s, q)
 			}
 		}
+		for _, other := range s.staged {
+			other.rows = slices.DeleteFunc(other.rows, func(r wire.Row) bool { return r.Slot == m.Slot })
+		}
 		st = &staged{step: m.Step, attempt: m.Attempt, slot: m.Slot, token: m.Token, slice: slice{lo: s.lo, cols: s.cols}}
 		s.staged[m.Step] = st
 		s.reserved[m.Slot] = m.Attempt
 		delete(s.filled, m.Slot)
 		if s.store == wire.F16 {
 			st.slice.parts = parts{}
-			c.job(e, s, Begin{Slot: int(m.Slot)}, func(*Effects, Done) {})
+			c.job(e, s, Begin{Slot: int(m.Slot), Attempt: m.Attempt}, nil, func(*Effects, Done) {})
 		}
 	}
 	if st.slot != m.Slot {
@@ -77,19 +81,66 @@ func (c *Core) progress(e *Effects, s *shardState, st *staged) {
 			Step:  st.step, Attempt: st.attempt, Payload: wire.AppendProducts(nil, st.products),
 		})
 		st.waiter = 0
-	case st.whole() && !st.working:
-		st.working = true
-		rows := s.readable(st)
-		c.job(e, s, Multiply{Slot: int(st.slot), Mask: maskOf(s.slots, rows)}, func(e *Effects, d Done) {
-			st.working = false
+	case st.gather.working:
+	case st.whole():
+		c.multiplyAll(e, s, st)
+	case st.gather.cols >= c.cfg.GatherCols:
+		if !st.gather.begun {
+			st.rows = s.readable(st)
+		}
+		op := Accumulate{Slot: int(st.slot), Attempt: st.attempt, Mask: maskOf(s.slots, st.rows), Cols: st.gather.take()}
+		st.gather.begun = true
+		c.job(e, s, op, st.gather.abort, func(e *Effects, d Done) {
+			st.gather.working = false
 			if d.Err != nil {
 				st.poison = d.Err
-			} else {
-				st.products = productsOf(rows, d.Floats)
 			}
 			c.progress(e, s, st)
 		})
 	}
+}
+
+// multiplyAll works out the products of a step that is whole, or what is left of them.
+func (c *Core) multiplyAll(e *Effects, s *shardState, st *staged) {
+	begun := st.gather.begun
+	if !begun {
+		st.rows = s.readable(st)
+	}
+	op := Multiply{Slot: int(st.slot), Attempt: st.attempt, Mask: maskOf(s.slots, st.rows), Cols: st.gather.take(), Begun: begun}
+	st.gather.begun = false // the job ends the sum
+	c.job(e, s, op, st.gather.abort, func(e *Effects, d Done) {
+		st.gather.working = false
+		if d.Err != nil {
+			st.poison = d.Err
+		} else {
+			// Those that were evicted, or written over, since the first columns were multiplied are none
+			// of anybody's business.
+			rows := slices.DeleteFunc(st.rows, func(r wire.Row) bool { return !s.holds(r) })
+			st.products = productsOf(rows, d.Floats)
+		}
+		st.rows = nil
+		c.progress(e, s, st)
+	})
+}
+
+// unstage forgets an attempt at a step.
+func (c *Core) unstage(e *Effects, s *shardState, st *staged) {
+	delete(s.staged, st.step)
+	if st.gather.working {
+		e.Cancel = append(e.Cancel, st.gather.abort)
+	}
+	if st.gather.begun {
+		c.job(e, s, Abandon{Slot: int(st.slot), Attempt: st.attempt}, nil, func(*Effects, Done) {})
+	}
+}
+
+// holds reports whether a row is of the window, or staged.
+func (s *shardState) holds(r wire.Row) bool {
+	if s.live[r.Slot] == r {
+		return true
+	}
+	st := s.staged[r.Step]
+	return st != nil && st.attempt == r.Attempt
 }
 
 // readable lists the rows that a new row's products should cover: the window, the steps that are
@@ -142,7 +193,7 @@ func (c *Core) multiply(e *Effects, in Request, s *shardState, m *wire.Multiply)
 	if s.again(head.Seq, in.From) {
 		return nil
 	}
-	c.job(e, s, Multiply{Slot: int(st.slot), Mask: maskOf(s.slots, rows)}, func(e *Effects, d Done) {
+	c.job(e, s, Multiply{Slot: int(st.slot), Attempt: st.attempt, Mask: maskOf(s.slots, rows)}, nil, func(e *Effects, d Done) {
 		if d.Err != nil {
 			numbers(e, s.finish(head.Seq), head, d)
 			return
@@ -175,10 +226,11 @@ func (c *Core) chunk(e *Effects, in Request, m *wire.Chunk) error {
 	}
 	w := write{
 		lo: m.Lo, n: m.N, dtype: m.DType, sum: m.Sum, want: m.Want, payload: m.Payload, slice: &st.slice,
-		op:       Write{Slot: int(st.slot), Lo: m.Lo - s.lo, Col: m.Lo, DType: m.DType, Payload: m.Payload, Sum: m.Sum},
+		op:       Write{Slot: int(st.slot), Attempt: st.attempt, Lo: m.Lo - s.lo, Col: m.Lo, DType: m.DType, Payload: m.Payload, Sum: m.Sum},
 		poison:   &st.poison,
 		staged:   func() int64 { return st.slice.have },
 		columns:  s.cols,
+		gather:   &st.gather,
 		progress: func(e *Effects) { c.progress(e, s, st) },
 	}
 	return c.write(e, in, s, w)
@@ -196,6 +248,7 @@ type write struct {
 	poison   **wire.Error // set when the whole step or query is refused
 	staged   func() int64
 	columns  int64
+	gather   *gather
 	progress func(*Effects)
 }
 
@@ -237,7 +290,7 @@ func (c *Core) write(e *Effects, in Request, s *shardState, w write) error {
 	for i := range sp.waiters {
 		sp.waiters[i].Msg = nil // the payload is the job's
 	}
-	c.job(e, s, w.op, func(e *Effects, d Done) {
+	c.job(e, s, w.op, nil, func(e *Effects, d Done) {
 		c.flow.inflight -= bytes
 		waiters := sp.waiters
 		sp.waiters = nil
@@ -252,6 +305,9 @@ func (c *Core) write(e *Effects, in Request, s *shardState, w write) error {
 		} else {
 			if !sp.done || planted.On(planted.DuplicateTwice) {
 				w.slice.have += sp.n
+			}
+			if !sp.done {
+				w.gather.add(Columns{sp.lo - w.slice.lo, sp.n})
 			}
 			sp.done = true
 			for _, to := range waiters {
@@ -298,14 +354,15 @@ func (c *Core) commit(e *Effects, s *shardState, m *wire.Commit) error {
 	}
 	delete(s.staged, m.Step)
 	if m.Evict {
-		delete(s.live, m.EvictSlot)
+		s.evict(m.EvictSlot)
 	}
-	s.live[m.Slot] = wire.Row{Slot: m.Slot, Step: m.Step, Attempt: m.Attempt}
+	s.take(wire.Row{Slot: m.Slot, Step: m.Step, Attempt: m.Attempt})
 	s.filled[m.Slot] = true
 	s.version = m.Version
 	if m.Query != 0 {
 		s.queries[m.Query] = &query{
-			id: m.Query, kind: wire.KindCombine, vectors: 1, result: m.Result, mask: maskOf(s.slots, s.rows()),
+			step: true,
+			id:   m.Query, kind: wire.KindCombine, vectors: 1, result: m.Result, mask: maskOf(s.slots, s.rows()),
 			hasCoef: true, coef: wire.Floats(m.Payload),
 		}
 	}
@@ -340,9 +397,16 @@ func (c *Core) install(e *Effects, s *shardState, m *wire.Install) error {
 	for _, id := range sortedKeys(s.queries) {
 		c.dropQuery(e, s, s.queries[id])
 	}
-	s.live, s.staged, s.version, s.installed = live, kept, m.Version, true
-	s.filled = map[wire.Slot]bool{}
-	for slot := range live {
+	for _, step := range sortedKeys(s.staged) {
+		if st := s.staged[step]; kept[step] != st {
+			// One that became a row has its products, and no job under way that is to be cancelled.
+			c.unstage(e, s, st)
+		}
+	}
+	s.staged, s.version, s.installed = kept, m.Version, true
+	s.live, s.bySlot, s.filled = map[wire.Slot]wire.Row{}, nil, map[wire.Slot]bool{}
+	for _, slot := range sortedKeys(live) {
+		s.take(live[slot])
 		s.filled[slot] = true
 	}
 	return nil
@@ -365,7 +429,7 @@ func (c *Core) gram(e *Effects, in Request, s *shardState, m *wire.Gram) error {
 	if s.again(head.Seq, in.From) {
 		return nil
 	}
-	c.job(e, s, Gram{Slots: list, I0: m.I0, I1: m.I1}, func(e *Effects, d Done) { numbers(e, s.finish(head.Seq), head, d) })
+	c.job(e, s, Gram{Slots: list, I0: m.I0, I1: m.I1}, nil, func(e *Effects, d Done) { numbers(e, s.finish(head.Seq), head, d) })
 	return nil
 }
 

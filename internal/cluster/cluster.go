@@ -3,10 +3,12 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -77,6 +79,12 @@ func Start(ctx context.Context, o Options) (_ *Cluster, err error) {
 	if o.Capacity == 0 {
 		o.Capacity = config.AvailableMemory() / 2 / int64(o.Workers)
 	}
+	cores := processors()
+	o.Threads = cmp.Or(o.Threads, cores)
+	// Passes get processors of their own (cmd/worker says why).
+	if n := cores + o.Workers*o.Threads; n > runtime.GOMAXPROCS(0) {
+		runtime.GOMAXPROCS(n)
+	}
 	if o.Tenant == "" {
 		o.Tenant = "default"
 	}
@@ -105,6 +113,9 @@ func Start(ctx context.Context, o Options) (_ *Cluster, err error) {
 	}
 	return c, c.await(ctx, o.Tenant)
 }
+
+// processors is GOMAXPROCS as it was before the first cluster.
+var processors = sync.OnceValue(func() int { return runtime.GOMAXPROCS(0) })
 
 // free reports whether the port can be had: NATS itself takes ten seconds to say so.
 func free(port int) error {

@@ -18,7 +18,8 @@ const root = "../.."
 var may = map[string][]string{
 	"wire":               {},
 	"shard/kernel":       {},
-	"shard":              {"shard/kernel"},
+	"shard/pool":         {},
+	"shard":              {"shard/kernel", "shard/pool"},
 	"coordinator/window": {},
 	"internal/invariant": {},
 	"internal/planted":   {},
@@ -26,7 +27,7 @@ var may = map[string][]string{
 	"internal/npy":       {},
 	"internal/dtype":     {"wire", "shard/kernel"},
 	"internal/rpc":       {"wire"},
-	"worker":             {"wire", "shard", "internal/dtype", "internal/invariant", "internal/planted", "internal/rpc"},
+	"worker":             {"wire", "shard", "shard/pool", "internal/dtype", "internal/invariant", "internal/planted", "internal/rpc"},
 	"coordinator":        {"wire", "shard", "coordinator/window", "internal/dtype", "internal/invariant", "internal/planted", "internal/rpc"},
 	"client":             {"wire", "shard", "shard/kernel", "internal/dtype", "internal/natsx"},
 	"internal/demo":      {},
@@ -41,7 +42,7 @@ var may = map[string][]string{
 var free = []string{"cmd/", "bench", "tests/", "examples/"}
 
 // pure lists packages that do no I/O and know no clock.
-var pure = []string{"wire", "shard", "shard/kernel", "coordinator/window", "internal/dtype", "internal/invariant", "internal/planted"}
+var pure = []string{"wire", "shard", "shard/kernel", "shard/pool", "coordinator/window", "internal/dtype", "internal/invariant", "internal/planted"}
 
 // adapters are the files of the services that do; their other files are the pure cores.
 var adapters = map[string][]string{

@@ -16,17 +16,11 @@ type workerNode struct {
 	life     int // of the process: what an earlier one began is nothing to this one
 	core     *worker.Core
 	engine   *worker.Engine
-	lanes    map[worker.ShardKey]*lane
+	lanes    map[worker.ShardKey]*worker.Queue
 	answers  map[worker.Token]packet
 	last     worker.Token
 	instance uint64
 	asking   bool
-}
-
-// lane carries out a shard's jobs in order.
-type lane struct {
-	jobs    []worker.Job
-	running bool
 }
 
 func newWorkerNode(w *world, name string) *workerNode {
@@ -41,9 +35,9 @@ func (n *workerNode) capacity() int64 { return 1 << 20 }
 func (n *workerNode) start() {
 	n.life++
 	n.up, n.instance = true, n.w.rng.Uint64()
-	n.core = worker.NewCore(worker.Config{ID: n.name, Instance: n.instance, Capacity: n.capacity(), Budget: n.w.shape.budget, TickMS: tickMS})
+	n.core = worker.NewCore(worker.Config{ID: n.name, Instance: n.instance, Capacity: n.capacity(), Budget: n.w.shape.budget, TickMS: tickMS, GatherCols: n.w.shape.gather})
 	n.engine = &worker.Engine{Threads: 1}
-	n.lanes, n.answers, n.asking = map[worker.ShardKey]*lane{}, map[worker.Token]packet{}, false
+	n.lanes, n.answers, n.asking = map[worker.ShardKey]*worker.Queue{}, map[worker.Token]packet{}, false
 	n.w.logf("%s starts", n.name)
 	n.tick(n.life)
 }
@@ -95,17 +89,17 @@ func (n *workerNode) step(in worker.Input) {
 	e := n.core.Step(in)
 	over.check(n, e)
 	life := n.life
+	for _, c := range e.Cancel {
+		c.Cancel()
+	}
 	for _, j := range e.Jobs {
 		l := n.lanes[j.Shard]
 		if l == nil {
-			l = &lane{}
+			l = &worker.Queue{}
 			n.lanes[j.Shard] = l
 		}
-		l.jobs = append(l.jobs, j)
-		if !l.running {
-			l.running = true
-			n.next(l)
-		}
+		l.Add(j)
+		n.begin(l)
 	}
 	for _, s := range e.Sends {
 		p, ok := n.answers[s.To]
@@ -133,8 +127,19 @@ func (n *workerNode) step(in worker.Input) {
 	}
 }
 
-// next carries out a lane's first job, at one moment some time from now.
-func (n *workerNode) next(l *lane) {
+// begin begins the jobs of a shard that may be under way.
+func (n *workerNode) begin(l *worker.Queue) {
+	for {
+		j, ok := l.Next()
+		if !ok {
+			return
+		}
+		n.carryOut(l, j)
+	}
+}
+
+// carryOut carries out a job, at one moment some time from now.
+func (n *workerNode) carryOut(l *worker.Queue, j worker.Job) {
 	life := n.life
 	d := n.w.between(0, 3)
 	if n.w.bus.hurtful && n.w.chance(0.02) {
@@ -144,17 +149,12 @@ func (n *workerNode) next(l *lane) {
 		if n.life != life || !n.up {
 			return
 		}
-		j := l.jobs[0]
-		l.jobs = l.jobs[1:]
 		done := n.engine.Do(j)
 		if done.Err != nil && done.Err.Code == wire.CodeInternal {
 			n.w.fail("%s: job %T: %v", n.name, j.Op, done.Err)
 		}
-		if len(l.jobs) > 0 {
-			n.next(l)
-		} else {
-			l.running = false
-		}
+		l.Finish(j.ID)
+		n.begin(l)
 		n.step(done)
 	})
 }

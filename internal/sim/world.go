@@ -106,6 +106,7 @@ type shape struct {
 	quiet                 ms      // when the faults end
 	loss, double, slow    float64 // chances of a packet
 	budget                int64   // of a worker, bytes in flight
+	gather                int64   // columns that come before they are multiplied
 }
 
 // failed ends a history.
@@ -182,7 +183,7 @@ func newWorld(cfg Config) *world {
 		workers: 1 + r.IntN(4), coordinators: 1 + r.IntN(2), damping: []float64{0.01, 0.1, 1}[r.IntN(3)],
 		codec: cfg.Seed%4 == 0, lazy: r.IntN(2) == 0, quiet: 30_000 + r.Int64N(15_000),
 		loss: []float64{0, 0.01, 0.05}[r.IntN(3)], double: []float64{0, 0.02, 0.1, 0.3}[r.IntN(4)], slow: []float64{0.01, 0.05, 0.1}[r.IntN(3)],
-		budget: []int64{1 << 10, 1 << 20}[r.IntN(2)],
+		budget: []int64{1 << 10, 1 << 20}[r.IntN(2)], gather: []int64{1, 8, 1 << 20}[r.IntN(3)],
 	}
 	w.shape.store = oneOf(w, rowDTypes)
 	w.kv = newKV(w)

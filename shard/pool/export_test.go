@@ -1,0 +1,12 @@
+package pool
+
+// Waiting is the number of tasks of a class that may have units left.
+func (p *Pool) Waiting(c Class) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := 0
+	for _, r := range p.classes[c].runs {
+		n += len(r.tasks)
+	}
+	return n
+}
