@@ -303,7 +303,8 @@ func (q *queue) follow(ctx context.Context, p *publication, epoch func() (wire.E
 		}
 		q.mu.Lock()
 		prev := p.place.prev
-		ready := prev == nil || prev.place.over || prev.place.openAt == e
+		// A run that is being started has no epoch yet, and nothing is open at that.
+		ready := prev == nil || prev.place.over || prev.place.openAt == e && !e.IsZero()
 		changed := q.changed
 		q.mu.Unlock()
 		if ready {

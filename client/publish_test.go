@@ -269,3 +269,31 @@ func TestPreconditionLost(t *testing.T) {
 		})
 	}
 }
+
+// TestPublishManyOfAFreshRun: rows are opened in order also in a run that has no epoch yet. The
+// coordinator gives slots in the order of opens, and with them goes the order of summation.
+func TestPublishManyOfAFreshRun(t *testing.T) {
+	f := newFake(t, "a")
+	var opened []wire.Step
+	f.on(func(op, worker string, m wire.Message) (wire.Message, bool) {
+		switch m := m.(type) {
+		case *wire.Create:
+			info := *f.plain(worker, m).(*wire.Info)
+			info.Epoch, info.State = wire.Epoch{}, "starting"
+			return &info, true
+		case *wire.Open:
+			opened = append(opened, m.Step)
+			return nil, len(opened) == 1 // the first one is lost
+		}
+		return nil, false
+	})
+	r := f.attached(4)
+	row := []float32{1, 2, 3, 4}
+	if _, err := r.PublishMany(t.Context(), 1, [][]float32{row, row, row}); err != nil {
+		t.Fatal(err)
+	}
+	f.on(nil)
+	if want := []wire.Step{1, 1, 2, 3}; !slices.Equal(opened, want) {
+		t.Errorf("opened are %v, want %v", opened, want)
+	}
+}
