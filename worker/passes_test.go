@@ -77,13 +77,13 @@ func TestPasses(t *testing.T) {
 	publish := func(step wire.Step, query wire.QueryID) {
 		t.Helper()
 		slot := wire.Slot(step)
-		ask(&wire.Stage{Shard: head(), Step: step, Attempt: wire.Attempt(step+1), Slot: slot})
+		ask(&wire.Stage{Shard: head(), Step: step, Attempt: wire.Attempt(step + 1), Slot: slot})
 		for lo := int64(0); lo < cols; lo += chunk {
 			p := make([]byte, 4*min(chunk, cols-lo))
 			p[3] = 0x3f // a small number
-			ask(&wire.Chunk{Run: "digits", Epoch: epoch, Step: step, Attempt: wire.Attempt(step+1), Lo: lo, N: int64(len(p) / 4), DType: wire.F32, Sum: wire.Checksum(p), Payload: p})
+			ask(&wire.Chunk{Run: "digits", Epoch: epoch, Step: step, Attempt: wire.Attempt(step + 1), Lo: lo, N: int64(len(p) / 4), DType: wire.F32, Sum: wire.Checksum(p), Payload: p})
 		}
-		m := &wire.Commit{Shard: head(), Version: wire.Version(step + 1), Step: step, Attempt: wire.Attempt(step+1), Slot: slot, Query: query}
+		m := &wire.Commit{Shard: head(), Version: wire.Version(step + 1), Step: step, Attempt: wire.Attempt(step + 1), Slot: slot, Query: query}
 		if query != 0 {
 			m.Result, m.Payload = wire.F32, wire.AppendFloats(nil, make([]float64, slots))
 		}
