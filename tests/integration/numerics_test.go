@@ -414,7 +414,7 @@ func TestLargeWindow(t *testing.T) {
 		published = m + 37
 		lambda    = 0.05
 	)
-	c := start(t, shape{workers: 2})
+	c := start(t, shape{workers: 2, coordinator: patient})
 	run := c.attach(c.client(), client.RunConfig{Name: "large", Dim: d, Window: m, Damping: lambda, Shards: 3, Spare: 16})
 	r := rand.New(rand.NewPCG(19, 20))
 	rows := make([][]float32, published)

@@ -13,6 +13,7 @@ import (
 	"gonum.org/v1/gonum/mat"
 
 	"mfac/client"
+	"mfac/coordinator"
 	"mfac/wire"
 )
 
@@ -168,16 +169,18 @@ func off(got []float64, scale float64, want []double) float64 {
 	return floats.Norm(diff, 2) / floats.Norm(highs(want), 2)
 }
 
+// patient is a coordinator that keeps its lease and its workers on a machine that has other things to do.
+var patient = coordinator.ServiceConfig{LeaseTTL: 20 * time.Second, Silent: 20 * time.Second}
+
 // TestSizes publishes into windows of up to 1,024 rows, with more columns than rows, and compares
 // answers with those of 106 bits: with the window part full, full and wrapped, among rows that are
 // nearly equal, large and small, at other dampings and divisors than the run's.
 func TestSizes(t *testing.T) {
-	t.Parallel()
 	sizes := []struct{ m, d, shards, spare int }{{64, 3*64 + 7, 2, 1}, {65, 3*65 + 7, 3, 4}, {257, 3*257 + 7, 3, 16}, {1024, 3*1024 + 7, 4, 16}}
 	if testing.Short() {
 		sizes = sizes[:2]
 	}
-	c := start(t, shape{workers: 3})
+	c := start(t, shape{workers: 3, coordinator: patient})
 	cl := c.client()
 	stats := &statistics{}
 	for _, s := range sizes {
