@@ -17,6 +17,14 @@ import (
 // fourTiles is the number of float32 lines in four tiles of 1,024 columns.
 const fourTiles = 4 * 1024 / 16
 
+// step is how far from one length to the next: all of them, or some, where that takes too long.
+func step() int {
+	if testing.Short() {
+		return 7
+	}
+	return 1
+}
+
 // forEach runs the suite for every variant.
 func forEach(t *testing.T, f func(t *testing.T, v *kernel.Variant)) {
 	for _, v := range kernel.Variants() {
@@ -182,7 +190,7 @@ func TestDots(t *testing.T) {
 	forRows(t, func(t *testing.T, v *kernel.Variant, dtype kernel.DType) {
 		rng := rand.New(rand.NewPCG(1, 2))
 		c := dtype.LineCols()
-		for lines := 1; lines <= fourTiles*16/c; lines++ {
+		for lines := 1; lines <= fourTiles*16/c; lines += step() {
 			narrow := lines%2 == 0
 			checkDots(t, v, newFixture(rng, dtype, 9, lines, 0), vector(rng, lines*c, narrow))
 		}
@@ -238,11 +246,11 @@ func checkCombine(t *testing.T, v *kernel.Variant, f fixture, c []float64, line,
 func TestCombine(t *testing.T) {
 	forRows(t, func(t *testing.T, v *kernel.Variant, dtype kernel.DType) {
 		rng := rand.New(rand.NewPCG(3, 4))
-		for lines := 1; lines <= fourTiles*16/dtype.LineCols(); lines++ {
+		for lines := 1; lines <= fourTiles*16/dtype.LineCols(); lines += step() {
 			checkCombine(t, v, newFixture(rng, dtype, 9, lines, 0), vector(rng, 9, lines%2 == 0), 0, lines)
 		}
 		for slots := 1; slots <= 40; slots++ {
-			for k := range 20 {
+			for k := slots % step(); k < 20; k += step() {
 				lines := 1 + rng.IntN(9)
 				line := rng.IntN(lines)
 				n := rng.IntN(lines - line + 1)
