@@ -17,9 +17,9 @@ type openStep struct {
 	attempt  wire.Attempt
 	token    uint64
 	slot     wire.Slot
-	deadline int64                        // tick
-	parts    []map[wire.Slot]wire.Product // a shard's products; nil until its slice is whole
-	asked    []bool                       // a multiply is under way
+	deadline int64            // tick
+	parts    [][]wire.Product // a shard's products by slot, those of attempt 0 not known; nil until its slice is whole
+	asked    []bool           // a multiply is under way
 	waiters  []waiter
 	pre      *wire.Precondition
 	life     int64    // ms that the publisher gives it, and its precondition; 0: the default
@@ -39,7 +39,7 @@ type outcome struct {
 func (c *Core) newOpen(step wire.Step, attempt wire.Attempt, token uint64, slot wire.Slot, deadline int64) *openStep {
 	return &openStep{
 		step: step, attempt: attempt, token: token, slot: slot, deadline: deadline,
-		parts: make([]map[wire.Slot]wire.Product, len(c.shards)), asked: make([]bool, len(c.shards)),
+		parts: make([][]wire.Product, len(c.shards)), asked: make([]bool, len(c.shards)),
 	}
 }
 
@@ -178,10 +178,12 @@ func (c *Core) staged(e *Effects, o *openStep, s int, m wire.Message) {
 	switch m := m.(type) {
 	case *wire.Products:
 		if o.parts[s] == nil {
-			o.parts[s] = make(map[wire.Slot]wire.Product, len(c.rows)+1)
+			o.parts[s] = make([]wire.Product, c.rec.Spec.Slots())
 		}
 		for _, p := range wire.ProductList(m.Payload) {
-			o.parts[s][p.Slot] = p
+			if p.Slot >= 0 && int(p.Slot) < len(o.parts[s]) {
+				o.parts[s][p.Slot] = p
+			}
 		}
 		o.asked[s] = false
 		c.advance(e)
@@ -213,12 +215,12 @@ func (c *Core) advance(e *Effects) {
 	if o.count() < len(c.shards) {
 		return
 	}
-	own := row{Row: wire.Row{Slot: o.slot, Step: o.step, Attempt: o.attempt}}
+	rows := append(slices.Clone(c.rows), row{Row: wire.Row{Slot: o.slot, Step: o.step, Attempt: o.attempt}})
 	covered := true
 	for s, part := range o.parts {
 		var missing []wire.Slot
-		for _, r := range append(slices.Clone(c.rows), own) {
-			if p, ok := part[r.Slot]; !ok || p.Attempt != r.Attempt {
+		for _, r := range rows {
+			if part[r.Slot].Attempt != r.Attempt {
 				missing = append(missing, r.Slot)
 			}
 		}
