@@ -22,7 +22,8 @@ func Float32s(x []float32) Vector { return sliceOf(x, F32) }
 // Float64s is the vector x.
 func Float64s(x []float64) Vector { return sliceOf(x, F64) }
 
-// Bytes of numbers at any alignment; those left over at the end are not part of the vector.
+// Raw is the vector of the numbers of dtype t in little-endian bytes, at any alignment. Bytes left
+// over at the end are not part of it.
 func Raw(p []byte, t DType) Vector { return Vector{p: p, dtype: t, n: int64(len(p) / t.Size())} }
 
 // Zeros is the zero vector of n columns; it takes no memory.

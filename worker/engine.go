@@ -9,6 +9,7 @@ import (
 
 	"mfac/internal/dtype"
 	"mfac/shard"
+	"mfac/shard/kernel"
 	"mfac/shard/pool"
 	"mfac/wire"
 )
@@ -208,8 +209,9 @@ func classOf(step bool) pool.Class {
 // Engine holds the numbers and carries out jobs on them. Jobs of different shards may run at the
 // same time; those of one shard as a Queue lets them.
 type Engine struct {
-	Pool    *pool.Pool // that carries the passes out, or nil
-	Threads int        // goroutines that a job may use without one; 0 is GOMAXPROCS. No result depends on it
+	Pool    *pool.Pool      // that carries the passes out, or nil
+	Threads int             // goroutines that a job may use without one; 0 is GOMAXPROCS. No result depends on it
+	Kernel  *kernel.Variant // nil is the fastest of this CPU. No result depends on it
 
 	mu     sync.Mutex
 	shards map[ShardKey]*numbersOf
@@ -325,7 +327,7 @@ func (g *Engine) do(j Job) (Done, error) {
 
 func (g *Engine) alloc(key ShardKey, op Alloc) error {
 	cfg := op.Config
-	cfg.Threads, cfg.Pool, cfg.Run = g.Threads, g.Pool, key.Run
+	cfg.Threads, cfg.Pool, cfg.Kernel, cfg.Run = g.Threads, g.Pool, g.Kernel, key.Run
 	bytes, err := shard.Bytes(cfg)
 	if err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"mfac/internal/rpc"
+	"mfac/shard/kernel"
 	"mfac/shard/pool"
 	"mfac/wire"
 )
@@ -23,9 +24,10 @@ import (
 type ServiceConfig struct {
 	ID       string // a token of subjects; the connection's inbox prefix must be _INBOX.<ID>
 	Tenant   string
-	Capacity int64 // bytes for rows and staged vectors
-	Budget   int64 // bytes in flight; 0 is 32 MiB
-	Threads  int   // that a pass may use; 0 is GOMAXPROCS
+	Capacity int64  // bytes for rows and staged vectors
+	Budget   int64  // bytes in flight; 0 is 32 MiB
+	Threads  int    // that a pass may use; 0 is GOMAXPROCS
+	Kernel   string // see kernel.ByName; empty is the fastest of this CPU
 	Logger   *zap.Logger
 }
 
@@ -57,6 +59,7 @@ type Service struct {
 	core    *Core
 	engine  *Engine
 	pool    *pool.Pool
+	kernel  *kernel.Variant
 	lanes   map[ShardKey]*lane
 	answers map[Token]answer
 	last    Token
@@ -101,6 +104,10 @@ func Serve(ctx context.Context, nc *nats.Conn, cfg ServiceConfig) (*Service, err
 	if cfg.Budget < wire.MaxPayload {
 		return nil, wire.Invalid("budget", cfg.Budget, fmt.Sprintf("at least %d bytes, one chunk", wire.MaxPayload))
 	}
+	variant, err := kernel.ByName(cfg.Kernel)
+	if err != nil {
+		return nil, fmt.Errorf("worker %s: %w", cfg.ID, err)
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = zap.NewNop()
 	}
@@ -111,7 +118,7 @@ func Serve(ctx context.Context, nc *nats.Conn, cfg ServiceConfig) (*Service, err
 	runCtx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	s := &Service{
 		cfg: cfg, nc: nc, js: js, log: cfg.Logger.With(zap.String("worker", cfg.ID)), sub: wire.Subjects{Tenant: cfg.Tenant},
-		inbox: make(chan any, inboxLength), cancel: cancel, done: make(chan struct{}),
+		inbox: make(chan any, inboxLength), cancel: cancel, done: make(chan struct{}), kernel: variant,
 	}
 	s.pool = pool.Start(cfg.Threads)
 	s.fresh()
@@ -121,7 +128,7 @@ func Serve(ctx context.Context, nc *nats.Conn, cfg ServiceConfig) (*Service, err
 		<-s.done
 		return nil, fmt.Errorf("worker %s: %w", cfg.ID, err)
 	}
-	s.log.Info("worker started", zap.Int64("memory", cfg.Capacity))
+	s.log.Info("worker started", zap.Int64("memory", cfg.Capacity), zap.String("kernel", variant.Name()))
 	return s, nil
 }
 
@@ -131,7 +138,7 @@ func (s *Service) fresh() {
 	s.core = NewCore(Config{
 		ID: s.cfg.ID, Instance: rand.Uint64(), Capacity: s.cfg.Capacity, Budget: s.cfg.Budget, TickMS: tick.Milliseconds(),
 	})
-	s.engine = &Engine{Pool: s.pool, Threads: s.cfg.Threads}
+	s.engine = &Engine{Pool: s.pool, Threads: s.cfg.Threads, Kernel: s.kernel}
 	s.lanes = map[ShardKey]*lane{}
 	s.answers = map[Token]answer{}
 }

@@ -41,7 +41,7 @@ func instance() service.Instance {
 			threads := cmp.Or(w.Threads, cores)
 			runtime.GOMAXPROCS(cores + threads)
 			return worker.Serve(ctx, nc, worker.ServiceConfig{
-				ID: w.ID, Tenant: w.Tenant, Capacity: w.Memory, Budget: w.Budget, Threads: threads, Logger: log,
+				ID: w.ID, Tenant: w.Tenant, Capacity: w.Memory, Budget: w.Budget, Threads: threads, Kernel: w.Kernel, Logger: log,
 			})
 		},
 	}

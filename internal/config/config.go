@@ -25,8 +25,9 @@ const Off = "off"
 type Worker struct {
 	Common
 	ID             string
-	Memory, Budget int64 // bytes
-	Threads        int   // 0: as many as GOMAXPROCS
+	Memory, Budget int64  // bytes
+	Threads        int    // 0: as many as GOMAXPROCS
+	Kernel         string // empty: the fastest
 }
 
 // Coordinator are the settings of cmd/coordinator.
@@ -65,6 +66,7 @@ func ForWorker() (*Worker, *Set) {
 		{Name: "memory", Kind: "bytes", Default: "auto", Usage: "for gradients and vectors, as 8GiB; auto: three quarters of what is available to the process", parse: memory(&w.Memory)},
 		{Name: "budget", Kind: "bytes", Default: "32MiB", Usage: "of chunks and results in flight, over all clients", parse: byteSize(&w.Budget, wire.MaxPayload)},
 		{Name: "threads", Kind: "n", Default: "0", Usage: "of a computation; 0: one a core", parse: integer(&w.Threads, 0, 4096)},
+		{Name: "kernel", Kind: "variant", Default: "auto", Usage: "instructions to compute with: generic, avx2, avx512, or auto, the fastest of this CPU; no result depends on it", parse: kernel(&w.Kernel)},
 	}, w.settings("127.0.0.1:9322")...))
 }
 

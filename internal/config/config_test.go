@@ -114,7 +114,7 @@ func TestPrecedence(t *testing.T) {
 func TestAllPlaces(t *testing.T) {
 	values := map[string]string{
 		"duration": "19s", "name": "a-1", "n": "3", "bytes": "3MiB", "url": "nats://x:1", "file": "/f",
-		"host:port": "127.0.0.1:99", "json|console": "console", "level": "warn",
+		"host:port": "127.0.0.1:99", "json|console": "console", "variant": "generic", "level": "warn",
 	}
 	for _, make := range []func() *Set{
 		func() *Set { _, s := ForWorker(); return s },

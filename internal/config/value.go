@@ -30,6 +30,18 @@ func name(p *string) func(string) error {
 	}
 }
 
+// kernel leaves to the worker which of the kernels the CPU can run.
+func kernel(p *string) func(string) error {
+	one := oneOf(p, "auto", "generic", "avx2", "avx512")
+	return func(v string) error {
+		err := one(v)
+		if *p == "auto" {
+			*p = ""
+		}
+		return err
+	}
+}
+
 func checkName(v string) error {
 	var e *wire.Error
 	if errors.As(wire.CheckName("", v), &e) {
