@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # Runs the kernels' tests with AVX-512 on a machine that has none: in Bochs, under Debian's kernel.
-# Slow (some minutes) and not part of CI. Needs root and Debian, for its packages.
+# Slow (ten minutes) and not part of CI. Needs root and Debian, for its packages.
 #
-#   tests/avx512/run.sh [TEST FLAGS…]      by default -test.run=/kernel=avx512 -test.short -test.v
+#   tests/avx512/run.sh                  all that is AVX-512
+#   tests/avx512/run.sh TEST FLAGS…      these, say -test.run='^TestDots$/kernel=avx512' -test.v
 #
-# Debian's Bochs stops for good after some 4·10⁹ instructions, so run the longer tests one at a time.
+# Debian's Bochs stops for good after some 4·10⁹ instructions, so a few tests go to a machine. Left
+# out are TestConversions and TestRound: their assembly is AVX2's, which runs on real machines, and
+# this Bochs rounds float16 wrongly where it lies halfway.
 #
-# MFAC_AVX512_TIMEOUT (3600) bounds it, in seconds.
+# MFAC_AVX512_TIMEOUT (1800) bounds a machine, in seconds.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -24,10 +27,6 @@ cp "$tmp"/deb/boot/vmlinuz-* "$tmp/iso/vmlinuz"
 
 CGO_ENABLED=0 go test -c -o "$tmp/root/test" ./shard/kernel
 CGO_ENABLED=0 go build -o "$tmp/root/init" ./tests/avx512/init
-(($#)) || set -- -test.run=/kernel=avx512 -test.short -test.v
-printf '%s\n' -test.timeout=0 "$@" >"$tmp/root/args"
-(cd "$tmp/root" && find . | cpio -o -H newc -R 0:0 --quiet) >"$tmp/iso/initrd"
-
 cp /usr/lib/ISOLINUX/isolinux.bin /usr/lib/syslinux/modules/bios/ldlinux.c32 "$tmp/iso/isolinux/"
 # Bochs reports a size of XSAVE's area that Linux takes for a defect and then turns AVX off; and its
 # time stamp counter counts instructions, not time.
@@ -39,9 +38,6 @@ label l
  kernel /vmlinuz
  append initrd=/initrd console=ttyS0 quiet loglevel=3 nokaslr mitigations=off nosmp noapic nohpet panic=-1 random.trust_cpu=on cryptomgr.notests tsc=unstable clearcpuid=xsaves,xsavec
 C
-xorriso -as mkisofs -quiet -o "$tmp/disk.iso" -b isolinux/isolinux.bin -c isolinux/boot.cat \
-	-no-emul-boot -boot-load-size 4 -boot-info-table "$tmp/iso" 2>/dev/null
-
 cat >"$tmp/bochsrc" <<C
 plugin_ctrl: unmapped=1, e1000=0, es1370=0, sb16=0
 config_interface: textconfig
@@ -64,20 +60,36 @@ debug: action=ignore
 C
 echo c >"$tmp/commands" # Debian's Bochs begins in its debugger: go on
 
-# Its display wants a terminal.
-script -qec "stty raw cols 100 rows 50 2>/dev/null; TERM=linux timeout --foreground -s KILL ${MFAC_AVX512_TIMEOUT:-3600} bochs-bin -q -f '$tmp/bochsrc' -rc '$tmp/commands'" /dev/null >/dev/null 2>&1 </dev/null || true
+# machine runs the tests that its flags say in a machine of their own.
+machine() {
+	printf '%s\n' -test.timeout=0 "$@" >"$tmp/root/args"
+	(cd "$tmp/root" && find . | cpio -o -H newc -R 0:0 --quiet) >"$tmp/iso/initrd"
+	xorriso -as mkisofs -quiet -o "$tmp/disk.iso" -b isolinux/isolinux.bin -c isolinux/boot.cat \
+		-no-emul-boot -boot-load-size 4 -boot-info-table "$tmp/iso" 2>/dev/null
+	: >"$tmp/serial"
+	# Its display wants a terminal.
+	script -qec "stty raw cols 100 rows 50 2>/dev/null; TERM=linux timeout --foreground -s KILL ${MFAC_AVX512_TIMEOUT:-1800} bochs-bin -q -f '$tmp/bochsrc' -rc '$tmp/commands'" /dev/null >/dev/null 2>&1 </dev/null || true
+	tr -d '\r' <"$tmp/serial" >"$tmp/out"
+	grep -v '^exit status [0-9]*\.$' "$tmp/out" || true
+	local status
+	status=$(sed -n 's/^exit status \([0-9]*\)\.$/\1/p' "$tmp/out" | tail -1)
+	if [[ -z $status ]]; then
+		echo 'avx512: the machine ended without a result; the emulator says:'
+		tail -5 "$tmp/log"
+		return 125
+	fi
+	return "$status"
+}
 
-tr -d '\r' <"$tmp/serial" >"$tmp/out"
-grep -v '^exit status [0-9]*\.$' "$tmp/out"
-status=$(sed -n 's/^exit status \([0-9]*\)\.$/\1/p' "$tmp/out" | tail -1)
-if [[ -z $status ]]; then
-	echo 'avx512: the machine ended without a result; the emulator says:'
-	tail -5 "$tmp/log"
-	exit 125
+if (($#)); then
+	machine "$@"
+	exit
 fi
-# Tests that the machine can't run would not be missed otherwise.
-if [[ $1 == -test.run=/kernel=avx512 ]] && ! grep -q '^    --- PASS: TestDots/kernel=avx512' "$tmp/out"; then
-	echo 'avx512: the machine has no AVX-512'
-	exit 1
-fi
-exit "$status"
+for tests in '^TestDots$/kernel=avx512/dtype='{f32,bf16,f16} '^TestCombine$/kernel=avx512/dtype='{f32,bf16,f16} \
+	'^Test(Gram|Dot|NotFinite|Solve)$/kernel=avx512' '^Test(CombineLeftOutIsZero|PutGet|Finish|Lengths)$/kernel=avx512'; do
+	machine -test.short -test.v -test.run="$tests"
+	if ! grep -q -- '--- PASS: .*/kernel=avx512' "$tmp/out"; then # what doesn't run would not be missed
+		echo "avx512: no test of $tests ran: has the machine no AVX-512?"
+		exit 1
+	fi
+done
