@@ -210,11 +210,13 @@ func (res *billionResult) measure(ctx context.Context, e *env, p *processes) err
 		return nil
 	}
 	const life = 10 * time.Minute
+	dtype := wire.DType(res.Store) // on the wire too, each way
+	one := int64(dtype.Size()) * res.Dim
 	step := uint64(0)
 	for range res.Rows {
 		step++
-		if err := done(fmt.Sprintf("publish gradient %d", step), 4*res.Dim, func() error {
-			_, err := r.PublishFrom(ctx, wire.Step(step), generator{step}, client.WithStepDeadline(life))
+		if err := done(fmt.Sprintf("publish gradient %d", step), one, func() error {
+			_, err := r.PublishFrom(ctx, wire.Step(step), generator{step}, client.WithStepDeadline(life), client.WithWire(dtype))
 			return err
 		}); err != nil {
 			return err
@@ -222,9 +224,9 @@ func (res *billionResult) measure(ctx context.Context, e *env, p *processes) err
 	}
 	// Now the window is full: this one takes the place of the first.
 	step++
-	if err := done("publish and precondition the next", 8*res.Dim, func() error {
+	if err := done("publish and precondition the next", 2*one, func() error {
 		var got counter
-		_, err := r.PreconditionFrom(ctx, wire.Step(step), &got, generator{step}, client.WithStepDeadline(life))
+		_, err := r.PreconditionFrom(ctx, wire.Step(step), &got, generator{step}, client.WithStepDeadline(life), client.WithWire(dtype), client.WithResult(dtype))
 		return errors.Join(err, got.check(res.Dim))
 	}); err != nil {
 		return err
@@ -236,14 +238,14 @@ func (res *billionResult) measure(ctx context.Context, e *env, p *processes) err
 		s := step - uint64(res.Rows-1-i)
 		steps, mean, check.rows = append(steps, wire.Step(s)), append(mean, 1/float64(res.Rows)), append(check.rows, generator{s})
 	}
-	if err := done("query: H⁻¹ of the mean gradient", 4*res.Dim, func() error {
+	if err := done("query: H⁻¹ of the mean gradient", one, func() error {
 		var got counter
-		_, err := r.IHVPCombineTo(ctx, &got, steps, mean)
+		_, err := r.IHVPCombineTo(ctx, &got, steps, mean, client.WithResult(dtype))
 		return errors.Join(err, got.check(res.Dim))
 	}); err != nil {
 		return err
 	}
-	if err := done("query: H⁻¹ of the newest gradient, checked column by column on the client", 4*res.Dim, func() error {
+	if err := done("query: H⁻¹ of the newest gradient, in float32, checked column by column on the client", 4*res.Dim, func() error {
 		_, err := r.IHVPCombineTo(ctx, &check, steps[len(steps)-1:], []float64{1})
 		return err
 	}); err != nil {
