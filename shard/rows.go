@@ -10,6 +10,7 @@ func (s *Store) Write(slot int, lo int64, p []byte, src DType) error {
 	if src > F16 {
 		return outOf("dtype", src, "f32, bf16 or f16")
 	}
+	defer s.kernel.Flush()
 	return s.chunks(slot, lo, len(p), src.Size(), func(w *scratch, tile, col, from, n int) {
 		if part := p[from*src.Size() : (from+n)*src.Size()]; s.dtype == F16 && n < s.width(tile) {
 			s.writePart(w, cell{slot, tile}, col, part, src)

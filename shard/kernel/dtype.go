@@ -92,14 +92,10 @@ func FromF16(h uint16) float32 {
 	return math.Float32frombits(sign | (exp+127-15)<<23 | mant<<13)
 }
 
-// scaleF16 is the power of two that brings the largest magnitude of x into [2¹⁵, 2¹⁶) with no
-// number past float16's largest, 65504; 0 where x is all zero. x is finite, so it is
-// at most 2¹⁶⁴, which makes 2¹⁵ of the smallest float32, 2⁻¹⁴⁹.
-func scaleF16(x []float32) int16 {
-	var top float32
-	for _, v := range x {
-		top = max(top, max(v, -v))
-	}
+// scaleF16 is the power of two that brings top, the largest magnitude of a row, into [2¹⁵, 2¹⁶)
+// with no number past float16's largest, 65504; 0 where top is 0. top is finite, so it is at most
+// 2¹⁶⁴, which makes 2¹⁵ of the smallest float32, 2⁻¹⁴⁹.
+func scaleF16(top float32) int16 {
 	if top == 0 {
 		return 0
 	}

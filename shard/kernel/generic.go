@@ -14,6 +14,7 @@ var generic = Variant{
 	put:     putGeneric,
 	toBF16:  toBF16Generic,
 	toF16:   toF16Generic,
+	top:     topGeneric,
 	dot:     dotGeneric,
 	finish:  finishGeneric,
 	round:   [dtypes]func(*byte, *float64, int) bool{F32: roundGeneric, BF16: roundHalfGeneric[bf16], F16: roundHalfGeneric[f16]},
@@ -239,6 +240,13 @@ func toF16Generic(g *byte, stride int, p *float32, lines, e int) {
 			line[uint16](next(g, k*stride))[j] = ToF16(float32(float64(f) * s))
 		}
 	}
+}
+
+func topGeneric(x *float32, n int) (top float32) {
+	for _, v := range unsafe.Slice(x, n) {
+		top = max(top, max(v, -v))
+	}
+	return top
 }
 
 func finishGeneric(r, x *float64, lambda float64, n int) {

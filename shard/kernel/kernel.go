@@ -36,6 +36,12 @@ type Variant struct {
 	toBF16 func(g *byte, stride int, p *float32, lines int)
 	toF16  func(g *byte, stride int, p *float32, lines int, e int)
 
+	// flush orders what put, toBF16 and toF16 wrote before all that this goroutine writes later. Nil
+	// where that needs nothing.
+	flush func()
+
+	top func(x *float32, n int) float32 // the largest magnitude, n a multiple of 16
+
 	many *many // nil where products of many with many are made one by one
 
 	dot    func(x, y *float64, n int) float64         // n a multiple of 16

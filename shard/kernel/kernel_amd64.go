@@ -18,6 +18,8 @@ var avx2 = Variant{
 	put:         putAVX2,
 	toBF16:      toBF16AVX2,
 	toF16:       toF16AVX2,
+	flush:       flushAMD64,
+	top:         topAVX2,
 	many: &many{
 		least: 3, halves: 2, width: 4, p: 3, q: 4,
 		pack:  [3]func(*float64, int, int, *byte, int, int){packF32AVX2, packBF16AVX2, packF16AVX2},
@@ -45,6 +47,8 @@ var avx512 = Variant{
 	put:         putAVX2,
 	toBF16:      toBF16AVX2,
 	toF16:       toF16AVX2,
+	flush:       flushAMD64,
+	top:         topAVX2,
 	many: &many{
 		least: 4, halves: 1, width: 8, p: 4, q: 6,
 		pack:  [3]func(*float64, int, int, *byte, int, int){packF32AVX512, packBF16AVX512, packF16AVX512},

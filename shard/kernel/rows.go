@@ -8,7 +8,8 @@ import (
 
 // Put sets the slot's columns [col, col+n) from n numbers of dtype src, little-endian bytes
 // at any alignment, rounding to nearest even where the tile's dtype can't say them. A row
-// of an F16 tile is set whole: col is 0, and columns from n on become 0.
+// of an F16 tile is set whole: col is 0, and columns from n on become 0. Another goroutine may read
+// what was put after a Flush.
 func (v *Variant) Put(w *Scratch, g Tile, slot, col int, p []byte, src DType) {
 	size := src.Size()
 	n := len(p) / size
@@ -40,6 +41,14 @@ func (v *Variant) Put(w *Scratch, g Tile, slot, col int, p []byte, src DType) {
 	}
 }
 
+// Flush puts what Put wrote before whatever this goroutine writes from now on: a lock that it gives
+// back, say.
+func (v *Variant) Flush() {
+	if v.flush != nil {
+		v.flush()
+	}
+}
+
 // putLines sets whole lines.
 func (v *Variant) putLines(w *Scratch, g *byte, stride int, p []byte, src, dst DType) {
 	lines := len(p) / src.Size() / dst.LineCols()
@@ -57,7 +66,7 @@ func (v *Variant) putF16(w *Scratch, g Tile, slot int, p []byte, src DType) {
 	x := grow(&w.f, g.Cols())
 	v.decode(x[:len(p)/src.Size()], p, src)
 	clear(x[len(p)/src.Size():])
-	e := scaleF16(x)
+	e := scaleF16(v.top(&x[0], len(x)))
 	g.Exp[slot] = e
 	at, stride := g.line(slot)
 	v.toF16(&g.G[at], stride, &x[0], g.Lines, int(e))

@@ -24,6 +24,14 @@ func expandF16AVX2(x *float64, p *byte, stride int, lines int)
 //go:noescape
 func expandF64AVX2(x *float64, p *byte, stride int, lines int)
 
+// flushAMD64 is Variant.flush.
+func flushAMD64()
+
+// topAVX2 is Variant.top.
+//
+//go:noescape
+func topAVX2(x *float32, n int) float32
+
 // putAVX2 is the Variant's function of that name.
 //
 //go:noescape

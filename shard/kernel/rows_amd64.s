@@ -136,8 +136,45 @@ line:
 	VZEROUPPER
 	RET
 
+// func flushAMD64()
+// Requires: MMX+
+TEXT ·flushAMD64(SB), NOSPLIT, $0
+	SFENCE
+	RET
+
+DATA magnitude<>+0(SB)/4, $0x7fffffff
+GLOBL magnitude<>(SB), RODATA|NOPTR, $4
+
+// func topAVX2(x *float32, n int) float32
+// Requires: AVX, AVX2, SSE
+TEXT ·topAVX2(SB), NOSPLIT, $0-20
+	MOVQ         x+0(FP), AX
+	MOVQ         n+8(FP), CX
+	VPBROADCASTD magnitude<>+0(SB), Y0
+	VPXOR        Y1, Y1, Y1
+	VPXOR        Y2, Y2, Y2
+
+sixteen:
+	VANDPS       (AX), Y0, Y3
+	VMAXPS       Y3, Y1, Y1
+	VANDPS       32(AX), Y0, Y3
+	VMAXPS       Y3, Y2, Y2
+	ADDQ         $0x40, AX
+	SUBQ         $0x10, CX
+	JNZ          sixteen
+	VMAXPS       Y2, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X0
+	VMAXPS       X0, X1, X1
+	VPERMILPS    $0x0e, X1, X0
+	VMAXPS       X0, X1, X1
+	VPERMILPS    $0x01, X1, X0
+	VMAXSS       X0, X1, X1
+	VZEROUPPER
+	MOVSS        X1, ret+16(FP)
+	RET
+
 // func putAVX2(base *byte, stride int, p *byte, lines int)
-// Requires: AVX, MMX+
+// Requires: AVX
 TEXT ·putAVX2(SB), NOSPLIT, $0-32
 	MOVQ base+0(FP), AX
 	MOVQ stride+8(FP), CX
@@ -153,12 +190,11 @@ line:
 	ADDQ     CX, AX
 	DECQ     BX
 	JNZ      line
-	SFENCE
 	VZEROUPPER
 	RET
 
 // func toBF16AVX2(base *byte, stride int, p *float32, lines int)
-// Requires: AVX, AVX2, MMX+
+// Requires: AVX, AVX2
 TEXT ·toBF16AVX2(SB), NOSPLIT, $0-32
 	MOVQ         base+0(FP), AX
 	MOVQ         stride+8(FP), CX
@@ -215,7 +251,6 @@ line:
 	ADDQ      CX, AX
 	DECQ      BX
 	JNZ       line
-	SFENCE
 	VZEROUPPER
 	RET
 
@@ -229,7 +264,7 @@ DATA linequiet<>+0(SB)/4, $0x00000040
 GLOBL linequiet<>(SB), RODATA|NOPTR, $4
 
 // func toF16AVX2(base *byte, stride int, p *float32, lines int, e int)
-// Requires: AVX, AVX2, F16C, MMX+, SSE2
+// Requires: AVX, AVX2, F16C, SSE2
 TEXT ·toF16AVX2(SB), NOSPLIT, $0-40
 	MOVQ         base+0(FP), AX
 	MOVQ         stride+8(FP), CX
@@ -269,7 +304,6 @@ line:
 	ADDQ        CX, AX
 	DECQ        BX
 	JNZ         line
-	SFENCE
 	VZEROUPPER
 	RET
 

@@ -27,6 +27,9 @@ func combine() {
 	}
 }
 
+// combineAhead is how many bytes ahead combineOne asks for lines.
+var combineAhead = map[dtype]int{f32: 2 * full, bf16: 6 * full, f16: 6 * full}
+
 // combineOne keeps the coefficients in registers, and goes over sixteen columns at a time.
 func combineOne(s isa, t dtype, n int, label func(string) string) {
 	c := Load(Param("c"), GP64())
@@ -49,6 +52,9 @@ func combineOne(s isa, t dtype, n int, label func(string) string) {
 			}
 		}
 		for i := range n {
+			if col == 0 {
+				s.fetch(g, i, combineAhead[t])
+			}
 			for j, a := range acc {
 				if s.width == 8 {
 					s.load(t, g.at(i, (col+8*j)*t.size), v[j%2])

@@ -8,8 +8,12 @@ import (
 	. "github.com/mmcloughlin/avo/reg"
 )
 
-// blockLines is the lines of a panel that AVX2 goes over twice: 4 KiB stay in the first cache.
-const blockLines = 8
+// blockLines is the lines of a panel that AVX2 goes over twice: 2 KiB stay in the first cache.
+const blockLines = 4
+
+// dotsAhead is how many bytes ahead dotsTwice asks for lines: a block, or two where the numbers take
+// longer to convert.
+var dotsAhead = map[dtype]int{f32: blockLines * full, bf16: 2 * blockLines * full, f16: 2 * blockLines * full}
 
 func dots() {
 	for _, s := range isas {
@@ -126,6 +130,9 @@ func dotsTwice(s isa, t dtype, n int, label func(string) string, wait, vars Mem)
 			xv := s.vec()
 			s.half(t, Mem{Base: x, Disp: 8 * col}, half, xv)
 			for i := range n {
+				if half == 1 && col == 0 { // which waits for nothing
+					s.fetch(g, i, dotsAhead[t])
+				}
 				s.loadHalf(t, g.at(i, col*t.size), half, odd, v)
 				VFMADD231PD(xv, v, acc[i])
 			}

@@ -15,6 +15,8 @@ func rows() {
 	for _, t := range append(kinds, f64) {
 		expand(t)
 	}
+	flush()
+	top()
 	put()
 	toBF16()
 	toF16()
@@ -50,7 +52,7 @@ func expand(t dtype) {
 }
 
 // writeLines is a function of lines: line computes two registers that make one, which go to memory
-// past the caches, where a line at a time would be read first.
+// past the caches, where a line at a time would be read first. flush orders them.
 func writeLines(name, params string, size int, setup func(), line func(p Register) [2]Register) {
 	TEXT(name, NOSPLIT, "func(base *byte, stride int, "+params+")")
 	Pragma("noescape")
@@ -66,8 +68,49 @@ func writeLines(name, params string, size int, setup func(), line func(p Registe
 	ADDQ(stride, g)
 	DECQ(lines)
 	JNZ(LabelRef("line"))
-	SFENCE()
 	VZEROUPPER()
+	RET()
+}
+
+// flush puts what writeLines wrote before all that is written later.
+func flush() {
+	TEXT("flushAMD64", NOSPLIT, "func()")
+	Doc("flushAMD64 is Variant.flush.")
+	SFENCE()
+	RET()
+}
+
+// top is the largest magnitude.
+func top() {
+	abs := constant("magnitude", 0x7fffffff)
+	TEXT("topAVX2", NOSPLIT, "func(x *float32, n int) float32")
+	Pragma("noescape")
+	Doc("topAVX2 is Variant.top.")
+	x, n := Load(Param("x"), GP64()), Load(Param("n"), GP64())
+	a, most := YMM(), []Register{YMM(), YMM()}
+	VPBROADCASTD(abs, a)
+	for _, m := range most {
+		VPXOR(m, m, m)
+	}
+	Label("sixteen")
+	for j, m := range most {
+		v := YMM()
+		VANDPS(Mem{Base: x, Disp: 32 * j}, a, v)
+		VMAXPS(v, m, m)
+	}
+	ADDQ(U8(64), x)
+	SUBQ(U8(16), n)
+	JNZ(LabelRef("sixteen"))
+	VMAXPS(most[1], most[0], most[0])
+	lo, hi := most[0].(VecVirtual).AsX(), XMM()
+	VEXTRACTF128(U8(1), most[0], hi)
+	VMAXPS(hi, lo, lo)
+	VPERMILPS(U8(0b00_00_11_10), lo, hi)
+	VMAXPS(hi, lo, lo)
+	VPERMILPS(U8(0b00_00_00_01), lo, hi)
+	VMAXSS(hi, lo, lo)
+	VZEROUPPER()
+	Store(lo, ReturnIndex(0))
 	RET()
 }
 
