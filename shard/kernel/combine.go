@@ -25,8 +25,22 @@ func (v *Variant) Combine(w *Scratch, r []float64, g Tile, line int, c []float64
 		v.manyCombine(w, r, g, line, c, mask)
 		return
 	}
-	for p, in := range mask {
-		v.combinePanel(w, r, g, line, c, p, in)
+	full := v.combineFull[g.DType]
+	for p := 0; p < len(mask); p++ {
+		panels := fullFrom(mask, p)
+		if full == nil || panels == 0 || k > 1 {
+			v.combinePanel(w, r, g, line, c, p, mask[p])
+			continue
+		}
+		for t, ct := range c[p*PanelSlots:][:panels*PanelSlots] {
+			if g.DType == F16 {
+				ct *= g.scale(p*PanelSlots + t)
+			}
+			w.c[t] = ct
+		}
+		at, stride := g.panel(p)
+		full(&r[0], &g.G[at+line*stride], panels, g.Lines*stride, &w.c[0], lines)
+		p += panels - 1
 	}
 }
 
@@ -51,17 +65,11 @@ func (v *Variant) combinePanel(w *Scratch, r []float64, g Tile, line int, c []fl
 	}
 }
 
-// manyPanels is how many full panels are added before the sums go back to memory.
-const manyPanels = 4
-
 func (v *Variant) manyCombine(w *Scratch, r []float64, g Tile, line int, c []float64, mask []byte) {
 	k := len(c) / g.Slots
 	n := len(r) / k
 	for p := 0; p < len(mask); {
-		panels := 0
-		for panels < manyPanels && p+panels < len(mask) && mask[p+panels] == allSlots {
-			panels++
-		}
+		panels := fullFrom(mask, p)
 		if panels == 0 {
 			v.combinePanel(w, r, g, line, c, p, mask[p])
 			p++

@@ -34,6 +34,11 @@ func combineBF16AVX512(r *float64, base *byte, off *int, n int, stride int, c *f
 //go:noescape
 func combineF16AVX512(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int)
 
+// combineFullF32AVX2 is Variant.combineFull.
+//
+//go:noescape
+func combineFullF32AVX2(r *float64, base *byte, panels int, next int, c *float64, lines int)
+
 // combineManyF32AVX2 is Variant.combineMany.
 //
 //go:noescape

@@ -21,6 +21,10 @@ type Variant struct {
 	// r = r + Σ_i c[i] g_i, in the order of i, 1 ≤ n ≤ 8.
 	combine [3]func(r *float64, g *byte, off *int, n, stride int, c *float64, lines int)
 
+	// combineFull is combine of all slots of full panels, each next bytes behind the one before; c goes
+	// on from panel to panel. Nil where panels are better taken one by one.
+	combineFull [3]func(r *float64, g *byte, panels, next int, c *float64, lines int)
+
 	// combineMany is combine for p vectors and all slots of full panels, each next bytes behind the
 	// one before. Vector i has its coefficients at c[i], c[most+i], c[2·most+i], …, and its r ldr
 	// numbers further than the one before. 2 ≤ p ≤ most = mostCombine. Nil where there is none.
@@ -65,7 +69,8 @@ type Variant struct {
 // Scratch is what one goroutine needs for a variant's methods. The zero value is ready, and
 // stays as large as it was needed.
 type Scratch struct {
-	y, c [PanelSlots]float64
+	y    [PanelSlots]float64
+	c    [mostPanels * PanelSlots]float64
 	off  [PanelSlots]int
 	f    []float32
 	a, b []float64 // packed

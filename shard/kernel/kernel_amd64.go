@@ -11,6 +11,7 @@ import "golang.org/x/sys/cpu"
 var avx2 = Variant{
 	name:        "avx2",
 	dots:        [3]func(*float64, *byte, *int, int, int, *float64, int){dotsF32AVX2, dotsBF16AVX2, dotsF16AVX2},
+	combineFull: [3]func(*float64, *byte, int, int, *float64, int){F32: combineFullF32AVX2},
 	combine:     [3]func(*float64, *byte, *int, int, int, *float64, int){combineF32AVX2, combineBF16AVX2, combineF16AVX2},
 	combineMany: [3]func(*float64, int, *byte, int, int, *float64, int, int){combineManyF32AVX2, combineManyBF16AVX2, combineManyF16AVX2},
 	mostCombine: 6,

@@ -50,6 +50,17 @@ func present(off *[PanelSlots]int, in byte) (n int) {
 	return n
 }
 
+// mostPanels is how many full panels are taken at once, where that is better.
+const mostPanels = 4
+
+// fullFrom is how many panels from p on are full, at most mostPanels.
+func fullFrom(mask []byte, p int) (n int) {
+	for n < mostPanels && p+n < len(mask) && mask[p+n] == allSlots {
+		n++
+	}
+	return n
+}
+
 // scale is what the numbers kept in a slot are to be multiplied by.
 func (g Tile) scale(slot int) float64 { return pow2(-g.Exp[slot]) }
 

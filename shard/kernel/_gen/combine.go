@@ -17,6 +17,7 @@ func combine() {
 			byCount("n", 1, panelSlots, func(n int, label func(string) string) { combineOne(s, t, n, label) })
 		}
 	}
+	combineFull(avx2, f32)
 	for _, s := range isas {
 		for _, t := range kinds {
 			TEXT("combineMany"+t.name+s.name, NOSPLIT, "func(r *float64, ldr int, base *byte, panels, next int, c *float64, p, lines int)")
@@ -78,6 +79,52 @@ func combineOne(s isa, t dtype, n int, label func(string) string) {
 	ADDQ(U32(8*t.cols()), r)
 	DECQ(lines)
 	JNZ(LabelRef(label("line")))
+}
+
+// combineFull is combineOne for several full panels: sixteen columns of each in turn, so that memory
+// is read in as many streams, and sums stay in registers.
+func combineFull(s isa, t dtype) {
+	TEXT("combineFull"+t.name+s.name, NOSPLIT, "func(r *float64, base *byte, panels, next int, c *float64, lines int)")
+	Pragma("noescape")
+	Doc(fmt.Sprintf("combineFull%s%s is Variant.combineFull.", t.name, s.name))
+	r, base := Load(Param("r"), GP64()), Load(Param("base"), GP64())
+	panels, next := Load(Param("panels"), GP64()), Load(Param("next"), GP64())
+	c, lines := Load(Param("c"), GP64()), Load(Param("lines"), GP64())
+	acc, v, ci, odd := s.vecs(4), s.vecs(2), s.vec(), s.oddHalves(t)
+	g := slots{n: panelSlots, base: GP64()}
+	cAt, panel := GP64(), GP64()
+	Label("line")
+	for col := 0; col < t.cols(); col += 16 {
+		at := func(j int) Mem { return Mem{Base: r, Disp: 8*col + s.bytes()*j} }
+		for j, a := range acc {
+			s.half(t, at(j&^1), j%2, a)
+		}
+		MOVQ(base, g.base)
+		MOVQ(c, cAt)
+		MOVQ(panels, panel)
+		loop := fmt.Sprintf("panel%d", col)
+		Label(loop)
+		for i := range panelSlots {
+			VBROADCASTSD(Mem{Base: cAt, Disp: 8 * i}, ci)
+			for j, a := range acc {
+				s.loadHalf(t, g.at(i, (col+j/2*8)*t.size), j%2, odd, v[j%2])
+				VFMADD231PD(v[j%2], ci, a)
+			}
+		}
+		ADDQ(next, g.base)
+		ADDQ(U8(8*panelSlots), cAt)
+		DECQ(panel)
+		JNZ(LabelRef(loop))
+		for j := 0; j < len(acc); j += 2 {
+			s.store(t, acc[j:j+2], at(j))
+		}
+	}
+	ADDQ(U32(full), base)
+	ADDQ(U32(8*t.cols()), r)
+	DECQ(lines)
+	JNZ(LabelRef("line"))
+	VZEROUPPER()
+	RET()
 }
 
 // mostCombine is the most vectors at once: with two registers each, what the CPU has allows it.
