@@ -204,10 +204,10 @@ func (s slots) at(i, disp int) Mem {
 	return Mem{Base: s.base, Index: s.off[i], Scale: 1, Disp: disp}
 }
 
-// fetch asks for slot i's line that comes so many bytes later, of a full panel. AVX2 keeps a core so
-// busy that it does not look far enough ahead by itself; AVX-512 does, where it was measured.
+// fetch asks for slot i's line that comes so many bytes later. AVX2 keeps a core so busy that it does
+// not look far enough ahead by itself; AVX-512 does, where it was measured.
 func (s isa) fetch(g slots, i, bytes int) {
-	if g.off == nil && s.width == 4 {
+	if s.width == 4 {
 		PREFETCHT0(g.at(i, bytes))
 	}
 }
