@@ -15,7 +15,10 @@ import (
 	"mfac/wire"
 )
 
-type growOptions struct{ most float64 }
+type growOptions struct {
+	most   float64
+	budget time.Duration
+}
 
 // grown are the curves of step time, as kept in bench/results/grow.json.
 type grown struct {
@@ -44,9 +47,8 @@ type point struct {
 }
 
 const (
-	growBudget = 25 * time.Minute // what is left then is listed as not measured
-	growPoint  = 3 * time.Second  // of steps at each point
-	growLeast  = 5                // steps
+	growPoint = 3 * time.Second // of steps at each point
+	growLeast = 5               // steps
 )
 
 // axes are the curves to measure.
@@ -85,13 +87,13 @@ func grow(e *env, stdout io.Writer) error {
 		return fmt.Errorf("inputs of the model: %w", err)
 	}
 	g := grown{Machine: machineName(), Inputs: in, Curves: axes(e.options.grow.most)}
-	until := time.Now().Add(growBudget)
+	until := time.Now().Add(e.options.grow.budget)
 	for _, c := range g.Curves {
 		for i := range c.Points {
 			p := &c.Points[i]
 			p.Model = predict(in, p.Load).total()
 			if time.Now().After(until) {
-				p.Reason = fmt.Sprintf("the curves' %s were over", growBudget)
+				p.Reason = fmt.Sprintf("the curves' %s were over", e.options.grow.budget)
 			} else if p.Reason = lacksMemory(int64(p.Load.D*4*float64(p.Load.M+12)) + 2<<30); p.Reason == "" {
 				if err := measurePoint(e, p); err != nil {
 					return fmt.Errorf("%s = %g: %w", c.Axis, p.X, err)

@@ -25,6 +25,7 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"time"
 )
 
 func main() {
@@ -58,6 +59,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.StringVar(&o.only, "only", "", "measure figures whose name begins so; nothing is written but --json")
 	flags.StringVar(&o.json, "json", "", "write the ratios as JSON to this file; - is standard output")
 	flags.IntVar(&o.runs, "runs", 0, "runs of each figure; 0: 11, or 5 with --quick")
+	flags.DurationVar(&o.grow.budget, "budget", 25*time.Minute, "grow: what is left after so long is listed as not measured")
 	flags.Float64Var(&o.grow.most, "most", 1, "grow: the largest sizes, as a share of the full ones; less than 1 writes nothing")
 	flags.Int64Var(&o.billion.dim, "dim", 1_000_000_000, "billion: parameters")
 	flags.IntVar(&o.billion.rows, "rows", 6, "billion: gradients in the window")
