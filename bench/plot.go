@@ -72,7 +72,7 @@ func plotCurve(path string, c curve) error {
 // logAxes makes room around the points, also around a lone one, and labels their sizes.
 func logAxes(p *plot.Plot, c curve) {
 	p.X.Scale, p.Y.Scale = plot.LogScale{}, plot.LogScale{}
-	p.X.Min, p.X.Max = c.Points[0].X/1.2, c.Points[len(c.Points)-1].X*1.2
+	p.X.Min, p.X.Max = c.Points[0].X/1.3, c.Points[len(c.Points)-1].X*2
 	p.Y.Min, p.Y.Max = math.Inf(1), 0
 	var ticks plot.ConstantTicks
 	for _, q := range c.Points {
@@ -108,8 +108,8 @@ func plotPasses(path string, results []result) error {
 	p.Title.TextStyle.Font.Size = vg.Points(9)
 	p.X.Label.Text = "m"
 	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.ConstantTicks([]plot.Tick{{Value: 16, Label: "16"}, {Value: 64, Label: "64"}, {Value: 256, Label: "256"}, {Value: 1024, Label: "1024"}})
-	p.Y.Min, p.Y.Max = 0, 1.4
-	p.X.Min, p.X.Max = 16, 1024
+	p.Y.Min, p.Y.Max = 0, 1.6
+	p.X.Min, p.X.Max = 13, 1500 // the last label has room
 	p.Add(plotter.NewGrid())
 	for i, name := range names {
 		l, s, err := plotter.NewLinePoints(lines[name])
@@ -120,7 +120,7 @@ func plotPasses(path string, results []result) error {
 		p.Add(l, s)
 		p.Legend.Add(name, l, s)
 	}
-	p.Legend.Top = true
+	p.Legend.Top, p.Legend.Left = true, true
 	p.Legend.TextStyle.Font.Size = vg.Points(7)
 	return p.Save(plotWidth, plotHeight, path)
 }
