@@ -19,14 +19,14 @@ DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
-mkdir -p "$tmp/root" "$tmp/iso/isolinux" "$tmp/deb"
+mkdir -p "$tmp/guest" "$tmp/iso/isolinux" "$tmp/deb"
 
 image=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image-[^ ]*\)/\1/p' | head -1)
 (cd "$tmp/deb" && apt-get download -qq "$image" && dpkg-deb --fsys-tarfile ./*.deb | tar x --wildcards './boot/vmlinuz-*')
 cp "$tmp"/deb/boot/vmlinuz-* "$tmp/iso/vmlinuz"
 
-CGO_ENABLED=0 go test -c -o "$tmp/root/test" ./shard/kernel
-CGO_ENABLED=0 go build -o "$tmp/root/init" ./tests/avx512/init
+CGO_ENABLED=0 go test -c -o "$tmp/guest/test" ./shard/kernel
+CGO_ENABLED=0 go build -o "$tmp/guest/init" ./tests/avx512/init
 cp /usr/lib/ISOLINUX/isolinux.bin /usr/lib/syslinux/modules/bios/ldlinux.c32 "$tmp/iso/isolinux/"
 # Bochs reports a size of XSAVE's area that Linux takes for a defect and then turns AVX off; and its
 # time stamp counter counts instructions, not time.
@@ -62,8 +62,8 @@ echo c >"$tmp/commands" # Debian's Bochs begins in its debugger: go on
 
 # machine runs the tests that its flags say in a machine of their own.
 machine() {
-	printf '%s\n' -test.timeout=0 "$@" >"$tmp/root/args"
-	(cd "$tmp/root" && find . | cpio -o -H newc -R 0:0 --quiet) >"$tmp/iso/initrd"
+	printf '%s\n' -test.timeout=0 "$@" >"$tmp/guest/args"
+	(cd "$tmp/guest" && find . | cpio -o -H newc -R 0:0 --quiet) >"$tmp/iso/initrd"
 	xorriso -as mkisofs -quiet -o "$tmp/disk.iso" -b isolinux/isolinux.bin -c isolinux/boot.cat \
 		-no-emul-boot -boot-load-size 4 -boot-info-table "$tmp/iso" 2>/dev/null
 	: >"$tmp/serial"
