@@ -256,6 +256,8 @@ func (p *publication) settle(ctx context.Context, notGrowing error) (committed, 
 	switch {
 	case err == nil, ctx.Err() != nil, lost(err), errors.Is(err, errNudge):
 		return done, err
+	case code(err) == wire.CodeSuperseded: // why it is not above the newest: another's is committed
+		return committed{}, err
 	}
 	return committed{}, fmt.Errorf("%w (attempt %d before: %w)", notGrowing, p.attempt, err)
 }
