@@ -152,10 +152,8 @@ func (p *python) ask(q ask) (answerOf, error) {
 	return a, nil
 }
 
-// spinning is longer than OpenBLAS' threads spin after a call, on a core that others need then.
-const spinning = 60 * time.Millisecond
-
-// run times an operation on so many threads: one of them, from reps done in a row.
+// run times an operation on so many threads: one of them, from reps done in a row. Python is idle
+// when it returns.
 func (p *python) run(op string, threads, reps int) (time.Duration, error) {
 	if threads != p.now {
 		if _, err := p.ask(ask{"what": "threads", "n": threads}); err != nil {
@@ -164,7 +162,6 @@ func (p *python) run(op string, threads, reps int) (time.Duration, error) {
 		p.now = threads
 	}
 	a, err := p.ask(ask{"what": "run", "op": op, "reps": reps})
-	time.Sleep(spinning)
 	return time.Duration(a.Seconds * 1e9 / float64(reps)), err
 }
 
