@@ -61,7 +61,7 @@ func (v *Variant) combinePanel(w *Scratch, r []float64, g Tile, line int, c []fl
 				w.c[j] *= g.scale(t)
 			}
 		}
-		v.combine[g.DType](&r[i*n], &g.G[at+line*stride], &w.off[0], m, stride, &w.c[0], n/g.DType.LineCols())
+		v.combine[g.DType](&r[i*n], &g.G[at+line*stride], &w.off[0], m, stride, &w.c[0], n/g.DType.LineCols(), v.combineAhead[g.DType])
 	}
 }
 

@@ -7,32 +7,32 @@ package kernel
 // combineF32AVX2 is Variant.combine.
 //
 //go:noescape
-func combineF32AVX2(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int)
+func combineF32AVX2(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int, ahead int)
 
 // combineBF16AVX2 is Variant.combine.
 //
 //go:noescape
-func combineBF16AVX2(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int)
+func combineBF16AVX2(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int, ahead int)
 
 // combineF16AVX2 is Variant.combine.
 //
 //go:noescape
-func combineF16AVX2(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int)
+func combineF16AVX2(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int, ahead int)
 
 // combineF32AVX512 is Variant.combine.
 //
 //go:noescape
-func combineF32AVX512(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int)
+func combineF32AVX512(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int, ahead int)
 
 // combineBF16AVX512 is Variant.combine.
 //
 //go:noescape
-func combineBF16AVX512(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int)
+func combineBF16AVX512(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int, ahead int)
 
 // combineF16AVX512 is Variant.combine.
 //
 //go:noescape
-func combineF16AVX512(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int)
+func combineF16AVX512(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int, ahead int)
 
 // combineFullF32AVX2 is Variant.combineFull.
 //

@@ -28,7 +28,7 @@ func (v *Variant) Dots(w *Scratch, y []float64, g Tile, x []float64, mask []byte
 		}
 		at, stride := g.panel(p)
 		for i := range k {
-			v.dots[g.DType](&w.y[0], &g.G[at], &w.off[0], n, stride, &x[i*cols], g.Lines)
+			v.dots[g.DType](&w.y[0], &g.G[at], &w.off[0], n, stride, &x[i*cols], g.Lines, v.dotsAhead[g.DType])
 			yi := y[i*g.Slots+p*PanelSlots:]
 			for b, j := in, 0; b != 0; b, j = b&(b-1), j+1 {
 				yi[bits.TrailingZeros8(b)] = w.y[j]

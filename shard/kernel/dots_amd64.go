@@ -7,32 +7,32 @@ package kernel
 // dotsF32AVX2 is Variant.dots.
 //
 //go:noescape
-func dotsF32AVX2(y *float64, base *byte, off *int, n int, stride int, x *float64, lines int)
+func dotsF32AVX2(y *float64, base *byte, off *int, n int, stride int, x *float64, lines int, ahead int)
 
 // dotsBF16AVX2 is Variant.dots.
 //
 //go:noescape
-func dotsBF16AVX2(y *float64, base *byte, off *int, n int, stride int, x *float64, lines int)
+func dotsBF16AVX2(y *float64, base *byte, off *int, n int, stride int, x *float64, lines int, ahead int)
 
 // dotsF16AVX2 is Variant.dots.
 //
 //go:noescape
-func dotsF16AVX2(y *float64, base *byte, off *int, n int, stride int, x *float64, lines int)
+func dotsF16AVX2(y *float64, base *byte, off *int, n int, stride int, x *float64, lines int, ahead int)
 
 // dotsF32AVX512 is Variant.dots.
 //
 //go:noescape
-func dotsF32AVX512(y *float64, base *byte, off *int, n int, stride int, x *float64, lines int)
+func dotsF32AVX512(y *float64, base *byte, off *int, n int, stride int, x *float64, lines int, ahead int)
 
 // dotsBF16AVX512 is Variant.dots.
 //
 //go:noescape
-func dotsBF16AVX512(y *float64, base *byte, off *int, n int, stride int, x *float64, lines int)
+func dotsBF16AVX512(y *float64, base *byte, off *int, n int, stride int, x *float64, lines int, ahead int)
 
 // dotsF16AVX512 is Variant.dots.
 //
 //go:noescape
-func dotsF16AVX512(y *float64, base *byte, off *int, n int, stride int, x *float64, lines int)
+func dotsF16AVX512(y *float64, base *byte, off *int, n int, stride int, x *float64, lines int, ahead int)
 
 // dotAVX2 is Variant.dot.
 //

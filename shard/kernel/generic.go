@@ -8,8 +8,8 @@ import (
 // generic is the meaning of the package: other variants equal it bit for bit.
 var generic = Variant{
 	name:    "generic",
-	dots:    [3]func(*float64, *byte, *int, int, int, *float64, int){dotsF32Generic, dots16Generic[bf16], dots16Generic[f16]},
-	combine: [3]func(*float64, *byte, *int, int, int, *float64, int){combineF32Generic, combine16Generic[bf16], combine16Generic[f16]},
+	dots:    [3]func(*float64, *byte, *int, int, int, *float64, int, int){dotsF32Generic, dots16Generic[bf16], dots16Generic[f16]},
+	combine: [3]func(*float64, *byte, *int, int, int, *float64, int, int){combineF32Generic, combine16Generic[bf16], combine16Generic[f16]},
 	expand:  [dtypes]func(*float64, *byte, int, int){expandF32Generic, expand16Generic[bf16], expand16Generic[f16], expandF64Generic},
 	put:     putGeneric,
 	toBF16:  toBF16Generic,
@@ -52,7 +52,7 @@ func next(g *byte, bytes int) *byte { return (*byte)(unsafe.Add(unsafe.Pointer(g
 
 func floats(x *float64, n int) []float64 { return unsafe.Slice(x, n) }
 
-func dotsF32Generic(y *float64, g *byte, off *int, n, stride int, x *float64, lines int) {
+func dotsF32Generic(y *float64, g *byte, off *int, n, stride int, x *float64, lines, _ int) {
 	const cols = lineBytes / 4
 	ys, offs, xs := floats(y, n), unsafe.Slice(off, n), floats(x, lines*cols)
 	if n == PanelSlots { // of others, some may be written by another goroutine
@@ -104,7 +104,7 @@ func dotLines(g []float32, stride int, x []float64) float64 {
 	}
 }
 
-func dots16Generic[T half](y *float64, g *byte, off *int, n, stride int, x *float64, lines int) {
+func dots16Generic[T half](y *float64, g *byte, off *int, n, stride int, x *float64, lines, _ int) {
 	const cols = lineBytes / 2
 	ys, offs := floats(y, n), unsafe.Slice(off, n)
 	for i, o := range offs {
@@ -130,7 +130,7 @@ func dotGeneric(x, y *float64, n int) float64 {
 	return ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]))
 }
 
-func combineF32Generic(r *float64, g *byte, off *int, n, stride int, c *float64, lines int) {
+func combineF32Generic(r *float64, g *byte, off *int, n, stride int, c *float64, lines, _ int) {
 	const cols = lineBytes / 4
 	offs, cs, rs := unsafe.Slice(off, n), floats(c, n), floats(r, lines*cols)
 	if n == PanelSlots {
@@ -175,7 +175,7 @@ func combinePanel(r []float64, g []float32, c *[PanelSlots]float64) {
 //go:noinline
 func zeroAbove(_, _, _ float64) {}
 
-func combine16Generic[T half](r *float64, g *byte, off *int, n, stride int, c *float64, lines int) {
+func combine16Generic[T half](r *float64, g *byte, off *int, n, stride int, c *float64, lines, _ int) {
 	const cols = lineBytes / 2
 	offs, cs := unsafe.Slice(off, n), floats(c, n)
 	for k := range lines {

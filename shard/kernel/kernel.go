@@ -15,11 +15,14 @@ import (
 type Variant struct {
 	name string
 
-	// y[i] = the dot of slot i and x, 1 ≤ n ≤ 8.
-	dots [3]func(y *float64, g *byte, off *int, n, stride int, x *float64, lines int)
+	// y[i] = the dot of slot i and x, 1 ≤ n ≤ 8. Lines ahead bytes later are asked for meanwhile.
+	dots [3]func(y *float64, g *byte, off *int, n, stride int, x *float64, lines, ahead int)
 
-	// r = r + Σ_i c[i] g_i, in the order of i, 1 ≤ n ≤ 8.
-	combine [3]func(r *float64, g *byte, off *int, n, stride int, c *float64, lines int)
+	// r = r + Σ_i c[i] g_i, in the order of i, 1 ≤ n ≤ 8. Lines ahead bytes later are asked for
+	// meanwhile.
+	combine [3]func(r *float64, g *byte, off *int, n, stride int, c *float64, lines, ahead int)
+
+	dotsAhead, combineAhead [3]int
 
 	// combineFull is combine of all slots of full panels, each next bytes behind the one before; c goes
 	// on from panel to panel. Nil where panels are better taken one by one.

@@ -10,9 +10,8 @@ import "golang.org/x/sys/cpu"
 
 var avx2 = Variant{
 	name:        "avx2",
-	dots:        [3]func(*float64, *byte, *int, int, int, *float64, int){dotsF32AVX2, dotsBF16AVX2, dotsF16AVX2},
-	combineFull: [3]func(*float64, *byte, int, int, *float64, int){F32: combineFullF32AVX2},
-	combine:     [3]func(*float64, *byte, *int, int, int, *float64, int){combineF32AVX2, combineBF16AVX2, combineF16AVX2},
+	dots:        [3]func(*float64, *byte, *int, int, int, *float64, int, int){dotsF32AVX2, dotsBF16AVX2, dotsF16AVX2},
+	combine:     [3]func(*float64, *byte, *int, int, int, *float64, int, int){combineF32AVX2, combineBF16AVX2, combineF16AVX2},
 	combineMany: [3]func(*float64, int, *byte, int, int, *float64, int, int){combineManyF32AVX2, combineManyBF16AVX2, combineManyF16AVX2},
 	mostCombine: 6,
 	expand:      [dtypes]func(*float64, *byte, int, int){expandF32AVX2, expandBF16AVX2, expandF16AVX2, expandF64AVX2},
@@ -39,9 +38,10 @@ var avx2 = Variant{
 
 // avx512 has its own of what computes; to rows and results memory is the limit.
 var avx512 = Variant{
-	name:        "avx512",
-	dots:        [3]func(*float64, *byte, *int, int, int, *float64, int){dotsF32AVX512, dotsBF16AVX512, dotsF16AVX512},
-	combine:     [3]func(*float64, *byte, *int, int, int, *float64, int){combineF32AVX512, combineBF16AVX512, combineF16AVX512},
+	name:      "avx512",
+	dots:      [3]func(*float64, *byte, *int, int, int, *float64, int, int){dotsF32AVX512, dotsBF16AVX512, dotsF16AVX512},
+	combine:   [3]func(*float64, *byte, *int, int, int, *float64, int, int){combineF32AVX512, combineBF16AVX512, combineF16AVX512},
+	dotsAhead: farAhead, combineAhead: farAhead,
 	combineMany: [3]func(*float64, int, *byte, int, int, *float64, int, int){combineManyF32AVX512, combineManyBF16AVX512, combineManyF16AVX512},
 	mostCombine: 8,
 	expand:      avx2.expand,
@@ -59,17 +59,35 @@ var avx512 = Variant{
 	},
 	dot:     dotAVX2,
 	finish:  finishAVX2,
-	round:   avx2.round,
+	round:   [dtypes]func(*byte, *float64, int) bool{F32: roundAVX512, BF16: roundBF16AVX2, F16: roundF16AVX2},
 	narrow:  avx2.narrow,
 	widen:   avx2.widen,
 	solve:   solveAVX512,
 	squares: squaresAVX2,
 }
 
+// tuned is AVX2 as it reads memory best, which the CPU decides more than the code does: where AVX-512 is
+// there too, as one stream with lines asked for far ahead; where it isn't, in four streams, or asking
+// for lines a block or two ahead. docs/kernels.md says what was measured.
+func tuned(v Variant, far bool) Variant {
+	if far {
+		v.dotsAhead, v.combineAhead = farAhead, farAhead
+		return v
+	}
+	v.dotsAhead = [3]int{F32: 2 << 10, BF16: 4 << 10, F16: 4 << 10}
+	v.combineAhead = [3]int{F32: 1 << 10, BF16: 3 << 10, F16: 3 << 10}
+	v.combineFull[F32] = combineFullF32AVX2
+	return v
+}
+
+// farAhead is how many bytes far ahead is.
+var farAhead = [3]int{F32: 8 << 10, BF16: 12 << 10, F16: 12 << 10}
+
 func init() {
 	if !(cpu.X86.HasAVX2 && cpu.X86.HasFMA && cpu.X86.HasF16C) {
 		return
 	}
+	avx2 = tuned(avx2, cpu.X86.HasAVX512F)
 	variants = append(variants, &avx2)
 	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512VL {
 		variants = append(variants, &avx512)

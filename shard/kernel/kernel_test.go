@@ -27,7 +27,11 @@ func step() int {
 
 // forEach runs the suite for every variant.
 func forEach(t *testing.T, f func(t *testing.T, v *kernel.Variant)) {
-	for _, v := range kernel.Variants() {
+	variants := kernel.Variants()
+	if v := kernel.Otherwise(); v != nil {
+		variants = append(variants, v)
+	}
+	for _, v := range variants {
 		t.Run("kernel="+v.Name(), func(t *testing.T) { f(t, v) })
 	}
 }

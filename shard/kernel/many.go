@@ -175,7 +175,7 @@ func (v *Variant) Gram(w *Scratch, y []float64, g Tile, slots []int, i0, i1 int)
 			at, stride := g.line(slots[j])
 			w.off[0] = 0
 			for i := max(i0, j); i < i1; i++ {
-				v.dots[g.DType](&y[entry(i, j)], &g.G[at], &w.off[0], 1, stride, &w.x[(i-i0)*cols], g.Lines)
+				v.dots[g.DType](&y[entry(i, j)], &g.G[at], &w.off[0], 1, stride, &w.x[(i-i0)*cols], g.Lines, v.dotsAhead[g.DType])
 			}
 		}
 	} else {

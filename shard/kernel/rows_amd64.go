@@ -77,6 +77,11 @@ func finishAVX2(r *float64, x *float64, lambda float64, n int)
 //go:noescape
 func roundAVX2(p *byte, x *float64, n int) bool
 
+// roundAVX512 is Variant.round.
+//
+//go:noescape
+func roundAVX512(p *byte, x *float64, n int) bool
+
 // roundBF16AVX2 is Variant.round.
 //
 //go:noescape

@@ -5,134 +5,146 @@
 #include "textflag.h"
 
 // func expandF32AVX2(x *float64, p *byte, stride int, lines int)
-// Requires: AVX
+// Requires: AVX, MMX+
 TEXT ·expandF32AVX2(SB), NOSPLIT, $0-32
-	MOVQ x+0(FP), AX
-	MOVQ p+8(FP), CX
-	MOVQ stride+16(FP), DX
-	MOVQ lines+24(FP), BX
+	MOVQ  x+0(FP), AX
+	MOVQ  p+8(FP), CX
+	MOVQ  stride+16(FP), DX
+	MOVQ  lines+24(FP), BX
+	MOVQ  DX, SI
+	IMULQ BX, SI
 
 line:
-	VCVTPS2PD (CX), Y0
-	VMOVUPD   Y0, (AX)
-	VCVTPS2PD 16(CX), Y0
-	VMOVUPD   Y0, 32(AX)
-	VCVTPS2PD 32(CX), Y0
-	VMOVUPD   Y0, 64(AX)
-	VCVTPS2PD 48(CX), Y0
-	VMOVUPD   Y0, 96(AX)
-	ADDQ      DX, CX
-	ADDQ      $0x00000080, AX
-	DECQ      BX
-	JNZ       line
+	PREFETCHT0 (CX)(SI*1)
+	VCVTPS2PD  (CX), Y0
+	VMOVUPD    Y0, (AX)
+	VCVTPS2PD  16(CX), Y0
+	VMOVUPD    Y0, 32(AX)
+	VCVTPS2PD  32(CX), Y0
+	VMOVUPD    Y0, 64(AX)
+	VCVTPS2PD  48(CX), Y0
+	VMOVUPD    Y0, 96(AX)
+	ADDQ       DX, CX
+	ADDQ       $0x00000080, AX
+	DECQ       BX
+	JNZ        line
 	VZEROUPPER
 	RET
 
 // func expandBF16AVX2(x *float64, p *byte, stride int, lines int)
-// Requires: AVX
+// Requires: AVX, MMX+
 TEXT ·expandBF16AVX2(SB), NOSPLIT, $0-32
-	MOVQ x+0(FP), AX
-	MOVQ p+8(FP), CX
-	MOVQ stride+16(FP), DX
-	MOVQ lines+24(FP), BX
+	MOVQ  x+0(FP), AX
+	MOVQ  p+8(FP), CX
+	MOVQ  stride+16(FP), DX
+	MOVQ  lines+24(FP), BX
+	MOVQ  DX, SI
+	IMULQ BX, SI
 
 line:
-	VPMOVZXWD (CX), X0
-	VPSLLD    $0x10, X0, X0
-	VCVTPS2PD X0, Y0
-	VMOVUPD   Y0, (AX)
-	VPMOVZXWD 8(CX), X0
-	VPSLLD    $0x10, X0, X0
-	VCVTPS2PD X0, Y0
-	VMOVUPD   Y0, 32(AX)
-	VPMOVZXWD 16(CX), X0
-	VPSLLD    $0x10, X0, X0
-	VCVTPS2PD X0, Y0
-	VMOVUPD   Y0, 64(AX)
-	VPMOVZXWD 24(CX), X0
-	VPSLLD    $0x10, X0, X0
-	VCVTPS2PD X0, Y0
-	VMOVUPD   Y0, 96(AX)
-	VPMOVZXWD 32(CX), X0
-	VPSLLD    $0x10, X0, X0
-	VCVTPS2PD X0, Y0
-	VMOVUPD   Y0, 128(AX)
-	VPMOVZXWD 40(CX), X0
-	VPSLLD    $0x10, X0, X0
-	VCVTPS2PD X0, Y0
-	VMOVUPD   Y0, 160(AX)
-	VPMOVZXWD 48(CX), X0
-	VPSLLD    $0x10, X0, X0
-	VCVTPS2PD X0, Y0
-	VMOVUPD   Y0, 192(AX)
-	VPMOVZXWD 56(CX), X0
-	VPSLLD    $0x10, X0, X0
-	VCVTPS2PD X0, Y0
-	VMOVUPD   Y0, 224(AX)
-	ADDQ      DX, CX
-	ADDQ      $0x00000100, AX
-	DECQ      BX
-	JNZ       line
+	PREFETCHT0 (CX)(SI*1)
+	VPMOVZXWD  (CX), X0
+	VPSLLD     $0x10, X0, X0
+	VCVTPS2PD  X0, Y0
+	VMOVUPD    Y0, (AX)
+	VPMOVZXWD  8(CX), X0
+	VPSLLD     $0x10, X0, X0
+	VCVTPS2PD  X0, Y0
+	VMOVUPD    Y0, 32(AX)
+	VPMOVZXWD  16(CX), X0
+	VPSLLD     $0x10, X0, X0
+	VCVTPS2PD  X0, Y0
+	VMOVUPD    Y0, 64(AX)
+	VPMOVZXWD  24(CX), X0
+	VPSLLD     $0x10, X0, X0
+	VCVTPS2PD  X0, Y0
+	VMOVUPD    Y0, 96(AX)
+	VPMOVZXWD  32(CX), X0
+	VPSLLD     $0x10, X0, X0
+	VCVTPS2PD  X0, Y0
+	VMOVUPD    Y0, 128(AX)
+	VPMOVZXWD  40(CX), X0
+	VPSLLD     $0x10, X0, X0
+	VCVTPS2PD  X0, Y0
+	VMOVUPD    Y0, 160(AX)
+	VPMOVZXWD  48(CX), X0
+	VPSLLD     $0x10, X0, X0
+	VCVTPS2PD  X0, Y0
+	VMOVUPD    Y0, 192(AX)
+	VPMOVZXWD  56(CX), X0
+	VPSLLD     $0x10, X0, X0
+	VCVTPS2PD  X0, Y0
+	VMOVUPD    Y0, 224(AX)
+	ADDQ       DX, CX
+	ADDQ       $0x00000100, AX
+	DECQ       BX
+	JNZ        line
 	VZEROUPPER
 	RET
 
 // func expandF16AVX2(x *float64, p *byte, stride int, lines int)
-// Requires: AVX, F16C
+// Requires: AVX, F16C, MMX+
 TEXT ·expandF16AVX2(SB), NOSPLIT, $0-32
-	MOVQ x+0(FP), AX
-	MOVQ p+8(FP), CX
-	MOVQ stride+16(FP), DX
-	MOVQ lines+24(FP), BX
+	MOVQ  x+0(FP), AX
+	MOVQ  p+8(FP), CX
+	MOVQ  stride+16(FP), DX
+	MOVQ  lines+24(FP), BX
+	MOVQ  DX, SI
+	IMULQ BX, SI
 
 line:
-	VCVTPH2PS (CX), X0
-	VCVTPS2PD X0, Y0
-	VMOVUPD   Y0, (AX)
-	VCVTPH2PS 8(CX), X0
-	VCVTPS2PD X0, Y0
-	VMOVUPD   Y0, 32(AX)
-	VCVTPH2PS 16(CX), X0
-	VCVTPS2PD X0, Y0
-	VMOVUPD   Y0, 64(AX)
-	VCVTPH2PS 24(CX), X0
-	VCVTPS2PD X0, Y0
-	VMOVUPD   Y0, 96(AX)
-	VCVTPH2PS 32(CX), X0
-	VCVTPS2PD X0, Y0
-	VMOVUPD   Y0, 128(AX)
-	VCVTPH2PS 40(CX), X0
-	VCVTPS2PD X0, Y0
-	VMOVUPD   Y0, 160(AX)
-	VCVTPH2PS 48(CX), X0
-	VCVTPS2PD X0, Y0
-	VMOVUPD   Y0, 192(AX)
-	VCVTPH2PS 56(CX), X0
-	VCVTPS2PD X0, Y0
-	VMOVUPD   Y0, 224(AX)
-	ADDQ      DX, CX
-	ADDQ      $0x00000100, AX
-	DECQ      BX
-	JNZ       line
+	PREFETCHT0 (CX)(SI*1)
+	VCVTPH2PS  (CX), X0
+	VCVTPS2PD  X0, Y0
+	VMOVUPD    Y0, (AX)
+	VCVTPH2PS  8(CX), X0
+	VCVTPS2PD  X0, Y0
+	VMOVUPD    Y0, 32(AX)
+	VCVTPH2PS  16(CX), X0
+	VCVTPS2PD  X0, Y0
+	VMOVUPD    Y0, 64(AX)
+	VCVTPH2PS  24(CX), X0
+	VCVTPS2PD  X0, Y0
+	VMOVUPD    Y0, 96(AX)
+	VCVTPH2PS  32(CX), X0
+	VCVTPS2PD  X0, Y0
+	VMOVUPD    Y0, 128(AX)
+	VCVTPH2PS  40(CX), X0
+	VCVTPS2PD  X0, Y0
+	VMOVUPD    Y0, 160(AX)
+	VCVTPH2PS  48(CX), X0
+	VCVTPS2PD  X0, Y0
+	VMOVUPD    Y0, 192(AX)
+	VCVTPH2PS  56(CX), X0
+	VCVTPS2PD  X0, Y0
+	VMOVUPD    Y0, 224(AX)
+	ADDQ       DX, CX
+	ADDQ       $0x00000100, AX
+	DECQ       BX
+	JNZ        line
 	VZEROUPPER
 	RET
 
 // func expandF64AVX2(x *float64, p *byte, stride int, lines int)
-// Requires: AVX
+// Requires: AVX, MMX+
 TEXT ·expandF64AVX2(SB), NOSPLIT, $0-32
-	MOVQ x+0(FP), AX
-	MOVQ p+8(FP), CX
-	MOVQ stride+16(FP), DX
-	MOVQ lines+24(FP), BX
+	MOVQ  x+0(FP), AX
+	MOVQ  p+8(FP), CX
+	MOVQ  stride+16(FP), DX
+	MOVQ  lines+24(FP), BX
+	MOVQ  DX, SI
+	IMULQ BX, SI
 
 line:
-	VMOVUPD (CX), Y0
-	VMOVUPD Y0, (AX)
-	VMOVUPD 32(CX), Y0
-	VMOVUPD Y0, 32(AX)
-	ADDQ    DX, CX
-	ADDQ    $0x00000040, AX
-	DECQ    BX
-	JNZ     line
+	PREFETCHT0 (CX)(SI*1)
+	VMOVUPD    (CX), Y0
+	VMOVUPD    Y0, (AX)
+	VMOVUPD    32(CX), Y0
+	VMOVUPD    Y0, 32(AX)
+	ADDQ       DX, CX
+	ADDQ       $0x00000040, AX
+	DECQ       BX
+	JNZ        line
 	VZEROUPPER
 	RET
 
@@ -450,7 +462,7 @@ DATA exponent<>+0(SB)/4, $0x7f800000
 GLOBL exponent<>(SB), RODATA|NOPTR, $4
 
 // func roundAVX2(p *byte, x *float64, n int) bool
-// Requires: AVX, AVX2
+// Requires: AVX, AVX2, MMX+
 TEXT ·roundAVX2(SB), NOSPLIT, $0-25
 	MOVQ         p+0(FP), AX
 	MOVQ         x+8(FP), CX
@@ -459,6 +471,7 @@ TEXT ·roundAVX2(SB), NOSPLIT, $0-25
 	VPXOR        X1, X1, X1
 
 sixteen:
+	PREFETCHT0 4096(AX)
 	VCVTPD2PSY (CX), X2
 	VMOVUPS    X2, (AX)
 	VPAND      X0, X2, X2
@@ -484,6 +497,39 @@ sixteen:
 	SUBQ       $0x10, DX
 	JNZ        sixteen
 	VPTEST     X1, X1
+	SETEQ      AL
+	VZEROUPPER
+	MOVB       AL, ret+24(FP)
+	RET
+
+DATA exponent512<>+0(SB)/4, $0x7f800000
+GLOBL exponent512<>(SB), RODATA|NOPTR, $4
+
+// func roundAVX512(p *byte, x *float64, n int) bool
+// Requires: AVX, AVX2, AVX512F, MMX+
+TEXT ·roundAVX512(SB), NOSPLIT, $0-25
+	MOVQ         p+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         n+16(FP), DX
+	VPBROADCASTD exponent512<>+0(SB), Y0
+	VPXOR        Y1, Y1, Y1
+
+sixteen:
+	PREFETCHT0 4096(AX)
+	VCVTPD2PS  (CX), Y2
+	VMOVUPS    Y2, (AX)
+	VPAND      Y0, Y2, Y2
+	VPMAXUD    Y2, Y1, Y1
+	VCVTPD2PS  64(CX), Y2
+	VMOVUPS    Y2, 32(AX)
+	VPAND      Y0, Y2, Y2
+	VPMAXUD    Y2, Y1, Y1
+	ADDQ       $0x00000040, AX
+	ADDQ       $0x00000080, CX
+	SUBQ       $0x10, DX
+	JNZ        sixteen
+	VPCMPEQD   Y0, Y1, Y1
+	VPTEST     Y1, Y1
 	SETEQ      AL
 	VZEROUPPER
 	MOVB       AL, ret+24(FP)

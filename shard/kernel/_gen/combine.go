@@ -11,7 +11,7 @@ import (
 func combine() {
 	for _, s := range isas {
 		for _, t := range kinds {
-			TEXT("combine"+t.name+s.name, NOSPLIT, "func(r *float64, base *byte, off *int, n, stride int, c *float64, lines int)")
+			TEXT("combine"+t.name+s.name, NOSPLIT, "func(r *float64, base *byte, off *int, n, stride int, c *float64, lines, ahead int)")
 			Pragma("noescape")
 			Doc(fmt.Sprintf("combine%s%s is Variant.combine.", t.name, s.name))
 			byCount("n", 1, panelSlots, func(n int, label func(string) string) { combineOne(s, t, n, label) })
@@ -28,9 +28,6 @@ func combine() {
 	}
 }
 
-// combineAhead is how many bytes ahead combineOne asks for lines.
-var combineAhead = map[dtype]int{f32: 2 * full, bf16: 6 * full, f16: 6 * full}
-
 // combineOne keeps the coefficients in registers, and goes over sixteen columns at a time.
 func combineOne(s isa, t dtype, n int, label func(string) string) {
 	c := Load(Param("c"), GP64())
@@ -41,7 +38,7 @@ func combineOne(s isa, t dtype, n int, label func(string) string) {
 	g, r := loadSlots(n), Load(Param("r"), GP64())
 	lines := Load(Param("lines"), GP64())
 	acc, v := s.vecs(16/s.width), s.vecs(2)
-	odd := s.oddHalves(t)
+	odd, far := s.oddHalves(t), g.far()
 	Label(label("line"))
 	for col := 0; col < t.cols(); col += 16 {
 		at := func(j int) Mem { return Mem{Base: r, Disp: 8*col + s.bytes()*j} }
@@ -54,7 +51,7 @@ func combineOne(s isa, t dtype, n int, label func(string) string) {
 		}
 		for i := range n {
 			if col == 0 {
-				s.fetch(g, i, combineAhead[t])
+				s.fetch(g, far, i)
 			}
 			for j, a := range acc {
 				if s.width == 8 {
@@ -76,6 +73,7 @@ func combineOne(s isa, t dtype, n int, label func(string) string) {
 		}
 	}
 	g.next()
+	g.nextFar(far)
 	ADDQ(U32(8*t.cols()), r)
 	DECQ(lines)
 	JNZ(LabelRef(label("line")))

@@ -11,14 +11,10 @@ import (
 // blockLines is the lines of a panel that AVX2 goes over twice: 2 KiB stay in the first cache.
 const blockLines = 4
 
-// dotsAhead is how many bytes ahead dotsTwice asks for lines: a block, or two where the numbers take
-// longer to convert.
-var dotsAhead = map[dtype]int{f32: blockLines * full, bf16: 2 * blockLines * full, f16: 2 * blockLines * full}
-
 func dots() {
 	for _, s := range isas {
 		for _, t := range kinds {
-			TEXT("dots"+t.name+s.name, NOSPLIT, "func(y *float64, base *byte, off *int, n, stride int, x *float64, lines int)")
+			TEXT("dots"+t.name+s.name, NOSPLIT, "func(y *float64, base *byte, off *int, n, stride int, x *float64, lines, ahead int)")
 			Pragma("noescape")
 			Doc(fmt.Sprintf("dots%s%s is Variant.dots.", t.name, s.name))
 			var wait, vars Mem // of dotsTwice
@@ -50,7 +46,7 @@ func dotsOnce(s isa, t dtype, n int, label func(string) string) {
 			s.zero(a)
 		}
 	}
-	v, odd := s.vec(), s.oddHalves(t)
+	v, odd, far := s.vec(), s.oddHalves(t), g.far()
 	Label(label("line"))
 	for col := 0; col < t.cols(); col += 8 {
 		xs, at := s.vecs(parts), Mem{Base: x, Disp: 8 * col}
@@ -62,6 +58,9 @@ func dotsOnce(s isa, t dtype, n int, label func(string) string) {
 			}
 		}
 		for i := range n {
+			if col == 0 {
+				s.fetch(g, far, i)
+			}
 			for h, xv := range xs {
 				if parts == 1 {
 					s.load(t, g.at(i, col*t.size), v)
@@ -73,6 +72,7 @@ func dotsOnce(s isa, t dtype, n int, label func(string) string) {
 		}
 	}
 	g.next()
+	g.nextFar(far)
 	ADDQ(U32(8*t.cols()), x)
 	DECQ(lines)
 	JNZ(LabelRef(label("line")))
@@ -99,6 +99,7 @@ func dotsTwice(s isa, t dtype, n int, label func(string) string, wait, vars Mem)
 			VMOVUPD(acc[0], lane(half, i))
 		}
 	}
+	far := g.far()
 	lines, count := Load(Param("lines"), GP64()), GP64()
 	leftAt, countAt, baseAt, xAt := vars, vars.Offset(8), vars.Offset(16), vars.Offset(24)
 	MOVQ(lines, leftAt)
@@ -131,13 +132,16 @@ func dotsTwice(s isa, t dtype, n int, label func(string) string, wait, vars Mem)
 			s.half(t, Mem{Base: x, Disp: 8 * col}, half, xv)
 			for i := range n {
 				if half == 1 && col == 0 { // which waits for nothing
-					s.fetch(g, i, dotsAhead[t])
+					s.fetch(g, far, i)
 				}
 				s.loadHalf(t, g.at(i, col*t.size), half, odd, v)
 				VFMADD231PD(xv, v, acc[i])
 			}
 		}
 		g.next()
+		if half == 1 {
+			g.nextFar(far)
+		}
 		ADDQ(U32(8*t.cols()), x)
 		DECQ(count)
 		JNZ(LabelRef(line))

@@ -204,12 +204,29 @@ func (s slots) at(i, disp int) Mem {
 	return Mem{Base: s.base, Index: s.off[i], Scale: 1, Disp: disp}
 }
 
-// fetch asks for slot i's line that comes so many bytes later. AVX2 keeps a core so busy that it does
-// not look far enough ahead by itself; AVX-512 does, where it was measured.
-func (s isa) fetch(g slots, i, bytes int) {
-	if s.width == 4 {
-		PREFETCHT0(g.at(i, bytes))
+// far is a register that is ahead bytes further than base, as the parameter of that name says: a core
+// that is busy with numbers does not look far enough ahead by itself. How far is best, and whether lines
+// are better kept out of the second cache, depends on the CPU more than on the code (kernel.ahead).
+func (s slots) far() Register {
+	far := Load(Param("ahead"), GP64())
+	ADDQ(s.base, far)
+	return far
+}
+
+// fetch asks for the line of slot i that is at far.
+func (s isa) fetch(g slots, far Register, i int) {
+	g.base = far
+	if s.width == 8 {
+		PREFETCHNTA(g.at(i, 0))
+	} else {
+		PREFETCHT0(g.at(i, 0))
 	}
+}
+
+// nextFar goes on to far's next line.
+func (s slots) nextFar(far Register) {
+	s.base = far
+	s.next()
 }
 
 // next goes on to the next line.

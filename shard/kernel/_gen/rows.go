@@ -9,8 +9,8 @@ import (
 	. "github.com/mmcloughlin/avo/reg"
 )
 
-// rows has what a row goes through on its way in and a result on its way out. It is AVX2 alone:
-// memory is the limit.
+// rows has what a row goes through on its way in and a result on its way out. Nearly all of it is AVX2
+// alone: memory is the limit.
 func rows() {
 	for _, t := range append(kinds, f64) {
 		expand(t)
@@ -26,18 +26,25 @@ func rows() {
 	}
 	finish()
 	round()
+	round512()
 	for _, t := range []dtype{bf16, f16} {
 		roundHalf(t)
 	}
 }
 
+// expand asks for what lies as far ahead as it goes: the same columns of the next tile, where a vector
+// is read tile by tile, between rows.
 func expand(t dtype) {
 	TEXT("expand"+t.name+"AVX2", NOSPLIT, "func(x *float64, p *byte, stride, lines int)")
 	Pragma("noescape")
 	Doc(fmt.Sprintf("expand%sAVX2 is Variant.expand.", t.name))
 	x, p := Load(Param("x"), GP64()), Load(Param("p"), GP64())
 	stride, lines := Load(Param("stride"), GP64()), Load(Param("lines"), GP64())
+	ahead := GP64()
+	MOVQ(stride, ahead)
+	IMULQ(lines, ahead)
 	Label("line")
+	PREFETCHT0(Mem{Base: p, Index: ahead, Scale: 1})
 	for col := 0; col < t.cols(); col += 4 {
 		v := YMM()
 		avx2.load(t, Mem{Base: p, Disp: col * t.size}, v)
@@ -366,6 +373,10 @@ func finish() {
 	RET()
 }
 
+// roundAhead is how many bytes ahead round asks for lines to write: a tile's, so that they are there
+// when the next one is done.
+const roundAhead = 4096
+
 func round() {
 	exponent := constant("exponent", math.Float32bits(float32(math.Inf(1))))
 	TEXT("roundAVX2", NOSPLIT, "func(p *byte, x *float64, n int) bool")
@@ -376,6 +387,7 @@ func round() {
 	VPBROADCASTD(exponent, e)
 	VPXOR(bad, bad, bad)
 	Label("sixteen")
+	PREFETCHT0(Mem{Base: p, Disp: roundAhead})
 	for i := range 4 {
 		f, b := XMM(), XMM()
 		VCVTPD2PSY(Mem{Base: x, Disp: 32 * i}, f)
@@ -389,6 +401,37 @@ func round() {
 	SUBQ(U8(16), n)
 	JNZ(LabelRef("sixteen"))
 	VPTEST(bad, bad)
+	ok := GP8()
+	SETEQ(ok)
+	VZEROUPPER()
+	Store(ok, ReturnIndex(0))
+	RET()
+}
+
+func round512() {
+	exponent := constant("exponent512", math.Float32bits(float32(math.Inf(1))))
+	TEXT("roundAVX512", NOSPLIT, "func(p *byte, x *float64, n int) bool")
+	Pragma("noescape")
+	Doc("roundAVX512 is Variant.round.")
+	p, x, n := Load(Param("p"), GP64()), Load(Param("x"), GP64()), Load(Param("n"), GP64())
+	e, most := YMM(), YMM()
+	VPBROADCASTD(exponent, e)
+	VPXOR(most, most, most)
+	Label("sixteen")
+	PREFETCHT0(Mem{Base: p, Disp: roundAhead})
+	for i := range 2 {
+		f := YMM()
+		VCVTPD2PS(Mem{Base: x, Disp: 64 * i}, f)
+		VMOVUPS(f, Mem{Base: p, Disp: 32 * i})
+		VPAND(e, f, f)
+		VPMAXUD(f, most, most)
+	}
+	ADDQ(U32(64), p)
+	ADDQ(U32(128), x)
+	SUBQ(U8(16), n)
+	JNZ(LabelRef("sixteen"))
+	VPCMPEQD(e, most, most)
+	VPTEST(most, most)
 	ok := GP8()
 	SETEQ(ok)
 	VZEROUPPER()
