@@ -318,7 +318,7 @@ func (s *Store) Touch() error {
 }
 
 func (s *storage) touch(tile int) {
-	size := tileBytes(s.dtype, s.slots, TileCols)
+	size := tileStride(s.dtype, s.slots)
 	lo := int64(tile) * size
 	g := s.g[lo:min(lo+size, int64(len(s.g)))]
 	for i := 0; i < len(g); i += pageBytes {
