@@ -51,7 +51,8 @@ type Worker struct {
 	wake   chan struct{}
 	asleep bool
 
-	vain, skip int // looks in vain, and how many chances to look are left out yet
+	short      bool // what it was last woken for, which may be over before it has begun
+	vain, skip int  // looks in vain, and how many chances to look are left out yet
 }
 
 // Work is what a task does. Units of one task run at the same time.
@@ -79,11 +80,11 @@ type Spec struct {
 // looks is how often a worker looks for another task before it sleeps, after a short one, and the
 // caller of a short one whether it is done: some 30 µs, about what it takes to wake a thread, so that
 // it costs at most as much as it can save. Where tasks don't follow each other so soon a worker
-// looks less and less: after looks in vain it leaves out the next 1, 3, 7 chances, mostSkip at most.
+// looks less and less: after looks in vain it leaves out the next 1, 3, then 7 chances.
 // An idle pool does nothing at all.
 const (
 	looks    = 1 << 15
-	mostSkip = 31
+	mostSkip = 7
 )
 
 // Pool is workers. Its methods may be called at the same time.
@@ -223,6 +224,7 @@ func (p *Pool) add(spec Spec, s Span, work Work) (t *task, me *Worker, err error
 				me, w.asleep = w, false
 				left--
 			} else if w.rouse() {
+				w.short = spec.Short
 				left--
 			}
 		}
@@ -384,6 +386,8 @@ func (p *Pool) next(w *Worker, look bool) (t *task, unit int, sole bool, added u
 				w.vain = 0
 			}
 			w.skip, look = w.vain, false
+		} else {
+			look = w.short
 		}
 	}
 }
