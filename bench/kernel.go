@@ -9,6 +9,7 @@ import (
 
 	"mfac/shard"
 	"mfac/shard/kernel"
+	"mfac/shard/pool"
 )
 
 // rowsAsked is what share of the read bandwidth the issue asks of a pass over rows of a dtype.
@@ -125,6 +126,7 @@ type rowsBed struct {
 	out    []byte // a part of a result
 	coef   []float64
 	y      []float64
+	pools  map[int]*pool.Pool // by threads
 }
 
 // rowShift is how far the numbers of a row are from those of the next. The rows of G are slices of
@@ -162,7 +164,7 @@ func newRows(dtype shard.DType, m int, cols int64) (*rowsBed, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &rowsBed{dtype: dtype, m: m, cols: cols, base: baseBytes(m, cols), coef: make([]float64, m), y: make([]float64, m)}
+	b := &rowsBed{dtype: dtype, m: m, cols: cols, base: baseBytes(m, cols), coef: make([]float64, m), y: make([]float64, m), pools: map[int]*pool.Pool{}}
 	if b.region, err = mapRegion(bytes); err != nil {
 		return nil, err
 	}
@@ -183,6 +185,9 @@ func newRows(dtype shard.DType, m int, cols int64) (*rowsBed, error) {
 }
 
 func (b *rowsBed) close() {
+	for _, p := range b.pools {
+		p.Stop()
+	}
 	unmapRegion(b.region)
 	unmapRegion(b.vector)
 }
@@ -222,8 +227,17 @@ func (b *rowsBed) fill() error {
 	return nil
 }
 
+// store is the rows as a worker has them: several threads are a pool's. They sleep while it has
+// nothing to do.
 func (b *rowsBed) store(k *kernel.Variant, threads int) (*shard.Store, error) {
-	return shard.New(shard.Config{Slots: b.m, Cols: b.cols, DType: b.dtype, Threads: threads, Kernel: k, Region: b.region})
+	cfg := shard.Config{Slots: b.m, Cols: b.cols, DType: b.dtype, Threads: threads, Kernel: k, Region: b.region}
+	if threads != 1 {
+		if b.pools[threads] == nil {
+			b.pools[threads] = pool.Start(threads)
+		}
+		cfg.Pool = b.pools[threads]
+	}
+	return shard.New(cfg)
 }
 
 // dots is y = Gv, of a vector in float32 as clients send it.

@@ -152,8 +152,8 @@ func (p *python) ask(q ask) (answerOf, error) {
 	return a, nil
 }
 
-// run times an operation on so many threads: one of them, from reps done in a row. Python is idle
-// when it returns.
+// run times an operation on so many threads: one of them, from reps done in a row, after half
+// as many. Python is idle when it returns.
 func (p *python) run(op string, threads, reps int) (time.Duration, error) {
 	if threads != p.now {
 		if _, err := p.ask(ask{"what": "threads", "n": threads}); err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"mfac/shard"
 	"mfac/shard/kernel"
+	"mfac/shard/pool"
 )
 
 // A pass over 256 MiB of rows, more than any cache. op=read, a plain loop over as much
@@ -51,6 +52,39 @@ func BenchmarkPass(b *testing.B) {
 				run("residual", func() error { return s.ResidualNorm2(y[:1], []shard.Vector{v}, c, mask) })
 			}
 		}
+	}
+}
+
+// A pass over rows that are in the caches, where handing the work over counts. threads=pool is 2 of
+// a pool, as a worker has them.
+func BenchmarkShort(b *testing.B) {
+	const m, cols = 16, 100_000
+	workers := pool.Start(2)
+	defer workers.Stop()
+	row := make([]byte, 4*cols)
+	v := []shard.Vector{shard.Raw(row, shard.F32)}
+	mask := shard.FullMask(m)
+	y, c := make([]float64, m), make([]float64, m)
+	for _, t := range []struct {
+		name string
+		cfg  shard.Config
+	}{{"1", shard.Config{Threads: 1}}, {"2", shard.Config{Threads: 2}}, {"pool", shard.Config{Pool: workers}}} {
+		t.cfg.Slots, t.cfg.Cols = m, cols
+		s, err := shard.New(t.cfg)
+		must(b, err)
+		for t := range m {
+			must(b, s.Write(t, 0, row, shard.F32))
+		}
+		run := func(op string, f func() error) {
+			b.Run(fmt.Sprintf("op=%s/threads=%s", op, t.name), func(b *testing.B) {
+				b.SetBytes(4 * m * cols)
+				for b.Loop() {
+					must(b, f())
+				}
+			})
+		}
+		run("dots", func() error { return s.Dots(y, v, mask) })
+		run("combine", func() error { _, err := s.CombineBytes(row, shard.F32, c, mask, 0, cols); return err })
 	}
 }
 

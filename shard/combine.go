@@ -81,6 +81,7 @@ func (s *storage) columns(k int, c []float64, mask Mask, lo, hi int64) *pass {
 	first, last := int(lo/TileCols), int((hi-1)/TileCols)
 	p := s.pass(opColumns, first, last-first+1, int64(k)*int64(mask.Count())*(hi-lo))
 	p.k, p.c, p.mask, p.lo, p.hi = k, c, mask, lo, hi
+	p.split()
 	return p
 }
 

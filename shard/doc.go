@@ -6,9 +6,11 @@
 // Combine (a combination of rows) over the mask of the committed slots.
 //
 // The rows are one region of memory, cut into tiles of TileCols columns, each laid out as
-// package kernel says; the last tile is as many lines as its columns need:
+// package kernel says; the last tile is as many lines as its columns need. From four slots on a tile
+// begins an odd number of lines after the one before, so that memory takes a row at its full rate
+// (docs/kernels.md); the line that this may take has nothing in it:
 //
-//	region = tile 0 | tile 1 | … | last tile
+//	region = tile 0 | (line) | tile 1 | (line) | … | last tile
 //	tile   = slots × 1,024 columns   (slots × the rest, up to a multiple of 16)
 //
 // Between calls:

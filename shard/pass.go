@@ -19,6 +19,14 @@ const (
 	// smallWork is the number of products below which a call stays on its goroutine: some
 	// 200 µs where rows come from memory, ten times what handing work over takes.
 	smallWork = 1 << 20
+
+	// shortWork is the number of products below which a task of a pool is short: less than a ms.
+	// A chunk's is not: the caller's core has more chunks to take from the bus meanwhile.
+	shortWork = 1 << 22
+
+	// leastUnits is how many units a pass that is no Sum has for each thread, where there are tiles
+	// enough: who has none left waits for others by less than a part in so many.
+	leastUnits = 8
 )
 
 // GroupCols is the number of columns that a unit of work has at most. A Sum of fewer has nothing
@@ -108,6 +116,13 @@ func (s *storage) pass(what op, first, tiles int, work int64) *pass {
 	return p
 }
 
+// split makes units smaller where there are few.
+func (p *pass) split() {
+	for p.levels > 0 && p.tiles>>p.levels < leastUnits*p.s.threads {
+		p.levels--
+	}
+}
+
 // done takes a pass back. Nobody works on it any more.
 func (s *storage) done(p *pass) {
 	p.tree.end()
@@ -145,7 +160,9 @@ func (s *Store) do(p *pass, units pool.Span, work int64) error {
 		return err
 	}
 	if s.pool != nil && work >= s.smallWork {
-		return s.pool.Do(s.spec, units, p)
+		spec := s.spec
+		spec.Short = work < shortWork
+		return s.pool.Do(spec, units, p)
 	}
 	p.next.Store(int64(units.First))
 	p.units = units.First + units.N
@@ -294,6 +311,7 @@ func (p *pass) note(col int64) {
 
 // total carries out the whole of a pass that sums, and sets dst.
 func (s *Store) total(dst []float64, p *pass, work int64) error {
+	p.split()
 	n := p.count()
 	p.tree.begin(len(dst), n)
 	err := s.do(p, pool.All(n), work)
@@ -318,7 +336,7 @@ func (s *Store) Touch() error {
 }
 
 func (s *storage) touch(tile int) {
-	size := tileBytes(s.dtype, s.slots, TileCols)
+	size := tileStride(s.dtype, s.slots)
 	lo := int64(tile) * size
 	g := s.g[lo:min(lo+size, int64(len(s.g)))]
 	for i := 0; i < len(g); i += pageBytes {

@@ -11,9 +11,16 @@ func (s *Store) Write(slot int, lo int64, p []byte, src DType) error {
 		return outOf("dtype", src, "f32, bf16 or f16")
 	}
 	defer s.kernel.Flush()
-	return s.chunks(slot, lo, len(p), src.Size(), func(w *scratch, tile, col, from, n int) {
+	return s.chunks(slot, lo, len(p), src.Size(), kernel.MostTiles, func(w *scratch, tile, col, from, n int) {
 		if part := p[from*src.Size() : (from+n)*src.Size()]; s.dtype == F16 && n < s.width(tile) {
 			s.writePart(w, cell{slot, tile}, col, part, src)
+		} else if tiles := n / TileCols; tiles > 1 {
+			var g [kernel.MostTiles]kernel.Tile
+			for i := range tiles {
+				g[i] = s.tile(tile + i)
+				s.forget(cell{slot, tile + i})
+			}
+			s.kernel.PutTiles(&w.Scratch, g[:tiles], slot, part, src)
 		} else {
 			s.forget(cell{slot, tile})
 			s.kernel.Put(&w.Scratch, s.tile(tile), slot, col, part, src)
@@ -24,7 +31,7 @@ func (s *Store) Write(slot int, lo int64, p []byte, src DType) error {
 // ReadRow sets dst to columns [lo, lo+len(dst)/4) of the row in slot, as little-endian
 // float32 bytes, which can say all that a row can.
 func (s *Store) ReadRow(dst []byte, slot int, lo int64) error {
-	return s.chunks(slot, lo, len(dst), 4, func(_ *scratch, tile, col, from, n int) {
+	return s.chunks(slot, lo, len(dst), 4, 1, func(_ *scratch, tile, col, from, n int) {
 		kernel.Get(dst[4*from:4*(from+n)], s.tile(tile), slot, col)
 	})
 }
@@ -42,8 +49,8 @@ func (s *Store) Zero(slot int) error {
 }
 
 // chunks cuts the columns from lo on, of which there are bytes bytes, where the tiles end: n of
-// them, from on, are the tile's from col on.
-func (s *Store) chunks(slot int, lo int64, bytes, size int, f func(w *scratch, tile, col, from, n int)) error {
+// them, from on, are the tile's from col on, or all of up to most tiles of TileCols columns.
+func (s *Store) chunks(slot int, lo int64, bytes, size, most int, f func(w *scratch, tile, col, from, n int)) error {
 	if err := s.checkSlot(slot); err != nil {
 		return err
 	}
@@ -59,6 +66,9 @@ func (s *Store) chunks(slot int, lo int64, bytes, size int, f func(w *scratch, t
 	for from := 0; from < bytes/size; {
 		tile, col := int(lo/TileCols), int(lo%TileCols)
 		n := min(bytes/size-from, TileCols-col)
+		if whole := min(most, (bytes/size-from)/TileCols); col == 0 && whole > 1 {
+			n = whole * TileCols
+		}
 		f(w, tile, col, from, n)
 		from, lo = from+n, lo+int64(n)
 	}

@@ -105,9 +105,9 @@ func (s *Store) For(class pool.Class, abort *pool.Cancel) *Store {
 }
 
 // Bytes is the memory that the rows take: slots × columns rounded up to whole lines × the
-// dtype's size, and of F16 two bytes more a slot and tile, rounded up to a line a tile. The
-// error is an *Error: a field out of its range, or more than MaxBytes. Region is not looked
-// at.
+// dtype's size, of F16 two bytes more a slot and tile, rounded up to a line a tile, and from
+// four slots on a line between two tiles where the first one is an even number of them. The
+// error is an *Error: a field out of its range, or more than MaxBytes. Region is not looked at.
 func Bytes(cfg Config) (int64, error) {
 	switch {
 	case cfg.Slots < 1 || cfg.Slots > MaxSlots:
@@ -119,21 +119,30 @@ func Bytes(cfg Config) (int64, error) {
 	case cfg.DType > F16:
 		return 0, outOf("dtype", cfg.DType, "f32, bf16 or f16")
 	}
-	size := tileBytes(cfg.DType, cfg.Slots, TileCols)
-	if limit := MaxBytes / size * TileCols; cfg.Cols > limit {
+	size, stride := tileBytes(cfg.DType, cfg.Slots, TileCols), tileStride(cfg.DType, cfg.Slots)
+	if limit := ((MaxBytes-size)/stride + 1) * TileCols; cfg.Cols > limit {
 		return 0, outOf("columns", cfg.Cols, "≤ %d with %d slots, for at most %d bytes", limit, cfg.Slots, int64(MaxBytes))
 	}
-	full, rest := cfg.Cols/TileCols, cfg.Cols%TileCols
-	n := full * size
-	if rest > 0 {
-		n += tileBytes(cfg.DType, cfg.Slots, int(rest))
-	}
-	return n, nil
+	last := (cfg.Cols - 1) / TileCols
+	return last*stride + tileBytes(cfg.DType, cfg.Slots, int(cfg.Cols-last*TileCols)), nil
 }
 
 // tileBytes is the memory of a tile of cols columns.
 func tileBytes(t DType, slots, cols int) int64 {
 	return int64(expBytes(t, slots)) + int64(slots)*int64(lines(t, cols))*regionAlign
+}
+
+// tileStride is from where a tile begins to the next one: from four slots on an odd number of lines.
+// A row's lines in a tile are alike in the low bits of their addresses, which choose the channel of
+// the memory: writes would wait for one while the others have nothing to do. With an odd number of
+// lines a row is in another channel in each tile, and kernel.PutTiles writes some at once. The lines
+// of three slots are near enough to each other.
+func tileStride(t DType, slots int) int64 {
+	n := tileBytes(t, slots, TileCols) / regionAlign
+	if slots > 3 {
+		n |= 1
+	}
+	return n * regionAlign
 }
 
 // expBytes is what a tile's powers of two take, up to a whole line.
@@ -205,7 +214,7 @@ func (s *storage) width(i int) int { return int(min(TileCols, s.cols-int64(i)*Ti
 
 func (s *storage) tile(i int) kernel.Tile {
 	g := kernel.Tile{DType: s.dtype, Slots: s.slots, Lines: lines(s.dtype, s.width(i))}
-	p := s.g[int64(i)*tileBytes(s.dtype, s.slots, TileCols):][:tileBytes(s.dtype, s.slots, s.width(i))]
+	p := s.g[int64(i)*tileStride(s.dtype, s.slots):][:tileBytes(s.dtype, s.slots, s.width(i))]
 	if n := expBytes(s.dtype, s.slots); n > 0 {
 		g.Exp = unsafe.Slice((*int16)(unsafe.Pointer(&p[0])), s.slots)
 		p = p[n:]

@@ -23,8 +23,11 @@ func TestConfig(t *testing.T) {
 	}{
 		{cfg: shard.Config{Slots: 1, Cols: 1}, bytes: 64},
 		{cfg: shard.Config{Slots: 9, Cols: 1024, Threads: 3}, bytes: 9 * 4096},
-		{cfg: shard.Config{Slots: 1025, Cols: 1_000_000}, bytes: 1025 * 4_000_000},
-		{cfg: shard.Config{Slots: 33, Cols: 1025}, bytes: 33 * 1040 * 4},
+		{cfg: shard.Config{Slots: 1025, Cols: 1_000_000}, bytes: 1025*4_000_000 + 976*64},
+		{cfg: shard.Config{Slots: 33, Cols: 1025}, bytes: 33*1040*4 + 64},
+		{cfg: shard.Config{Slots: 3, Cols: 1025}, bytes: 3 * 1040 * 4},
+		{cfg: shard.Config{Slots: 33, Cols: 2049, DType: shard.F16}, bytes: 3*128 + 33*(2048+32)*2 + 2*64},
+		{cfg: shard.Config{Slots: 32, Cols: 2049, DType: shard.F16}, bytes: 3*64 + 32*(2048+32)*2},
 		{cfg: shard.Config{Cols: 1}, err: "slots is 0, must be 1 to 1048576"},
 		{cfg: shard.Config{Slots: 1<<20 + 1, Cols: 1}, err: "slots is 1048577, must be 1 to 1048576"},
 		{cfg: shard.Config{Slots: 1}, err: "columns is 0, must be ≥ 1"},
@@ -36,10 +39,10 @@ func TestConfig(t *testing.T) {
 			err: "columns is 9223372036854775807, must be ≤ 17592186044416 with 1 slots, for at most 70368744177664 bytes",
 		},
 		{
-			cfg: shard.Config{Slots: 1 << 20, Cols: 1<<24 + 1},
-			err: "columns is 16777217, must be ≤ 16777216 with 1048576 slots, for at most 70368744177664 bytes",
+			cfg: shard.Config{Slots: 1 << 20, Cols: 1<<24 - 1023},
+			err: "columns is 16776193, must be ≤ 16776192 with 1048576 slots, for at most 70368744177664 bytes",
 		},
-		{cfg: shard.Config{Slots: 1 << 20, Cols: 1 << 24}, bytes: 1 << 46},
+		{cfg: shard.Config{Slots: 1 << 20, Cols: 1<<24 - 1024}, bytes: 1<<46 - 1<<32 + 16382*64},
 	} {
 		n, err := shard.Bytes(c.cfg)
 		if got := text(err); n != c.bytes || got != c.err {
@@ -95,9 +98,9 @@ func TestRegion(t *testing.T) {
 		region []byte
 		err    string
 	}{
-		{region: alignedBytes(int(n)-1, 0), err: "region is 41599 bytes, must be 41600 bytes"},
-		{region: alignedBytes(int(n)+1, 0), err: "region is 41601 bytes, must be 41600 bytes"},
-		{region: []byte{}, err: "region is 0 bytes, must be 41600 bytes"},
+		{region: alignedBytes(int(n)-1, 0), err: "region is 41663 bytes, must be 41664 bytes"},
+		{region: alignedBytes(int(n)+1, 0), err: "region is 41665 bytes, must be 41664 bytes"},
+		{region: []byte{}, err: "region is 0 bytes, must be 41664 bytes"},
 	} {
 		cfg.Region = c.region
 		if _, err := shard.New(cfg); text(err) != c.err {

@@ -103,20 +103,21 @@ func BenchmarkFlops(b *testing.B) {
 	}
 }
 
-// BenchmarkPut writes rows, in lines that lie far apart; op=copy is the same bytes in one piece.
+// BenchmarkPut writes rows, in lines that lie far apart, a line after each tile; op=copy is the same
+// bytes in one piece.
 func BenchmarkPut(b *testing.B) {
 	const cols, m, tiles = 1024, 64, 1024
-	all := aligned(tiles * m * cols * 4) // 256 MiB
+	all := aligned(tiles * (m*cols*4 + 64)) // 256 MiB
 	clear(all)
-	p := make([]byte, 4*cols)
+	p := make([]byte, kernel.MostTiles*4*cols)
 	b.Run("op=copy/kernel=go", func(b *testing.B) {
 		b.SetBytes(tiles * 4 * cols)
 		o := 0
 		for b.Loop() {
 			for range tiles {
-				o += copy(all[o:], p)
+				o += copy(all[o:], p[:4*cols])
 			}
-			o %= len(all)
+			o %= len(all) / (4 * cols) * (4 * cols)
 		}
 	})
 	var w kernel.Scratch
@@ -128,13 +129,16 @@ func BenchmarkPut(b *testing.B) {
 			b.Run(fmt.Sprintf("op=put/kernel=%s/dtype=%s", v.Name(), dtype), func(b *testing.B) {
 				b.SetBytes(tiles * 4 * cols)
 				slot := 0
+				var g [kernel.MostTiles]kernel.Tile
 				for b.Loop() {
-					for t := range tiles {
-						g := kernel.Tile{G: all[t*size:][:size], DType: dtype, Slots: m, Lines: lines}
-						if dtype == kernel.F16 {
-							g.Exp = exp
+					for t := 0; t < tiles; t += len(g) {
+						for i := range g {
+							g[i] = kernel.Tile{G: all[(t+i)*(size+64):][:size], DType: dtype, Slots: m, Lines: lines}
+							if dtype == kernel.F16 {
+								g[i].Exp = exp
+							}
 						}
-						v.Put(&w, g, slot, 0, p, kernel.F32)
+						v.PutTiles(&w, g[:], slot, p, kernel.F32)
 					}
 					slot = (slot + 1) % m
 				}

@@ -215,29 +215,38 @@ func expand16Generic[T half](x *float64, p *byte, stride, lines int) {
 	}
 }
 
-func putGeneric(g *byte, stride int, p *byte, lines int) {
-	for k := range lines {
-		*(*[lineBytes]byte)(unsafe.Pointer(next(g, k*stride))) = *(*[lineBytes]byte)(unsafe.Pointer(next(p, k*lineBytes)))
-	}
-}
-
-func toBF16Generic(g *byte, stride int, p *float32, lines int) {
-	const cols = lineBytes / 2
-	from := unsafe.Slice(p, lines*cols)
-	for k := range lines {
-		for j, f := range (*[cols]float32)(from[k*cols:]) {
-			line[uint16](next(g, k*stride))[j] = ToBF16(f)
+func putGeneric(g **byte, tiles, stride int, p *byte, lines int) {
+	for i, to := range unsafe.Slice(g, tiles) {
+		from := next(p, i*lines*lineBytes)
+		for k := range lines {
+			*(*[lineBytes]byte)(unsafe.Pointer(next(to, k*stride))) = *(*[lineBytes]byte)(unsafe.Pointer(next(from, k*lineBytes)))
 		}
 	}
 }
 
-func toF16Generic(g *byte, stride int, p *float32, lines, e int) {
+func toBF16Generic(g **byte, tiles, stride int, p *float32, lines int) {
 	const cols = lineBytes / 2
-	s := pow2(int16(e))
-	from := unsafe.Slice(p, lines*cols)
-	for k := range lines {
-		for j, f := range (*[cols]float32)(from[k*cols:]) {
-			line[uint16](next(g, k*stride))[j] = ToF16(float32(float64(f) * s))
+	from := unsafe.Slice(p, tiles*lines*cols)
+	for _, to := range unsafe.Slice(g, tiles) {
+		for k := range lines {
+			for j, f := range (*[cols]float32)(from) {
+				line[uint16](next(to, k*stride))[j] = ToBF16(f)
+			}
+			from = from[cols:]
+		}
+	}
+}
+
+func toF16Generic(g **byte, tiles, stride int, p *float32, lines int, scale *[2]float32) {
+	const cols = lineBytes / 2
+	from := unsafe.Slice(p, tiles*lines*cols)
+	for i, s := range unsafe.Slice(scale, tiles) {
+		to := unsafe.Slice(g, tiles)[i]
+		for k := range lines {
+			for j, f := range (*[cols]float32)(from) {
+				line[uint16](next(to, k*stride))[j] = ToF16(float32(float64(f) * float64(s[0]) * float64(s[1])))
+			}
+			from = from[cols:]
 		}
 	}
 }

@@ -37,11 +37,11 @@ type Variant struct {
 	// x = the numbers of lines, stride bytes apart.
 	expand [dtypes]func(x *float64, p *byte, stride, lines int)
 
-	// The lines stride bytes apart at g become the numbers of p, in the row's dtype; those of F16
-	// times 2^e first.
-	put    func(g *byte, stride int, p *byte, lines int) // as they are
-	toBF16 func(g *byte, stride int, p *float32, lines int)
-	toF16  func(g *byte, stride int, p *float32, lines int, e int)
+	// The lines stride bytes apart at each of tiles places g become the numbers of p, those of a place
+	// after those of the one before, in the row's dtype; those of F16 times both of its scales first.
+	put    func(g **byte, tiles, stride int, p *byte, lines int) // as they are
+	toBF16 func(g **byte, tiles, stride int, p *float32, lines int)
+	toF16  func(g **byte, tiles, stride int, p *float32, lines int, scale *[2]float32)
 
 	// flush orders what put, toBF16 and toF16 wrote before all that this goroutine writes later. Nil
 	// where that needs nothing.
@@ -75,6 +75,8 @@ type Scratch struct {
 	y    [PanelSlots]float64
 	c    [mostPanels * PanelSlots]float64
 	off  [PanelSlots]int
+	g    [MostTiles]*byte // nil between calls
+	e    [MostTiles][2]float32
 	f    []float32
 	a, b []float64 // packed
 	x    []float64

@@ -383,6 +383,57 @@ func encode(x []float32, src kernel.DType) ([]byte, []float32) {
 	return p[1:], y
 }
 
+// PutTiles gives what Put gives tile by tile, and writes nothing else.
+func TestPutTiles(t *testing.T) {
+	forRows(t, func(t *testing.T, v *kernel.Variant, dtype kernel.DType) {
+		rng := rand.New(rand.NewPCG(13, 14))
+		for i := range 200 {
+			src := rowTypes[i%len(rowTypes)]
+			n, slots, lines := 1+rng.IntN(kernel.MostTiles), 1+rng.IntN(20), 1+rng.IntN(6)
+			if i%20 == 0 {
+				lines = 64
+			}
+			size, gap := slots*lines*64, 64*rng.IntN(3)
+			regions := [2][]byte{aligned(n * (size + gap)), nil}
+			for j := range regions[0] {
+				regions[0][j] = byte(rng.Uint32())
+			}
+			regions[1] = aligned(len(regions[0]))
+			copy(regions[1], regions[0])
+			var tiles [2][]kernel.Tile
+			for k, p := range regions {
+				for j := range n {
+					g := kernel.Tile{G: p[j*(size+gap):][:size], DType: dtype, Slots: slots, Lines: lines}
+					if dtype == kernel.F16 {
+						g.Exp = make([]int16, slots)
+					}
+					tiles[k] = append(tiles[k], g)
+				}
+			}
+			cols, slot := tiles[0][0].Cols(), rng.IntN(slots)
+			x := make([]float32, n*cols)
+			for j := range x {
+				x[j] = float32(rng.NormFloat64() * math.Exp2(float64(rng.IntN(20)-10+j/cols)))
+				if rng.IntN(500) == 0 {
+					x[j] = float32(math.Inf(1 - 2*rng.IntN(2)))
+				}
+			}
+			p, _ := encode(x, src)
+			v.PutTiles(new(kernel.Scratch), tiles[0], slot, p, src)
+			each := len(p) / n
+			for j, g := range tiles[1] {
+				v.Put(new(kernel.Scratch), g, slot, 0, p[j*each:][:each], src)
+				if dtype == kernel.F16 && g.Exp[slot] != tiles[0][j].Exp[slot] {
+					t.Fatalf("tile %d of %d: 2^%d, by itself 2^%d", j, n, tiles[0][j].Exp[slot], g.Exp[slot])
+				}
+			}
+			if !bytes.Equal(regions[0], regions[1]) {
+				t.Fatalf("%v into slot %d of %d, %d tiles of %d columns: other bytes than tile by tile", src, slot, slots, n, cols)
+			}
+		}
+	})
+}
+
 func TestPutGet(t *testing.T) {
 	forRows(t, func(t *testing.T, v *kernel.Variant, dtype kernel.DType) {
 		rng := rand.New(rand.NewPCG(11, 12))
@@ -812,6 +863,11 @@ func TestLengths(t *testing.T) {
 			"put: bytes":        func() { v.Put(w, g, 0, 0, make([]byte, 3), kernel.F32) },
 			"put: f64":          func() { v.Put(w, g, 0, 0, make([]byte, 8), kernel.F64) },
 			"put: part of f16":  func() { v.Put(w, h, 0, 1, make([]byte, 8), kernel.F32) },
+			"put tiles: none":   func() { v.PutTiles(w, nil, 0, nil, kernel.F32) },
+			"put tiles: many":   func() { v.PutTiles(w, make([]kernel.Tile, kernel.MostTiles+1), 0, nil, kernel.F32) },
+			"put tiles: bytes":  func() { v.PutTiles(w, []kernel.Tile{g, g}, 0, make([]byte, 4*32), kernel.F32) },
+			"put tiles: slot":   func() { v.PutTiles(w, []kernel.Tile{g}, 9, make([]byte, 4*32), kernel.F32) },
+			"put tiles: unlike": func() { v.PutTiles(w, []kernel.Tile{g, h}, 0, make([]byte, 8*32), kernel.F32) },
 			"get: below":        func() { kernel.Get(make([]byte, 4), g, 0, -1) },
 			"row: x":            func() { v.Row(f(31), g, 0) },
 			"zero: past":        func() { kernel.Zero(g, 0, 33) },

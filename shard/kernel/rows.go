@@ -21,7 +21,7 @@ func (v *Variant) Put(w *Scratch, g Tile, slot, col int, p []byte, src DType) {
 		return
 	}
 	if g.DType == F16 {
-		v.putF16(w, g, slot, p, src)
+		v.putF16(w, []Tile{g}, slot, p, src)
 		return
 	}
 	at, stride := g.line(slot)
@@ -33,7 +33,8 @@ func (v *Variant) Put(w *Scratch, g Tile, slot, col int, p []byte, src DType) {
 		p, n, at = p[m*size:], n-m, at+stride
 	}
 	if lines := n / c; lines > 0 {
-		v.putLines(w, &g.G[at], stride, p[:lines*c*size], src, g.DType)
+		w.g[0] = &g.G[at]
+		v.putLines(w, 1, stride, lines, p[:lines*c*size], src, g.DType)
 		p, n, at = p[lines*c*size:], n%c, at+lines*stride
 	}
 	if n > 0 {
@@ -41,35 +42,72 @@ func (v *Variant) Put(w *Scratch, g Tile, slot, col int, p []byte, src DType) {
 	}
 }
 
-// Flush puts what Put wrote before whatever this goroutine writes from now on: a lock that it gives
-// back, say.
+// MostTiles is how many tiles PutTiles takes at most: enough to reach all channels, and their numbers
+// in float32 stay in the first cache.
+const MostTiles = 4
+
+// PutTiles is Put of whole rows of tiles alike, each tile's after those of the one before. It writes
+// a line of each tile in turn, which is faster where these lie in different channels of the memory.
+func (v *Variant) PutTiles(w *Scratch, g []Tile, slot int, p []byte, src DType) {
+	if len(g) < 1 || len(g) > MostTiles || src == F64 || len(p) != len(g)*g[0].Cols()*src.Size() {
+		panic(fmt.Sprintf("kernel: %d bytes of %v into %d tiles", len(p), src, len(g)))
+	}
+	for i := range g {
+		g[i].checkCols(slot, 0, 0, 0)
+		if g[i].DType != g[0].DType || g[i].Slots != g[0].Slots || g[i].Lines != g[0].Lines {
+			panic("kernel: tiles are not alike")
+		}
+	}
+	if g[0].DType == F16 {
+		v.putF16(w, g, slot, p, src)
+		return
+	}
+	v.putLines(w, len(g), w.at(g, slot), g[0].Lines, p, src, g[0].DType)
+}
+
+// at sets w.g to where the slot's rows begin in the tiles, and returns their stride.
+func (w *Scratch) at(g []Tile, slot int) (stride int) {
+	first, stride := g[0].line(slot)
+	for i := range g {
+		w.g[i] = &g[i].G[first]
+	}
+	return stride
+}
+
+// Flush puts what Put and PutTiles wrote before whatever this goroutine writes from now on: a lock
+// that it gives back, say.
 func (v *Variant) Flush() {
 	if v.flush != nil {
 		v.flush()
 	}
 }
 
-// putLines sets whole lines.
-func (v *Variant) putLines(w *Scratch, g *byte, stride int, p []byte, src, dst DType) {
-	lines := len(p) / src.Size() / dst.LineCols()
+// putLines sets whole lines of tiles, from where w.g says.
+func (v *Variant) putLines(w *Scratch, tiles, stride, lines int, p []byte, src, dst DType) {
 	switch {
 	case src == dst && littleEndian:
-		v.put(g, stride, &p[0], lines)
+		v.put(&w.g[0], tiles, stride, &p[0], lines)
 	case dst == F32:
-		v.put(g, stride, &castBytes(v.floats(w, p, src))[0], lines)
+		v.put(&w.g[0], tiles, stride, &castBytes(v.floats(w, p, src))[0], lines)
 	default:
-		v.toBF16(g, stride, &v.floats(w, p, src)[0], lines)
+		v.toBF16(&w.g[0], tiles, stride, &v.floats(w, p, src)[0], lines)
 	}
+	clear(w.g[:tiles])
 }
 
-func (v *Variant) putF16(w *Scratch, g Tile, slot int, p []byte, src DType) {
-	x := grow(&w.f, g.Cols())
+func (v *Variant) putF16(w *Scratch, g []Tile, slot int, p []byte, src DType) {
+	cols := g[0].Cols()
+	x := grow(&w.f, len(g)*cols)
 	v.decode(x[:len(p)/src.Size()], p, src)
 	clear(x[len(p)/src.Size():])
-	e := scaleF16(v.top(&x[0], len(x)))
-	g.Exp[slot] = e
-	at, stride := g.line(slot)
-	v.toF16(&g.G[at], stride, &x[0], g.Lines, int(e))
+	for i := range g {
+		e := scaleF16(v.top(&x[i*cols], cols))
+		g[i].Exp[slot] = e
+		// 2^⌊e/2⌋, then the rest: 2^e itself may be past float32's range.
+		w.e[i] = [2]float32{float32(pow2(e >> 1)), float32(pow2(e - e>>1))}
+	}
+	v.toF16(&w.g[0], len(g), w.at(g, slot), &x[0], g[0].Lines, &w.e[0])
+	clear(w.g[:len(g)])
 }
 
 // floats is p's numbers.

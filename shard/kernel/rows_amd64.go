@@ -35,17 +35,17 @@ func topAVX2(x *float32, n int) float32
 // putAVX2 is the Variant's function of that name.
 //
 //go:noescape
-func putAVX2(base *byte, stride int, p *byte, lines int)
+func putAVX2(base **byte, tiles int, stride int, p *byte, lines int)
 
 // toBF16AVX2 is the Variant's function of that name.
 //
 //go:noescape
-func toBF16AVX2(base *byte, stride int, p *float32, lines int)
+func toBF16AVX2(base **byte, tiles int, stride int, p *float32, lines int)
 
 // toF16AVX2 is the Variant's function of that name.
 //
 //go:noescape
-func toF16AVX2(base *byte, stride int, p *float32, lines int, e int)
+func toF16AVX2(base **byte, tiles int, stride int, p *float32, lines int, scale *[2]float32)
 
 // narrowBF16AVX2 is Variant.narrow.
 //

@@ -185,39 +185,59 @@ sixteen:
 	MOVSS        X1, ret+16(FP)
 	RET
 
-// func putAVX2(base *byte, stride int, p *byte, lines int)
+// func putAVX2(base **byte, tiles int, stride int, p *byte, lines int)
 // Requires: AVX
-TEXT ·putAVX2(SB), NOSPLIT, $0-32
-	MOVQ base+0(FP), AX
-	MOVQ stride+8(FP), CX
-	MOVQ p+16(FP), DX
-	MOVQ lines+24(FP), BX
+TEXT ·putAVX2(SB), NOSPLIT, $0-40
+	MOVQ   base+0(FP), AX
+	MOVQ   tiles+8(FP), CX
+	MOVQ   stride+16(FP), DX
+	MOVQ   p+24(FP), BX
+	MOVQ   lines+32(FP), SI
+	IMUL3Q $0x00000040, SI, DI
+	XORQ   R8, R8
 
 line:
-	VMOVUPS  (DX), Y0
-	VMOVUPS  32(DX), Y1
-	VMOVNTPS Y0, (AX)
-	VMOVNTPS Y1, 32(AX)
-	ADDQ     $0x00000040, DX
-	ADDQ     CX, AX
-	DECQ     BX
+	XORQ R9, R9
+	MOVQ BX, R10
+
+tile:
+	MOVQ     (AX)(R9*8), R11
+	VMOVUPS  (R10), Y0
+	VMOVUPS  32(R10), Y1
+	VMOVNTPS Y0, (R11)(R8*1)
+	VMOVNTPS Y1, 32(R11)(R8*1)
+	ADDQ     DI, R10
+	INCQ     R9
+	CMPQ     R9, CX
+	JNE      tile
+	ADDQ     $0x00000040, BX
+	ADDQ     DX, R8
+	DECQ     SI
 	JNZ      line
 	VZEROUPPER
 	RET
 
-// func toBF16AVX2(base *byte, stride int, p *float32, lines int)
+// func toBF16AVX2(base **byte, tiles int, stride int, p *float32, lines int)
 // Requires: AVX, AVX2
-TEXT ·toBF16AVX2(SB), NOSPLIT, $0-32
+TEXT ·toBF16AVX2(SB), NOSPLIT, $0-40
 	MOVQ         base+0(FP), AX
-	MOVQ         stride+8(FP), CX
-	MOVQ         p+16(FP), DX
-	MOVQ         lines+24(FP), BX
+	MOVQ         tiles+8(FP), CX
+	MOVQ         stride+16(FP), DX
+	MOVQ         p+24(FP), BX
+	MOVQ         lines+32(FP), SI
 	VPBROADCASTD linehalf<>+0(SB), Y0
 	VPBROADCASTD lineone<>+0(SB), Y1
 	VPBROADCASTD linequiet<>+0(SB), Y2
+	IMUL3Q       $0x00000080, SI, DI
+	XORQ         R8, R8
 
 line:
-	VMOVUPS   (DX), Y3
+	XORQ R9, R9
+	MOVQ BX, R10
+
+tile:
+	MOVQ      (AX)(R9*8), R11
+	VMOVUPS   (R10), Y3
 	VCMPPS    $0x03, Y3, Y3, Y5
 	VPSRLD    $0x10, Y3, Y4
 	VPOR      Y2, Y4, Y6
@@ -226,7 +246,7 @@ line:
 	VPADDD    Y3, Y4, Y4
 	VPSRLD    $0x10, Y4, Y4
 	VPBLENDVB Y5, Y6, Y4, Y3
-	VMOVUPS   32(DX), Y4
+	VMOVUPS   32(R10), Y4
 	VCMPPS    $0x03, Y4, Y4, Y6
 	VPSRLD    $0x10, Y4, Y5
 	VPOR      Y2, Y5, Y7
@@ -237,7 +257,7 @@ line:
 	VPBLENDVB Y6, Y7, Y5, Y4
 	VPACKUSDW Y4, Y3, Y3
 	VPERMQ    $0xd8, Y3, Y3
-	VMOVUPS   64(DX), Y4
+	VMOVUPS   64(R10), Y4
 	VCMPPS    $0x03, Y4, Y4, Y6
 	VPSRLD    $0x10, Y4, Y5
 	VPOR      Y2, Y5, Y7
@@ -246,7 +266,7 @@ line:
 	VPADDD    Y4, Y5, Y5
 	VPSRLD    $0x10, Y5, Y5
 	VPBLENDVB Y6, Y7, Y5, Y4
-	VMOVUPS   96(DX), Y5
+	VMOVUPS   96(R10), Y5
 	VCMPPS    $0x03, Y5, Y5, Y7
 	VPSRLD    $0x10, Y5, Y6
 	VPOR      Y2, Y6, Y8
@@ -257,11 +277,15 @@ line:
 	VPBLENDVB Y7, Y8, Y6, Y5
 	VPACKUSDW Y5, Y4, Y4
 	VPERMQ    $0xd8, Y4, Y4
-	VMOVNTPS  Y3, (AX)
-	VMOVNTPS  Y4, 32(AX)
-	ADDQ      $0x00000080, DX
-	ADDQ      CX, AX
-	DECQ      BX
+	VMOVNTPS  Y3, (R11)(R8*1)
+	VMOVNTPS  Y4, 32(R11)(R8*1)
+	ADDQ      DI, R10
+	INCQ      R9
+	CMPQ      R9, CX
+	JNE       tile
+	ADDQ      $0x00000080, BX
+	ADDQ      DX, R8
+	DECQ      SI
 	JNZ       line
 	VZEROUPPER
 	RET
@@ -275,47 +299,50 @@ GLOBL lineone<>(SB), RODATA|NOPTR, $4
 DATA linequiet<>+0(SB)/4, $0x00000040
 GLOBL linequiet<>(SB), RODATA|NOPTR, $4
 
-// func toF16AVX2(base *byte, stride int, p *float32, lines int, e int)
-// Requires: AVX, AVX2, F16C, SSE2
-TEXT ·toF16AVX2(SB), NOSPLIT, $0-40
-	MOVQ         base+0(FP), AX
-	MOVQ         stride+8(FP), CX
-	MOVQ         p+16(FP), DX
-	MOVQ         lines+24(FP), BX
-	MOVQ         e+32(FP), SI
-	MOVQ         SI, DI
-	SARQ         $0x01, DI
-	SUBQ         DI, SI
-	ADDQ         $0x7f, DI
-	SHLQ         $0x17, DI
-	MOVD         DI, X0
-	VBROADCASTSS X0, Y0
-	ADDQ         $0x7f, SI
-	SHLQ         $0x17, SI
-	MOVD         SI, X1
-	VBROADCASTSS X1, Y1
+// func toF16AVX2(base **byte, tiles int, stride int, p *float32, lines int, scale *[2]float32)
+// Requires: AVX, F16C
+TEXT ·toF16AVX2(SB), NOSPLIT, $0-48
+	MOVQ   base+0(FP), AX
+	MOVQ   tiles+8(FP), CX
+	MOVQ   stride+16(FP), DX
+	MOVQ   p+24(FP), BX
+	MOVQ   lines+32(FP), SI
+	MOVQ   scale+40(FP), DI
+	IMUL3Q $0x00000080, SI, R8
+	XORQ   R9, R9
 
 line:
-	VMULPS      (DX), Y0, Y2
-	VMULPS      Y1, Y2, Y2
-	VCVTPS2PH   $0x00, Y2, X3
-	VMULPS      32(DX), Y0, Y2
-	VMULPS      Y1, Y2, Y2
-	VCVTPS2PH   $0x00, Y2, X2
-	VINSERTF128 $0x01, X2, Y3, Y2
-	VMULPS      64(DX), Y0, Y4
-	VMULPS      Y1, Y4, Y4
-	VCVTPS2PH   $0x00, Y4, X3
-	VMULPS      96(DX), Y0, Y4
-	VMULPS      Y1, Y4, Y4
-	VCVTPS2PH   $0x00, Y4, X4
-	VINSERTF128 $0x01, X4, Y3, Y4
-	VMOVNTPS    Y2, (AX)
-	VMOVNTPS    Y4, 32(AX)
-	ADDQ        $0x00000080, DX
-	ADDQ        CX, AX
-	DECQ        BX
-	JNZ         line
+	XORQ R10, R10
+	MOVQ BX, R11
+
+tile:
+	MOVQ         (AX)(R10*8), R12
+	VBROADCASTSS (DI)(R10*8), Y0
+	VBROADCASTSS 4(DI)(R10*8), Y1
+	VMULPS       (R11), Y0, Y2
+	VMULPS       Y1, Y2, Y2
+	VCVTPS2PH    $0x00, Y2, X3
+	VMULPS       32(R11), Y0, Y2
+	VMULPS       Y1, Y2, Y2
+	VCVTPS2PH    $0x00, Y2, X2
+	VINSERTF128  $0x01, X2, Y3, Y2
+	VMULPS       64(R11), Y0, Y4
+	VMULPS       Y1, Y4, Y4
+	VCVTPS2PH    $0x00, Y4, X3
+	VMULPS       96(R11), Y0, Y0
+	VMULPS       Y1, Y0, Y0
+	VCVTPS2PH    $0x00, Y0, X0
+	VINSERTF128  $0x01, X0, Y3, Y0
+	VMOVNTPS     Y2, (R12)(R9*1)
+	VMOVNTPS     Y0, 32(R12)(R9*1)
+	ADDQ         R8, R11
+	INCQ         R10
+	CMPQ         R10, CX
+	JNE          tile
+	ADDQ         $0x00000080, BX
+	ADDQ         DX, R9
+	DECQ         SI
+	JNZ          line
 	VZEROUPPER
 	RET
 

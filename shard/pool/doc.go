@@ -20,6 +20,12 @@
 // So column ranges stay with threads, and with the memory near them, and a thread that is held up
 // holds up no task by more than a unit.
 //
+// A task may be short (Spec.Short): some 100 µs in all, where to wake threads and to be woken takes
+// as long. Its caller takes the place of a worker that sleeps, by the same rules and until the task
+// has no units left. A worker looks for another task for some 30 µs after a short one, which is
+// what it takes to wake it, before it sleeps: all but one may, so that somebody else finds a core,
+// and who looks in vain leaves out the next times. An idle pool takes no time at all.
+//
 // Between units:
 //
 //	P1  a unit is carried out once, or never where its task was cancelled or another unit panicked

@@ -10,3 +10,16 @@ func (p *Pool) Waiting(c Class) int {
 	}
 	return n
 }
+
+// Asleep is the number of workers that sleep and nobody stands in for.
+func (p *Pool) Asleep() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := 0
+	for i := range p.workers {
+		if p.workers[i].asleep {
+			n++
+		}
+	}
+	return n
+}

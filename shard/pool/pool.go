@@ -39,7 +39,8 @@ type Panic struct {
 
 func (p *Panic) Error() string { return fmt.Sprintf("pool: a unit panicked: %v", p.Value) }
 
-// Worker is who carries out a unit: a goroutine with an operating system's thread of its own.
+// Worker is who carries out a unit: a goroutine with an operating system's thread of its own, or,
+// while that one sleeps, the caller of a short task.
 type Worker struct {
 	Index int // in [0, Threads())
 
@@ -49,6 +50,9 @@ type Worker struct {
 
 	wake   chan struct{}
 	asleep bool
+
+	short      bool // what it was last woken for, which may be over before it has begun
+	vain, skip int  // looks in vain, and how many chances to look are left out yet
 }
 
 // Work is what a task does. Units of one task run at the same time.
@@ -67,12 +71,29 @@ type Spec struct {
 	Class Class
 	Run   string  // tasks of different runs share the workers in turn
 	Abort *Cancel // ends the task, or nil
+
+	// Short says that the task takes so little, 1 ms or less, that to wake a thread counts. The
+	// caller takes part in the place of a worker that sleeps, and who ends looks for more for a while.
+	Short bool
 }
+
+// looks is how often a worker looks for another task before it sleeps, after a short one, and the
+// caller of a short one whether it is done: some 30 µs, about what it takes to wake a thread, so that
+// it costs at most as much as it can save. Where tasks don't follow each other so soon a worker
+// looks less and less: after looks in vain it leaves out the next 1, 3, then 7 chances.
+// An idle pool does nothing at all.
+const (
+	looks    = 1 << 15
+	mostSkip = 7
+)
 
 // Pool is workers. Its methods may be called at the same time.
 type Pool struct {
 	workers []Worker
 	wg      sync.WaitGroup
+
+	// mostLooking is how many may look for work at a time: a core is left to who has some.
+	mostLooking int
 
 	// added counts tasks: a worker looks round for another one when it has changed.
 	added atomic.Uint64
@@ -80,6 +101,7 @@ type Pool struct {
 	mu      sync.Mutex
 	classes [classes]class
 	spare   []*task
+	looking int // workers
 	stopped bool
 }
 
@@ -100,6 +122,7 @@ func Start(threads int) *Pool {
 		threads = runtime.GOMAXPROCS(0)
 	}
 	p := &Pool{workers: make([]Worker, min(threads, MaxThreads))}
+	p.mostLooking = min(len(p.workers), runtime.GOMAXPROCS(0)) - 1
 	for i := range p.workers {
 		w := &p.workers[i]
 		w.Index, w.wake = i, make(chan struct{}, 1)
@@ -115,6 +138,7 @@ func (p *Pool) Threads() int { return len(p.workers) }
 func (p *Pool) Stop() {
 	p.mu.Lock()
 	p.stopped = true
+	p.added.Add(1) // for those who look
 	for c := range p.classes {
 		for _, r := range p.classes[c].runs {
 			for _, t := range r.tasks {
@@ -148,9 +172,19 @@ func (p *Pool) Do(spec Spec, s Span, work Work) error {
 	if s.N == 0 {
 		return nil
 	}
-	t, err := p.add(spec, s, work)
+	t, me, err := p.add(spec, s, work)
 	if err != nil {
 		return err
+	}
+	if me != nil {
+		p.stand(me, t)
+	}
+	if spec.Short && p.mostLooking > 0 {
+		for i := 0; i < looks && t.left.Load() > 0; i++ {
+			if i%64 == 63 {
+				runtime.Gosched() // to who has something to do
+			}
+		}
 	}
 	<-t.done
 	if spec.Abort != nil {
@@ -159,13 +193,13 @@ func (p *Pool) Do(spec Spec, s Span, work Work) error {
 	return p.end(t)
 }
 
-func (p *Pool) add(spec Spec, s Span, work Work) (*task, error) {
+// add makes a task and wakes workers for it. Where it returns one, the caller is to stand in for it.
+func (p *Pool) add(spec Spec, s Span, work Work) (t *task, me *Worker, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.stopped {
-		return nil, ErrStopped
+		return nil, nil, ErrStopped
 	}
-	var t *task
 	if n := len(p.spare); n > 0 {
 		t, p.spare = p.spare[n-1], p.spare[:n-1]
 	} else {
@@ -174,22 +208,64 @@ func (p *Pool) add(spec Spec, s Span, work Work) (*task, error) {
 	t.begin(spec, s, work)
 	if spec.Abort != nil && !spec.Abort.add(t) {
 		p.spare = append(p.spare, t)
-		return nil, ErrCancelled
+		return nil, nil, ErrCancelled
 	}
 	p.classes[spec.Class].add(t)
 	p.added.Add(1)
 	// Those who find work at home are woken first, then others, to steal.
-	left := s.N
+	left := s.N - p.looking
 	for _, home := range []bool{true, false} {
 		for i := 0; i < len(p.workers) && left > 0; i++ {
-			if !home || !t.ranges[i].empty() {
-				if p.workers[i].rouse() {
-					left--
+			if home && t.ranges[i].empty() {
+				continue
+			}
+			w := &p.workers[i]
+			if spec.Short && me == nil && w.asleep {
+				me, w.asleep = w, false
+				left--
+			} else if w.rouse() {
+				w.short = spec.Short
+				left--
+			}
+		}
+	}
+	return t, me, nil
+}
+
+// stand carries out units in the place of a worker that sleeps, until own has none left that nobody
+// has taken.
+func (p *Pool) stand(w *Worker, own *task) {
+	for {
+		p.mu.Lock()
+		if !own.empty() {
+			if t, unit, sole := p.pick(w.Index); t != nil {
+				added := p.added.Load()
+				p.mu.Unlock()
+				p.carry(w, t, unit, sole, added)
+				continue
+			}
+		}
+		w.asleep = true
+		if p.stopped || p.left() {
+			w.rouse()
+		}
+		p.mu.Unlock()
+		return
+	}
+}
+
+// left tells whether there are units that nobody has taken. p.mu is held.
+func (p *Pool) left() bool {
+	for c := range p.classes {
+		for _, r := range p.classes[c].runs {
+			for _, t := range r.tasks {
+				if !t.empty() {
+					return true
 				}
 			}
 		}
 	}
-	return t, nil
+	return false
 }
 
 // end takes a task that is done out of the lists.
@@ -263,25 +339,56 @@ func (c *class) pick(w int) (t *task, unit int, sole bool) {
 	return nil, 0, false
 }
 
-// next is a worker's next unit, and as of which count of tasks; it waits for one. At the end of
-// the pool the task is nil.
-func (p *Pool) next(w *Worker) (t *task, unit int, sole bool, added uint64) {
+// pick is a worker's next unit, of the highest class that has any. p.mu is held.
+func (p *Pool) pick(w int) (t *task, unit int, sole bool) {
+	for c := range p.classes {
+		if t, unit, sole := p.classes[c].pick(w); t != nil {
+			return t, unit, sole
+		}
+	}
+	return nil, 0, false
+}
+
+// next is a worker's next unit, and as of which count of tasks; it waits for one, and looks for it
+// first where look says so. At the end of the pool the task is nil.
+func (p *Pool) next(w *Worker, look bool) (t *task, unit int, sole bool, added uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for {
-		p.mu.Lock()
-		for c := range p.classes {
-			if t, unit, sole := p.classes[c].pick(w.Index); t != nil {
-				added := p.added.Load()
-				p.mu.Unlock()
-				return t, unit, sole, added
-			}
+		added := p.added.Load()
+		if t, unit, sole := p.pick(w.Index); t != nil {
+			return t, unit, sole, added
 		}
 		if p.stopped {
-			p.mu.Unlock()
 			return nil, 0, false, 0
 		}
-		w.asleep = true
+		look = look && p.looking < p.mostLooking
+		if look && w.skip > 0 {
+			w.skip--
+			look = false
+		}
+		if look {
+			p.looking++
+		} else {
+			w.asleep = true
+		}
 		p.mu.Unlock()
-		<-w.wake
+		if look {
+			for i := 0; i < looks && p.added.Load() == added; i++ {
+			}
+		} else {
+			<-w.wake
+		}
+		p.mu.Lock()
+		if look {
+			p.looking--
+			if w.vain = min(2*w.vain+1, mostSkip); p.added.Load() != added {
+				w.vain = 0
+			}
+			w.skip, look = w.vain, false
+		} else {
+			look = w.short
+		}
 	}
 }
 
@@ -289,19 +396,26 @@ func (p *Pool) next(w *Worker) (t *task, unit int, sole bool, added uint64) {
 func (p *Pool) work(w *Worker) {
 	runtime.LockOSThread() // and its end ends the thread: what was pinned to it would be
 	defer runtime.UnlockOSThread()
+	look := false
 	for {
-		t, i, sole, added := p.next(w)
+		t, i, sole, added := p.next(w, look)
 		if t == nil {
 			return
 		}
-		for more := true; more; {
-			t.unit(w, i)
-			// The next one is taken before this one counts as done: until then the task is not over.
-			if more = sole && p.added.Load() == added; more {
-				i, more = t.take(w.Index)
-			}
-			t.finish(1)
+		look = t.spec.Short
+		p.carry(w, t, i, sole, added)
+	}
+}
+
+// carry carries out a unit, and others of its task as long as nobody else's turn has come.
+func (p *Pool) carry(w *Worker, t *task, i int, sole bool, added uint64) {
+	for more := true; more; {
+		t.unit(w, i)
+		// The next one is taken before this one counts as done: until then the task is not over.
+		if more = sole && p.added.Load() == added; more {
+			i, more = t.take(w.Index)
 		}
+		t.finish(1)
 	}
 }
 
@@ -338,6 +452,16 @@ func (t *task) begin(spec Spec, s Span, work Work) {
 	for w := range t.ranges {
 		t.ranges[w].set(border(w), border(w+1))
 	}
+}
+
+// empty tells whether all units are taken.
+func (t *task) empty() bool {
+	for i := range t.ranges {
+		if !t.ranges[i].empty() {
+			return false
+		}
+	}
+	return true
 }
 
 // take is a unit that nobody has taken.

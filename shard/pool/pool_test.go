@@ -35,7 +35,7 @@ func TestEachUnitOnce(t *testing.T) {
 			total := rapid.IntRange(0, 300).Draw(rt, "total")
 			first := rapid.IntRange(0, total).Draw(rt, "first")
 			s := pool.Span{First: first, N: rapid.IntRange(0, total-first).Draw(rt, "n"), Total: total}
-			spec := pool.Spec{Class: pool.Class(i % 2), Run: fmt.Sprint(i / 2)}
+			spec := pool.Spec{Class: pool.Class(i % 2), Run: fmt.Sprint(i / 2), Short: rapid.Bool().Draw(rt, "short")}
 			wg.Go(func() {
 				for range 2 {
 					counts := make([]atomic.Int32, total)
@@ -261,6 +261,56 @@ func TestPanic(t *testing.T) {
 	}
 }
 
+// Who calls for a short task takes the place of a worker that sleeps, by the same rules: a step goes
+// first there too, and what is left when the task is done is the worker's.
+func TestShort(t *testing.T) {
+	p := start(t, 1)
+	waitFor(t, func() bool { return p.Asleep() == 1 })
+	short, shortDone := newGate(), make(chan error)
+	go func() {
+		shortDone <- p.Do(pool.Spec{Class: pool.Query, Run: "a", Short: true}, pool.All(2), short)
+	}()
+	<-short.begun
+	if n := p.Asleep(); n != 0 {
+		t.Errorf("%d workers may still be woken beside the caller, want 0", n)
+	}
+	step, other := newGate(), newGate()
+	stepDone, otherDone := make(chan error), make(chan error)
+	go func() { stepDone <- p.Do(pool.Spec{Class: pool.Step, Run: "b", Short: true}, pool.All(1), step) }()
+	waitFor(t, func() bool { return p.Waiting(pool.Step) == 1 })
+	go func() { otherDone <- p.Do(pool.Spec{Class: pool.Query, Run: "c"}, pool.All(3), other) }()
+	waitFor(t, func() bool { return p.Waiting(pool.Query) == 2 })
+	short.let <- 0
+	<-step.begun
+	step.let <- 0
+	if err := <-stepDone; err != nil || short.done.Load() != 1 {
+		t.Errorf("the step: %v, after %d units of the query", err, short.done.Load())
+	}
+	for units := 0; units < 4; units++ { // the runs in turn, from either
+		select {
+		case <-short.begun:
+			short.let <- 0
+		case <-other.begun:
+			other.let <- 0
+		}
+	}
+	if err := errors.Join(<-shortDone, <-otherDone); err != nil || short.done.Load() != 2 || other.done.Load() != 3 {
+		t.Errorf("%v, %d and %d units, want 2 and 3", err, short.done.Load(), other.done.Load())
+	}
+	waitFor(t, func() bool { return p.Asleep() == 1 })
+}
+
+// A pool that has nothing to do comes to rest, after short tasks too.
+func TestRest(t *testing.T) {
+	p := start(t, 3)
+	for range 200 {
+		if err := p.Do(pool.Spec{Short: true}, pool.All(30), unitFunc(func(*pool.Worker, int) {})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waitFor(t, func() bool { return p.Asleep() == 3 })
+}
+
 func TestStop(t *testing.T) {
 	p := pool.Start(1)
 	g := newGate()
@@ -277,6 +327,19 @@ func TestStop(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	<-stopped
+	p = pool.Start(1) // while a caller has the worker's place
+	g = newGate()
+	waitFor(t, func() bool { return p.Asleep() == 1 })
+	go func() { done <- p.Do(pool.Spec{Short: true}, pool.All(10), g) }()
+	<-g.begun
+	go func() { p.Stop(); done <- nil }()
+	waitFor(t, func() bool {
+		return errors.Is(p.Do(pool.Spec{}, pool.All(1), unitFunc(func(*pool.Worker, int) {})), pool.ErrStopped)
+	})
+	g.let <- 0
+	if err := errors.Join(<-done, <-done); !errors.Is(err, pool.ErrStopped) {
+		t.Errorf("short: got %v", err)
+	}
 	if n := g.done.Load(); n != 1 {
 		t.Errorf("%d units, want 1", n)
 	}
@@ -292,14 +355,16 @@ func TestNoAllocations(t *testing.T) {
 	c := new(pool.Cancel)
 	do := func() {
 		for _, class := range []pool.Class{pool.Step, pool.Query} {
-			if err := p.Do(pool.Spec{Class: class, Run: "digits", Abort: c}, pool.All(50), work); err != nil {
-				t.Fatal(err)
+			for _, short := range []bool{false, true} {
+				if err := p.Do(pool.Spec{Class: class, Run: "digits", Abort: c, Short: short}, pool.All(50), work); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
 	}
 	do()
 	if n := testing.AllocsPerRun(100, do); n != 0 {
-		t.Errorf("%v allocations a pair of tasks", n)
+		t.Errorf("%v allocations for four tasks", n)
 	}
 }
 
@@ -307,16 +372,18 @@ func TestNoAllocations(t *testing.T) {
 func BenchmarkDo(b *testing.B) {
 	for _, n := range []int{1, 1000} {
 		for _, threads := range []int{1, 2} {
-			b.Run(fmt.Sprintf("units=%d/threads=%d", n, threads), func(b *testing.B) {
-				p := start(b, threads)
-				var work pool.Work = nothing{}
-				b.ReportAllocs()
-				for b.Loop() {
-					if err := p.Do(pool.Spec{}, pool.All(n), work); err != nil {
-						b.Fatal(err)
+			for _, short := range []bool{false, true} {
+				b.Run(fmt.Sprintf("units=%d/threads=%d/short=%v", n, threads, short), func(b *testing.B) {
+					p := start(b, threads)
+					var work pool.Work = nothing{}
+					b.ReportAllocs()
+					for b.Loop() {
+						if err := p.Do(pool.Spec{Short: short}, pool.All(n), work); err != nil {
+							b.Fatal(err)
+						}
 					}
-				}
-			})
+				})
+			}
 		}
 	}
 }

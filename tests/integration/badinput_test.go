@@ -818,8 +818,8 @@ func TestNotEnoughMemory(t *testing.T) {
 		cfg          client.RunConfig
 		value, limit string
 	}{
-		{"in all", client.RunConfig{Name: "big", Dim: 1_000_000, Window: 16, Shards: 4}, "72000000 bytes (18 slots × 1000000 columns × 4)", "2097152 bytes that are free on 2 workers"},
-		{"one shard", client.RunConfig{Name: "big", Dim: 20_000, Window: 14, Shards: 1}, "1280000 bytes", "of which the roomiest has 1048576"},
+		{"in all", client.RunConfig{Name: "big", Dim: 1_000_000, Window: 16, Shards: 4}, "72062272 bytes (18 slots × 1000000 columns × 4)", "2097152 bytes that are free on 2 workers"},
+		{"one shard", client.RunConfig{Name: "big", Dim: 20_000, Window: 14, Shards: 1}, "1281216 bytes", "of which the roomiest has 1048576"},
 		{"beyond all bounds", client.RunConfig{Name: "big", Dim: wire.MaxDim, Window: 4096, Spare: 64, Shards: 1}, "4160 slots × 1125899906842624 columns", "2097152 bytes that are free"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -844,7 +844,7 @@ func TestNotEnoughMemory(t *testing.T) {
 	}
 	// Beside the first run, of which the workers' heartbeats need not tell yet.
 	_, err = cl.Attach(soon(t), client.RunConfig{Name: "second", Dim: 30_000, Window: 14, Shards: 2})
-	refusal{wire.CodeTooLarge, "memory", "1920000 bytes", "roomiest has"}.check(t, err)
+	refusal{wire.CodeTooLarge, "memory", "1921792 bytes", "roomiest has"}.check(t, err)
 	if info := s.info("small"); info.State != wire.StateReady {
 		t.Errorf("the run is %s", info.State)
 	}

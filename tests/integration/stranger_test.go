@@ -242,7 +242,7 @@ func (s *site) memory() {
 			info := s.info("bad")
 			for i := range info.Lo {
 				_, cols := info.Range(i)
-				rows += int64(info.Spec.Slots()) * ((cols + 15) / 16 * 16) * 4
+				rows += int64(info.Spec.Slots())*((cols+15)/16*16)*4 + (cols-1)/1024*64 // a line between tiles
 			}
 			for _, used := range now {
 				rows -= used

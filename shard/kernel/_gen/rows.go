@@ -58,21 +58,35 @@ func expand(t dtype) {
 	RET()
 }
 
-// writeLines is a function of lines: line computes two registers that make one, which go to memory
-// past the caches, where a line at a time would be read first. flush orders them.
-func writeLines(name, params string, size int, setup func(), line func(p Register) [2]Register) {
-	TEXT(name, NOSPLIT, "func(base *byte, stride int, "+params+")")
+// writeLines is a function of rows in some tiles: line computes two registers that make a line of
+// tile i, which go to memory past the caches, where a line at a time would be read first. flush
+// orders them. The tiles' lines take turns, and the numbers of a tile's row follow those of the one
+// before.
+func writeLines(name, params string, size int, setup func(), line func(p, i Register) [2]Register) {
+	TEXT(name, NOSPLIT, "func(base **byte, tiles, stride int, "+params+")")
 	Pragma("noescape")
 	Doc(name + " is the Variant's function of that name.")
-	g, stride := Load(Param("base"), GP64()), Load(Param("stride"), GP64())
+	g, tiles, stride := Load(Param("base"), GP64()), Load(Param("tiles"), GP64()), Load(Param("stride"), GP64())
 	p, lines := Load(Param("p"), GP64()), Load(Param("lines"), GP64())
 	setup()
+	row, at := GP64(), GP64()
+	IMUL3Q(U32(size), lines, row)
+	XORQ(at, at)
 	Label("line")
-	for i, v := range line(p) {
-		VMOVNTPS(v, Mem{Base: g, Disp: 32 * i})
+	i, q, to := GP64(), GP64(), GP64()
+	XORQ(i, i)
+	MOVQ(p, q)
+	Label("tile")
+	MOVQ(Mem{Base: g, Index: i, Scale: 8}, to)
+	for j, v := range line(q, i) {
+		VMOVNTPS(v, Mem{Base: to, Index: at, Scale: 1, Disp: 32 * j})
 	}
+	ADDQ(row, q)
+	INCQ(i)
+	CMPQ(i, tiles)
+	JNE(LabelRef("tile"))
 	ADDQ(U32(size), p)
-	ADDQ(stride, g)
+	ADDQ(stride, at)
 	DECQ(lines)
 	JNZ(LabelRef("line"))
 	VZEROUPPER()
@@ -122,7 +136,7 @@ func top() {
 }
 
 func put() {
-	writeLines("putAVX2", "p *byte, lines int", lineBytes, func() {}, func(p Register) (v [2]Register) {
+	writeLines("putAVX2", "p *byte, lines int", lineBytes, func() {}, func(p, _ Register) (v [2]Register) {
 		for i := range v {
 			v[i] = YMM()
 			VMOVUPS(Mem{Base: p, Disp: 32 * i}, v[i])
@@ -171,7 +185,7 @@ func pack16(low, high Register) Register {
 
 func toBF16() {
 	var r rounder
-	writeLines("toBF16AVX2", "p *float32, lines int", 2*lineBytes, func() { r = newRounder("line") }, func(p Register) (v [2]Register) {
+	writeLines("toBF16AVX2", "p *float32, lines int", 2*lineBytes, func() { r = newRounder("line") }, func(p, _ Register) (v [2]Register) {
 		for i := range v {
 			part := []Register{YMM(), YMM()}
 			for j, x := range part {
@@ -315,27 +329,19 @@ func (r rounder) low() Register {
 }
 
 func toF16() {
-	s1, s2 := YMM(), YMM()
-	writeLines("toF16AVX2", "p *float32, lines int, e int", 2*lineBytes, func() {
-		// Times 2^⌊e/2⌋, then times the rest: 2^e itself may be past float32's range.
-		e, e1 := Load(Param("e"), GP64()), GP64()
-		MOVQ(e, e1)
-		SARQ(U8(1), e1)
-		SUBQ(e1, e)
-		for _, f := range []struct{ e, s Register }{{e1, s1}, {e, s2}} {
-			ADDQ(U8(127), f.e)
-			SHLQ(U8(23), f.e)
-			x := f.s.(VecVirtual).AsX()
-			MOVD(f.e.(GPVirtual).As32(), x)
-			VBROADCASTSS(x, f.s)
+	var scale Register
+	setup := func() { scale = Load(Param("scale"), GP64()) }
+	writeLines("toF16AVX2", "p *float32, lines int, scale *[2]float32", 2*lineBytes, setup, func(p, tile Register) (v [2]Register) {
+		s := []Register{YMM(), YMM()}
+		for i, s := range s {
+			VBROADCASTSS(Mem{Base: scale, Index: tile, Scale: 8, Disp: 4 * i}, s)
 		}
-	}, func(p Register) (v [2]Register) {
 		for i := range v {
 			var part [2]Register
 			for j := range part {
 				x := YMM()
-				VMULPS(Mem{Base: p, Disp: 64*i + 32*j}, s1, x)
-				VMULPS(s2, x, x)
+				VMULPS(Mem{Base: p, Disp: 64*i + 32*j}, s[0], x)
+				VMULPS(s[1], x, x)
 				part[j] = XMM()
 				VCVTPS2PH(U8(0), x, part[j]) // to nearest even
 			}
