@@ -15,41 +15,48 @@ func (v *Variant) Combine(w *Scratch, r []float64, g Tile, line int, c []float64
 	if k == 0 || len(c) != k*g.Slots || len(r)%(k*lineCols) != 0 || line < 0 || line+len(r)/(k*lineCols) > g.Lines {
 		panic(fmt.Sprintf("kernel: %d columns from line %d with %d coefficients, of %d slots of %d columns", len(r), line, len(c), g.Slots, g.Cols()))
 	}
-	clear(r)
 	n := len(r) / k
 	lines := n / lineCols
 	if lines == 0 {
 		return
 	}
-	if k > 1 && v.combineMany[g.DType] != nil {
+	if k > 1 {
+		clear(r)
 		v.manyCombine(w, r, g, line, c, mask)
 		return
 	}
-	full := v.combineFull[g.DType]
+	keep := 0 // −1: r holds the sum of some slots
 	for p := 0; p < len(mask); p++ {
-		panels := fullFrom(mask, p)
-		if full == nil || panels == 0 || k > 1 {
-			v.combinePanel(w, r, g, line, c, p, mask[p])
+		panels := 0
+		if v.combineFull[g.DType] != nil {
+			panels = fullFrom(mask, p)
+		}
+		switch {
+		case panels > 0:
+			for t, ct := range c[p*PanelSlots:][:panels*PanelSlots] {
+				if g.DType == F16 {
+					ct *= g.scale(p*PanelSlots + t)
+				}
+				w.c[t] = ct
+			}
+			at, stride := g.panel(p)
+			v.combineFull[g.DType](&r[0], &g.G[at+line*stride], panels, g.Lines*stride, &w.c[0], lines, keep)
+			p += panels - 1
+		case mask[p] != 0:
+			v.combinePanel(w, r, g, line, c, p, mask[p], keep)
+		default:
 			continue
 		}
-		for t, ct := range c[p*PanelSlots:][:panels*PanelSlots] {
-			if g.DType == F16 {
-				ct *= g.scale(p*PanelSlots + t)
-			}
-			w.c[t] = ct
-		}
-		at, stride := g.panel(p)
-		full(&r[0], &g.G[at+line*stride], panels, g.Lines*stride, &w.c[0], lines)
-		p += panels - 1
+		keep = -1
+	}
+	if keep == 0 {
+		clear(r)
 	}
 }
 
-// combinePanel adds the slots of one panel, vector by vector.
-func (v *Variant) combinePanel(w *Scratch, r []float64, g Tile, line int, c []float64, p int, in byte) {
+// combinePanel adds the slots of one panel that are in, of which there are some, vector by vector.
+func (v *Variant) combinePanel(w *Scratch, r []float64, g Tile, line int, c []float64, p int, in byte, keep int) {
 	m := present(&w.off, in)
-	if m == 0 {
-		return
-	}
 	at, stride := g.panel(p)
 	k := len(c) / g.Slots
 	n := len(r) / k
@@ -61,7 +68,7 @@ func (v *Variant) combinePanel(w *Scratch, r []float64, g Tile, line int, c []fl
 				w.c[j] *= g.scale(t)
 			}
 		}
-		v.combine[g.DType](&r[i*n], &g.G[at+line*stride], &w.off[0], m, stride, &w.c[0], n/g.DType.LineCols(), v.combineAhead[g.DType])
+		v.combine[g.DType](&r[i*n], &g.G[at+line*stride], &w.off[0], m, stride, &w.c[0], n/g.DType.LineCols(), v.combineAhead[g.DType], keep)
 	}
 }
 
@@ -69,9 +76,14 @@ func (v *Variant) manyCombine(w *Scratch, r []float64, g Tile, line int, c []flo
 	k := len(c) / g.Slots
 	n := len(r) / k
 	for p := 0; p < len(mask); {
-		panels := fullFrom(mask, p)
+		panels := 0
+		if v.combineMany[g.DType] != nil {
+			panels = fullFrom(mask, p)
+		}
 		if panels == 0 {
-			v.combinePanel(w, r, g, line, c, p, mask[p])
+			if mask[p] != 0 {
+				v.combinePanel(w, r, g, line, c, p, mask[p], -1)
+			}
 			p++
 			continue
 		}

@@ -7,37 +7,37 @@ package kernel
 // combineF32AVX2 is Variant.combine.
 //
 //go:noescape
-func combineF32AVX2(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int, ahead int)
+func combineF32AVX2(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int, ahead int, keep int)
 
 // combineBF16AVX2 is Variant.combine.
 //
 //go:noescape
-func combineBF16AVX2(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int, ahead int)
+func combineBF16AVX2(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int, ahead int, keep int)
 
 // combineF16AVX2 is Variant.combine.
 //
 //go:noescape
-func combineF16AVX2(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int, ahead int)
+func combineF16AVX2(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int, ahead int, keep int)
 
 // combineF32AVX512 is Variant.combine.
 //
 //go:noescape
-func combineF32AVX512(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int, ahead int)
+func combineF32AVX512(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int, ahead int, keep int)
 
 // combineBF16AVX512 is Variant.combine.
 //
 //go:noescape
-func combineBF16AVX512(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int, ahead int)
+func combineBF16AVX512(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int, ahead int, keep int)
 
 // combineF16AVX512 is Variant.combine.
 //
 //go:noescape
-func combineF16AVX512(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int, ahead int)
+func combineF16AVX512(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int, ahead int, keep int)
 
 // combineFullF32AVX2 is Variant.combineFull.
 //
 //go:noescape
-func combineFullF32AVX2(r *float64, base *byte, panels int, next int, c *float64, lines int)
+func combineFullF32AVX2(r *float64, base *byte, panels int, next int, c *float64, lines int, keep int)
 
 // combineManyF32AVX2 is Variant.combineMany.
 //

@@ -4,9 +4,9 @@
 
 #include "textflag.h"
 
-// func combineF32AVX2(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int, ahead int)
-// Requires: AVX, FMA3, MMX+
-TEXT ·combineF32AVX2(SB), NOSPLIT, $0-64
+// func combineF32AVX2(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int, ahead int, keep int)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·combineF32AVX2(SB), NOSPLIT, $0-72
 	MOVQ         n+24(FP), AX
 	CMPQ         AX, $0x08
 	JEQ          n8
@@ -32,12 +32,19 @@ TEXT ·combineF32AVX2(SB), NOSPLIT, $0-64
 	MOVQ         lines+48(FP), SI
 	MOVQ         ahead+56(FP), DI
 	ADDQ         AX, DI
+	MOVQ         keep+64(FP), R8
+	VMOVQ        R8, X6
+	VPBROADCASTQ X6, Y6
 
 line1:
 	VMOVUPD     (BX), Y1
+	VANDPD      Y6, Y1, Y1
 	VMOVUPD     32(BX), Y2
+	VANDPD      Y6, Y2, Y2
 	VMOVUPD     64(BX), Y3
+	VANDPD      Y6, Y3, Y3
 	VMOVUPD     96(BX), Y4
+	VANDPD      Y6, Y4, Y4
 	PREFETCHT0  (DI)(CX*1)
 	VCVTPS2PD   (AX)(CX*1), Y5
 	VFMADD231PD Y5, Y0, Y1
@@ -72,12 +79,19 @@ n2:
 	MOVQ         lines+48(FP), DI
 	MOVQ         ahead+56(FP), R8
 	ADDQ         AX, R8
+	MOVQ         keep+64(FP), R9
+	VMOVQ        R9, X7
+	VPBROADCASTQ X7, Y7
 
 line2:
 	VMOVUPD     (SI), Y2
+	VANDPD      Y7, Y2, Y2
 	VMOVUPD     32(SI), Y3
+	VANDPD      Y7, Y3, Y3
 	VMOVUPD     64(SI), Y4
+	VANDPD      Y7, Y4, Y4
 	VMOVUPD     96(SI), Y5
+	VANDPD      Y7, Y5, Y5
 	PREFETCHT0  (R8)(DX*1)
 	VCVTPS2PD   (AX)(DX*1), Y6
 	VFMADD231PD Y6, Y0, Y2
@@ -123,12 +137,19 @@ n3:
 	MOVQ         lines+48(FP), R8
 	MOVQ         ahead+56(FP), R9
 	ADDQ         AX, R9
+	MOVQ         keep+64(FP), R10
+	VMOVQ        R10, X8
+	VPBROADCASTQ X8, Y8
 
 line3:
 	VMOVUPD     (DI), Y3
+	VANDPD      Y8, Y3, Y3
 	VMOVUPD     32(DI), Y4
+	VANDPD      Y8, Y4, Y4
 	VMOVUPD     64(DI), Y5
+	VANDPD      Y8, Y5, Y5
 	VMOVUPD     96(DI), Y6
+	VANDPD      Y8, Y6, Y6
 	PREFETCHT0  (R9)(DX*1)
 	VCVTPS2PD   (AX)(DX*1), Y7
 	VFMADD231PD Y7, Y0, Y3
@@ -185,12 +206,19 @@ n4:
 	MOVQ         lines+48(FP), R9
 	MOVQ         ahead+56(FP), R10
 	ADDQ         AX, R10
+	MOVQ         keep+64(FP), R11
+	VMOVQ        R11, X9
+	VPBROADCASTQ X9, Y9
 
 line4:
 	VMOVUPD     (R8), Y4
+	VANDPD      Y9, Y4, Y4
 	VMOVUPD     32(R8), Y5
+	VANDPD      Y9, Y5, Y5
 	VMOVUPD     64(R8), Y6
+	VANDPD      Y9, Y6, Y6
 	VMOVUPD     96(R8), Y7
+	VANDPD      Y9, Y7, Y7
 	PREFETCHT0  (R10)(DX*1)
 	VCVTPS2PD   (AX)(DX*1), Y8
 	VFMADD231PD Y8, Y0, Y4
@@ -258,12 +286,19 @@ n5:
 	MOVQ         lines+48(FP), R10
 	MOVQ         ahead+56(FP), R11
 	ADDQ         AX, R11
+	MOVQ         keep+64(FP), R12
+	VMOVQ        R12, X10
+	VPBROADCASTQ X10, Y10
 
 line5:
 	VMOVUPD     (R9), Y5
+	VANDPD      Y10, Y5, Y5
 	VMOVUPD     32(R9), Y6
+	VANDPD      Y10, Y6, Y6
 	VMOVUPD     64(R9), Y7
+	VANDPD      Y10, Y7, Y7
 	VMOVUPD     96(R9), Y8
+	VANDPD      Y10, Y8, Y8
 	PREFETCHT0  (R11)(DX*1)
 	VCVTPS2PD   (AX)(DX*1), Y9
 	VFMADD231PD Y9, Y0, Y5
@@ -342,12 +377,19 @@ n6:
 	MOVQ         lines+48(FP), R11
 	MOVQ         ahead+56(FP), R12
 	ADDQ         AX, R12
+	MOVQ         keep+64(FP), R13
+	VMOVQ        R13, X11
+	VPBROADCASTQ X11, Y11
 
 line6:
 	VMOVUPD     (R10), Y6
+	VANDPD      Y11, Y6, Y6
 	VMOVUPD     32(R10), Y7
+	VANDPD      Y11, Y7, Y7
 	VMOVUPD     64(R10), Y8
+	VANDPD      Y11, Y8, Y8
 	VMOVUPD     96(R10), Y9
+	VANDPD      Y11, Y9, Y9
 	PREFETCHT0  (R12)(DX*1)
 	VCVTPS2PD   (AX)(DX*1), Y10
 	VFMADD231PD Y10, Y0, Y6
@@ -437,12 +479,19 @@ n7:
 	MOVQ         lines+48(FP), R12
 	MOVQ         ahead+56(FP), R13
 	ADDQ         AX, R13
+	MOVQ         keep+64(FP), R14
+	VMOVQ        R14, X12
+	VPBROADCASTQ X12, Y12
 
 line7:
 	VMOVUPD     (R11), Y7
+	VANDPD      Y12, Y7, Y7
 	VMOVUPD     32(R11), Y8
+	VANDPD      Y12, Y8, Y8
 	VMOVUPD     64(R11), Y9
+	VANDPD      Y12, Y9, Y9
 	VMOVUPD     96(R11), Y10
+	VANDPD      Y12, Y10, Y10
 	PREFETCHT0  (R13)(DX*1)
 	VCVTPS2PD   (AX)(DX*1), Y11
 	VFMADD231PD Y11, Y0, Y7
@@ -533,12 +582,19 @@ n8:
 	MOVQ         lines+48(FP), DX
 	MOVQ         ahead+56(FP), BX
 	ADDQ         AX, BX
+	MOVQ         keep+64(FP), SI
+	VMOVQ        SI, X13
+	VPBROADCASTQ X13, Y13
 
 line8:
 	VMOVUPD     (CX), Y8
+	VANDPD      Y13, Y8, Y8
 	VMOVUPD     32(CX), Y9
+	VANDPD      Y13, Y9, Y9
 	VMOVUPD     64(CX), Y10
+	VANDPD      Y13, Y10, Y10
 	VMOVUPD     96(CX), Y11
+	VANDPD      Y13, Y11, Y11
 	PREFETCHT0  (BX)
 	VCVTPS2PD   (AX), Y12
 	VFMADD231PD Y12, Y0, Y8
@@ -623,9 +679,9 @@ line8:
 	VZEROUPPER
 	RET
 
-// func combineBF16AVX2(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int, ahead int)
+// func combineBF16AVX2(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int, ahead int, keep int)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·combineBF16AVX2(SB), NOSPLIT, $0-64
+TEXT ·combineBF16AVX2(SB), NOSPLIT, $0-72
 	MOVQ         n+24(FP), AX
 	CMPQ         AX, $0x08
 	JEQ          n8
@@ -653,20 +709,27 @@ TEXT ·combineBF16AVX2(SB), NOSPLIT, $0-64
 	VPSLLD       $0x10, Y6, Y6
 	MOVQ         ahead+56(FP), DI
 	ADDQ         AX, DI
+	MOVQ         keep+64(FP), R8
+	VMOVQ        R8, X7
+	VPBROADCASTQ X7, Y7
 
 line1:
 	VMOVUPD     (BX), Y1
 	VUNPCKLPD   32(BX), Y1, Y1
 	VPERMPD     $0xd8, Y1, Y1
+	VANDPD      Y7, Y1, Y1
 	VMOVUPD     (BX), Y2
 	VUNPCKHPD   32(BX), Y2, Y2
 	VPERMPD     $0xd8, Y2, Y2
+	VANDPD      Y7, Y2, Y2
 	VMOVUPD     64(BX), Y3
 	VUNPCKLPD   96(BX), Y3, Y3
 	VPERMPD     $0xd8, Y3, Y3
+	VANDPD      Y7, Y3, Y3
 	VMOVUPD     64(BX), Y4
 	VUNPCKHPD   96(BX), Y4, Y4
 	VPERMPD     $0xd8, Y4, Y4
+	VANDPD      Y7, Y4, Y4
 	PREFETCHT0  (DI)(CX*1)
 	VMOVDQU     (AX)(CX*1), X5
 	VPSLLD      $0x10, X5, X5
@@ -697,15 +760,19 @@ line1:
 	VMOVUPD     128(BX), Y1
 	VUNPCKLPD   160(BX), Y1, Y1
 	VPERMPD     $0xd8, Y1, Y1
+	VANDPD      Y7, Y1, Y1
 	VMOVUPD     128(BX), Y2
 	VUNPCKHPD   160(BX), Y2, Y2
 	VPERMPD     $0xd8, Y2, Y2
+	VANDPD      Y7, Y2, Y2
 	VMOVUPD     192(BX), Y3
 	VUNPCKLPD   224(BX), Y3, Y3
 	VPERMPD     $0xd8, Y3, Y3
+	VANDPD      Y7, Y3, Y3
 	VMOVUPD     192(BX), Y4
 	VUNPCKHPD   224(BX), Y4, Y4
 	VPERMPD     $0xd8, Y4, Y4
+	VANDPD      Y7, Y4, Y4
 	VMOVDQU     32(AX)(CX*1), X5
 	VPSLLD      $0x10, X5, X5
 	VCVTPS2PD   X5, Y5
@@ -755,20 +822,27 @@ n2:
 	VPSLLD       $0x10, Y7, Y7
 	MOVQ         ahead+56(FP), R8
 	ADDQ         AX, R8
+	MOVQ         keep+64(FP), R9
+	VMOVQ        R9, X8
+	VPBROADCASTQ X8, Y8
 
 line2:
 	VMOVUPD     (SI), Y2
 	VUNPCKLPD   32(SI), Y2, Y2
 	VPERMPD     $0xd8, Y2, Y2
+	VANDPD      Y8, Y2, Y2
 	VMOVUPD     (SI), Y3
 	VUNPCKHPD   32(SI), Y3, Y3
 	VPERMPD     $0xd8, Y3, Y3
+	VANDPD      Y8, Y3, Y3
 	VMOVUPD     64(SI), Y4
 	VUNPCKLPD   96(SI), Y4, Y4
 	VPERMPD     $0xd8, Y4, Y4
+	VANDPD      Y8, Y4, Y4
 	VMOVUPD     64(SI), Y5
 	VUNPCKHPD   96(SI), Y5, Y5
 	VPERMPD     $0xd8, Y5, Y5
+	VANDPD      Y8, Y5, Y5
 	PREFETCHT0  (R8)(DX*1)
 	VMOVDQU     (AX)(DX*1), X6
 	VPSLLD      $0x10, X6, X6
@@ -814,15 +888,19 @@ line2:
 	VMOVUPD     128(SI), Y2
 	VUNPCKLPD   160(SI), Y2, Y2
 	VPERMPD     $0xd8, Y2, Y2
+	VANDPD      Y8, Y2, Y2
 	VMOVUPD     128(SI), Y3
 	VUNPCKHPD   160(SI), Y3, Y3
 	VPERMPD     $0xd8, Y3, Y3
+	VANDPD      Y8, Y3, Y3
 	VMOVUPD     192(SI), Y4
 	VUNPCKLPD   224(SI), Y4, Y4
 	VPERMPD     $0xd8, Y4, Y4
+	VANDPD      Y8, Y4, Y4
 	VMOVUPD     192(SI), Y5
 	VUNPCKHPD   224(SI), Y5, Y5
 	VPERMPD     $0xd8, Y5, Y5
+	VANDPD      Y8, Y5, Y5
 	VMOVDQU     32(AX)(DX*1), X6
 	VPSLLD      $0x10, X6, X6
 	VCVTPS2PD   X6, Y6
@@ -888,20 +966,27 @@ n3:
 	VPSLLD       $0x10, Y8, Y8
 	MOVQ         ahead+56(FP), R9
 	ADDQ         AX, R9
+	MOVQ         keep+64(FP), R10
+	VMOVQ        R10, X9
+	VPBROADCASTQ X9, Y9
 
 line3:
 	VMOVUPD     (DI), Y3
 	VUNPCKLPD   32(DI), Y3, Y3
 	VPERMPD     $0xd8, Y3, Y3
+	VANDPD      Y9, Y3, Y3
 	VMOVUPD     (DI), Y4
 	VUNPCKHPD   32(DI), Y4, Y4
 	VPERMPD     $0xd8, Y4, Y4
+	VANDPD      Y9, Y4, Y4
 	VMOVUPD     64(DI), Y5
 	VUNPCKLPD   96(DI), Y5, Y5
 	VPERMPD     $0xd8, Y5, Y5
+	VANDPD      Y9, Y5, Y5
 	VMOVUPD     64(DI), Y6
 	VUNPCKHPD   96(DI), Y6, Y6
 	VPERMPD     $0xd8, Y6, Y6
+	VANDPD      Y9, Y6, Y6
 	PREFETCHT0  (R9)(DX*1)
 	VMOVDQU     (AX)(DX*1), X7
 	VPSLLD      $0x10, X7, X7
@@ -962,15 +1047,19 @@ line3:
 	VMOVUPD     128(DI), Y3
 	VUNPCKLPD   160(DI), Y3, Y3
 	VPERMPD     $0xd8, Y3, Y3
+	VANDPD      Y9, Y3, Y3
 	VMOVUPD     128(DI), Y4
 	VUNPCKHPD   160(DI), Y4, Y4
 	VPERMPD     $0xd8, Y4, Y4
+	VANDPD      Y9, Y4, Y4
 	VMOVUPD     192(DI), Y5
 	VUNPCKLPD   224(DI), Y5, Y5
 	VPERMPD     $0xd8, Y5, Y5
+	VANDPD      Y9, Y5, Y5
 	VMOVUPD     192(DI), Y6
 	VUNPCKHPD   224(DI), Y6, Y6
 	VPERMPD     $0xd8, Y6, Y6
+	VANDPD      Y9, Y6, Y6
 	VMOVDQU     32(AX)(DX*1), X7
 	VPSLLD      $0x10, X7, X7
 	VCVTPS2PD   X7, Y7
@@ -1052,20 +1141,27 @@ n4:
 	VPSLLD       $0x10, Y9, Y9
 	MOVQ         ahead+56(FP), R10
 	ADDQ         AX, R10
+	MOVQ         keep+64(FP), R11
+	VMOVQ        R11, X10
+	VPBROADCASTQ X10, Y10
 
 line4:
 	VMOVUPD     (R8), Y4
 	VUNPCKLPD   32(R8), Y4, Y4
 	VPERMPD     $0xd8, Y4, Y4
+	VANDPD      Y10, Y4, Y4
 	VMOVUPD     (R8), Y5
 	VUNPCKHPD   32(R8), Y5, Y5
 	VPERMPD     $0xd8, Y5, Y5
+	VANDPD      Y10, Y5, Y5
 	VMOVUPD     64(R8), Y6
 	VUNPCKLPD   96(R8), Y6, Y6
 	VPERMPD     $0xd8, Y6, Y6
+	VANDPD      Y10, Y6, Y6
 	VMOVUPD     64(R8), Y7
 	VUNPCKHPD   96(R8), Y7, Y7
 	VPERMPD     $0xd8, Y7, Y7
+	VANDPD      Y10, Y7, Y7
 	PREFETCHT0  (R10)(DX*1)
 	VMOVDQU     (AX)(DX*1), X8
 	VPSLLD      $0x10, X8, X8
@@ -1141,15 +1237,19 @@ line4:
 	VMOVUPD     128(R8), Y4
 	VUNPCKLPD   160(R8), Y4, Y4
 	VPERMPD     $0xd8, Y4, Y4
+	VANDPD      Y10, Y4, Y4
 	VMOVUPD     128(R8), Y5
 	VUNPCKHPD   160(R8), Y5, Y5
 	VPERMPD     $0xd8, Y5, Y5
+	VANDPD      Y10, Y5, Y5
 	VMOVUPD     192(R8), Y6
 	VUNPCKLPD   224(R8), Y6, Y6
 	VPERMPD     $0xd8, Y6, Y6
+	VANDPD      Y10, Y6, Y6
 	VMOVUPD     192(R8), Y7
 	VUNPCKHPD   224(R8), Y7, Y7
 	VPERMPD     $0xd8, Y7, Y7
+	VANDPD      Y10, Y7, Y7
 	VMOVDQU     32(AX)(DX*1), X8
 	VPSLLD      $0x10, X8, X8
 	VCVTPS2PD   X8, Y8
@@ -1247,20 +1347,27 @@ n5:
 	VPSLLD       $0x10, Y10, Y10
 	MOVQ         ahead+56(FP), R11
 	ADDQ         AX, R11
+	MOVQ         keep+64(FP), R12
+	VMOVQ        R12, X11
+	VPBROADCASTQ X11, Y11
 
 line5:
 	VMOVUPD     (R9), Y5
 	VUNPCKLPD   32(R9), Y5, Y5
 	VPERMPD     $0xd8, Y5, Y5
+	VANDPD      Y11, Y5, Y5
 	VMOVUPD     (R9), Y6
 	VUNPCKHPD   32(R9), Y6, Y6
 	VPERMPD     $0xd8, Y6, Y6
+	VANDPD      Y11, Y6, Y6
 	VMOVUPD     64(R9), Y7
 	VUNPCKLPD   96(R9), Y7, Y7
 	VPERMPD     $0xd8, Y7, Y7
+	VANDPD      Y11, Y7, Y7
 	VMOVUPD     64(R9), Y8
 	VUNPCKHPD   96(R9), Y8, Y8
 	VPERMPD     $0xd8, Y8, Y8
+	VANDPD      Y11, Y8, Y8
 	PREFETCHT0  (R11)(DX*1)
 	VMOVDQU     (AX)(DX*1), X9
 	VPSLLD      $0x10, X9, X9
@@ -1351,15 +1458,19 @@ line5:
 	VMOVUPD     128(R9), Y5
 	VUNPCKLPD   160(R9), Y5, Y5
 	VPERMPD     $0xd8, Y5, Y5
+	VANDPD      Y11, Y5, Y5
 	VMOVUPD     128(R9), Y6
 	VUNPCKHPD   160(R9), Y6, Y6
 	VPERMPD     $0xd8, Y6, Y6
+	VANDPD      Y11, Y6, Y6
 	VMOVUPD     192(R9), Y7
 	VUNPCKLPD   224(R9), Y7, Y7
 	VPERMPD     $0xd8, Y7, Y7
+	VANDPD      Y11, Y7, Y7
 	VMOVUPD     192(R9), Y8
 	VUNPCKHPD   224(R9), Y8, Y8
 	VPERMPD     $0xd8, Y8, Y8
+	VANDPD      Y11, Y8, Y8
 	VMOVDQU     32(AX)(DX*1), X9
 	VPSLLD      $0x10, X9, X9
 	VCVTPS2PD   X9, Y9
@@ -1473,20 +1584,27 @@ n6:
 	VPSLLD       $0x10, Y11, Y11
 	MOVQ         ahead+56(FP), R12
 	ADDQ         AX, R12
+	MOVQ         keep+64(FP), R13
+	VMOVQ        R13, X12
+	VPBROADCASTQ X12, Y12
 
 line6:
 	VMOVUPD     (R10), Y6
 	VUNPCKLPD   32(R10), Y6, Y6
 	VPERMPD     $0xd8, Y6, Y6
+	VANDPD      Y12, Y6, Y6
 	VMOVUPD     (R10), Y7
 	VUNPCKHPD   32(R10), Y7, Y7
 	VPERMPD     $0xd8, Y7, Y7
+	VANDPD      Y12, Y7, Y7
 	VMOVUPD     64(R10), Y8
 	VUNPCKLPD   96(R10), Y8, Y8
 	VPERMPD     $0xd8, Y8, Y8
+	VANDPD      Y12, Y8, Y8
 	VMOVUPD     64(R10), Y9
 	VUNPCKHPD   96(R10), Y9, Y9
 	VPERMPD     $0xd8, Y9, Y9
+	VANDPD      Y12, Y9, Y9
 	PREFETCHT0  (R12)(DX*1)
 	VMOVDQU     (AX)(DX*1), X10
 	VPSLLD      $0x10, X10, X10
@@ -1592,15 +1710,19 @@ line6:
 	VMOVUPD     128(R10), Y6
 	VUNPCKLPD   160(R10), Y6, Y6
 	VPERMPD     $0xd8, Y6, Y6
+	VANDPD      Y12, Y6, Y6
 	VMOVUPD     128(R10), Y7
 	VUNPCKHPD   160(R10), Y7, Y7
 	VPERMPD     $0xd8, Y7, Y7
+	VANDPD      Y12, Y7, Y7
 	VMOVUPD     192(R10), Y8
 	VUNPCKLPD   224(R10), Y8, Y8
 	VPERMPD     $0xd8, Y8, Y8
+	VANDPD      Y12, Y8, Y8
 	VMOVUPD     192(R10), Y9
 	VUNPCKHPD   224(R10), Y9, Y9
 	VPERMPD     $0xd8, Y9, Y9
+	VANDPD      Y12, Y9, Y9
 	VMOVDQU     32(AX)(DX*1), X10
 	VPSLLD      $0x10, X10, X10
 	VCVTPS2PD   X10, Y10
@@ -1730,20 +1852,27 @@ n7:
 	VPSLLD       $0x10, Y12, Y12
 	MOVQ         ahead+56(FP), R13
 	ADDQ         AX, R13
+	MOVQ         keep+64(FP), R14
+	VMOVQ        R14, X13
+	VPBROADCASTQ X13, Y13
 
 line7:
 	VMOVUPD     (R11), Y7
 	VUNPCKLPD   32(R11), Y7, Y7
 	VPERMPD     $0xd8, Y7, Y7
+	VANDPD      Y13, Y7, Y7
 	VMOVUPD     (R11), Y8
 	VUNPCKHPD   32(R11), Y8, Y8
 	VPERMPD     $0xd8, Y8, Y8
+	VANDPD      Y13, Y8, Y8
 	VMOVUPD     64(R11), Y9
 	VUNPCKLPD   96(R11), Y9, Y9
 	VPERMPD     $0xd8, Y9, Y9
+	VANDPD      Y13, Y9, Y9
 	VMOVUPD     64(R11), Y10
 	VUNPCKHPD   96(R11), Y10, Y10
 	VPERMPD     $0xd8, Y10, Y10
+	VANDPD      Y13, Y10, Y10
 	PREFETCHT0  (R13)(DX*1)
 	VMOVDQU     (AX)(DX*1), X11
 	VPSLLD      $0x10, X11, X11
@@ -1864,15 +1993,19 @@ line7:
 	VMOVUPD     128(R11), Y7
 	VUNPCKLPD   160(R11), Y7, Y7
 	VPERMPD     $0xd8, Y7, Y7
+	VANDPD      Y13, Y7, Y7
 	VMOVUPD     128(R11), Y8
 	VUNPCKHPD   160(R11), Y8, Y8
 	VPERMPD     $0xd8, Y8, Y8
+	VANDPD      Y13, Y8, Y8
 	VMOVUPD     192(R11), Y9
 	VUNPCKLPD   224(R11), Y9, Y9
 	VPERMPD     $0xd8, Y9, Y9
+	VANDPD      Y13, Y9, Y9
 	VMOVUPD     192(R11), Y10
 	VUNPCKHPD   224(R11), Y10, Y10
 	VPERMPD     $0xd8, Y10, Y10
+	VANDPD      Y13, Y10, Y10
 	VMOVDQU     32(AX)(DX*1), X11
 	VPSLLD      $0x10, X11, X11
 	VCVTPS2PD   X11, Y11
@@ -2008,20 +2141,27 @@ n8:
 	VPSLLD       $0x10, Y13, Y13
 	MOVQ         ahead+56(FP), BX
 	ADDQ         AX, BX
+	MOVQ         keep+64(FP), SI
+	VMOVQ        SI, X14
+	VPBROADCASTQ X14, Y14
 
 line8:
 	VMOVUPD     (CX), Y8
 	VUNPCKLPD   32(CX), Y8, Y8
 	VPERMPD     $0xd8, Y8, Y8
+	VANDPD      Y14, Y8, Y8
 	VMOVUPD     (CX), Y9
 	VUNPCKHPD   32(CX), Y9, Y9
 	VPERMPD     $0xd8, Y9, Y9
+	VANDPD      Y14, Y9, Y9
 	VMOVUPD     64(CX), Y10
 	VUNPCKLPD   96(CX), Y10, Y10
 	VPERMPD     $0xd8, Y10, Y10
+	VANDPD      Y14, Y10, Y10
 	VMOVUPD     64(CX), Y11
 	VUNPCKHPD   96(CX), Y11, Y11
 	VPERMPD     $0xd8, Y11, Y11
+	VANDPD      Y14, Y11, Y11
 	PREFETCHT0  (BX)
 	VMOVDQU     (AX), X12
 	VPSLLD      $0x10, X12, X12
@@ -2157,15 +2297,19 @@ line8:
 	VMOVUPD     128(CX), Y8
 	VUNPCKLPD   160(CX), Y8, Y8
 	VPERMPD     $0xd8, Y8, Y8
+	VANDPD      Y14, Y8, Y8
 	VMOVUPD     128(CX), Y9
 	VUNPCKHPD   160(CX), Y9, Y9
 	VPERMPD     $0xd8, Y9, Y9
+	VANDPD      Y14, Y9, Y9
 	VMOVUPD     192(CX), Y10
 	VUNPCKLPD   224(CX), Y10, Y10
 	VPERMPD     $0xd8, Y10, Y10
+	VANDPD      Y14, Y10, Y10
 	VMOVUPD     192(CX), Y11
 	VUNPCKHPD   224(CX), Y11, Y11
 	VPERMPD     $0xd8, Y11, Y11
+	VANDPD      Y14, Y11, Y11
 	VMOVDQU     32(AX), X12
 	VPSLLD      $0x10, X12, X12
 	VCVTPS2PD   X12, Y12
@@ -2298,9 +2442,9 @@ line8:
 	VZEROUPPER
 	RET
 
-// func combineF16AVX2(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int, ahead int)
-// Requires: AVX, F16C, FMA3, MMX+
-TEXT ·combineF16AVX2(SB), NOSPLIT, $0-64
+// func combineF16AVX2(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int, ahead int, keep int)
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
+TEXT ·combineF16AVX2(SB), NOSPLIT, $0-72
 	MOVQ         n+24(FP), AX
 	CMPQ         AX, $0x08
 	JEQ          n8
@@ -2326,12 +2470,19 @@ TEXT ·combineF16AVX2(SB), NOSPLIT, $0-64
 	MOVQ         lines+48(FP), SI
 	MOVQ         ahead+56(FP), DI
 	ADDQ         AX, DI
+	MOVQ         keep+64(FP), R8
+	VMOVQ        R8, X6
+	VPBROADCASTQ X6, Y6
 
 line1:
 	VMOVUPD     (BX), Y1
+	VANDPD      Y6, Y1, Y1
 	VMOVUPD     32(BX), Y2
+	VANDPD      Y6, Y2, Y2
 	VMOVUPD     64(BX), Y3
+	VANDPD      Y6, Y3, Y3
 	VMOVUPD     96(BX), Y4
+	VANDPD      Y6, Y4, Y4
 	PREFETCHT0  (DI)(CX*1)
 	VCVTPH2PS   (AX)(CX*1), X5
 	VCVTPS2PD   X5, Y5
@@ -2350,9 +2501,13 @@ line1:
 	VMOVUPD     Y3, 64(BX)
 	VMOVUPD     Y4, 96(BX)
 	VMOVUPD     128(BX), Y1
+	VANDPD      Y6, Y1, Y1
 	VMOVUPD     160(BX), Y2
+	VANDPD      Y6, Y2, Y2
 	VMOVUPD     192(BX), Y3
+	VANDPD      Y6, Y3, Y3
 	VMOVUPD     224(BX), Y4
+	VANDPD      Y6, Y4, Y4
 	VCVTPH2PS   32(AX)(CX*1), X5
 	VCVTPS2PD   X5, Y5
 	VFMADD231PD Y5, Y0, Y1
@@ -2390,12 +2545,19 @@ n2:
 	MOVQ         lines+48(FP), DI
 	MOVQ         ahead+56(FP), R8
 	ADDQ         AX, R8
+	MOVQ         keep+64(FP), R9
+	VMOVQ        R9, X7
+	VPBROADCASTQ X7, Y7
 
 line2:
 	VMOVUPD     (SI), Y2
+	VANDPD      Y7, Y2, Y2
 	VMOVUPD     32(SI), Y3
+	VANDPD      Y7, Y3, Y3
 	VMOVUPD     64(SI), Y4
+	VANDPD      Y7, Y4, Y4
 	VMOVUPD     96(SI), Y5
+	VANDPD      Y7, Y5, Y5
 	PREFETCHT0  (R8)(DX*1)
 	VCVTPH2PS   (AX)(DX*1), X6
 	VCVTPS2PD   X6, Y6
@@ -2427,9 +2589,13 @@ line2:
 	VMOVUPD     Y4, 64(SI)
 	VMOVUPD     Y5, 96(SI)
 	VMOVUPD     128(SI), Y2
+	VANDPD      Y7, Y2, Y2
 	VMOVUPD     160(SI), Y3
+	VANDPD      Y7, Y3, Y3
 	VMOVUPD     192(SI), Y4
+	VANDPD      Y7, Y4, Y4
 	VMOVUPD     224(SI), Y5
+	VANDPD      Y7, Y5, Y5
 	VCVTPH2PS   32(AX)(DX*1), X6
 	VCVTPS2PD   X6, Y6
 	VFMADD231PD Y6, Y0, Y2
@@ -2481,12 +2647,19 @@ n3:
 	MOVQ         lines+48(FP), R8
 	MOVQ         ahead+56(FP), R9
 	ADDQ         AX, R9
+	MOVQ         keep+64(FP), R10
+	VMOVQ        R10, X8
+	VPBROADCASTQ X8, Y8
 
 line3:
 	VMOVUPD     (DI), Y3
+	VANDPD      Y8, Y3, Y3
 	VMOVUPD     32(DI), Y4
+	VANDPD      Y8, Y4, Y4
 	VMOVUPD     64(DI), Y5
+	VANDPD      Y8, Y5, Y5
 	VMOVUPD     96(DI), Y6
+	VANDPD      Y8, Y6, Y6
 	PREFETCHT0  (R9)(DX*1)
 	VCVTPH2PS   (AX)(DX*1), X7
 	VCVTPS2PD   X7, Y7
@@ -2531,9 +2704,13 @@ line3:
 	VMOVUPD     Y5, 64(DI)
 	VMOVUPD     Y6, 96(DI)
 	VMOVUPD     128(DI), Y3
+	VANDPD      Y8, Y3, Y3
 	VMOVUPD     160(DI), Y4
+	VANDPD      Y8, Y4, Y4
 	VMOVUPD     192(DI), Y5
+	VANDPD      Y8, Y5, Y5
 	VMOVUPD     224(DI), Y6
+	VANDPD      Y8, Y6, Y6
 	VCVTPH2PS   32(AX)(DX*1), X7
 	VCVTPS2PD   X7, Y7
 	VFMADD231PD Y7, Y0, Y3
@@ -2599,12 +2776,19 @@ n4:
 	MOVQ         lines+48(FP), R9
 	MOVQ         ahead+56(FP), R10
 	ADDQ         AX, R10
+	MOVQ         keep+64(FP), R11
+	VMOVQ        R11, X9
+	VPBROADCASTQ X9, Y9
 
 line4:
 	VMOVUPD     (R8), Y4
+	VANDPD      Y9, Y4, Y4
 	VMOVUPD     32(R8), Y5
+	VANDPD      Y9, Y5, Y5
 	VMOVUPD     64(R8), Y6
+	VANDPD      Y9, Y6, Y6
 	VMOVUPD     96(R8), Y7
+	VANDPD      Y9, Y7, Y7
 	PREFETCHT0  (R10)(DX*1)
 	VCVTPH2PS   (AX)(DX*1), X8
 	VCVTPS2PD   X8, Y8
@@ -2662,9 +2846,13 @@ line4:
 	VMOVUPD     Y6, 64(R8)
 	VMOVUPD     Y7, 96(R8)
 	VMOVUPD     128(R8), Y4
+	VANDPD      Y9, Y4, Y4
 	VMOVUPD     160(R8), Y5
+	VANDPD      Y9, Y5, Y5
 	VMOVUPD     192(R8), Y6
+	VANDPD      Y9, Y6, Y6
 	VMOVUPD     224(R8), Y7
+	VANDPD      Y9, Y7, Y7
 	VCVTPH2PS   32(AX)(DX*1), X8
 	VCVTPS2PD   X8, Y8
 	VFMADD231PD Y8, Y0, Y4
@@ -2744,12 +2932,19 @@ n5:
 	MOVQ         lines+48(FP), R10
 	MOVQ         ahead+56(FP), R11
 	ADDQ         AX, R11
+	MOVQ         keep+64(FP), R12
+	VMOVQ        R12, X10
+	VPBROADCASTQ X10, Y10
 
 line5:
 	VMOVUPD     (R9), Y5
+	VANDPD      Y10, Y5, Y5
 	VMOVUPD     32(R9), Y6
+	VANDPD      Y10, Y6, Y6
 	VMOVUPD     64(R9), Y7
+	VANDPD      Y10, Y7, Y7
 	VMOVUPD     96(R9), Y8
+	VANDPD      Y10, Y8, Y8
 	PREFETCHT0  (R11)(DX*1)
 	VCVTPH2PS   (AX)(DX*1), X9
 	VCVTPS2PD   X9, Y9
@@ -2820,9 +3015,13 @@ line5:
 	VMOVUPD     Y7, 64(R9)
 	VMOVUPD     Y8, 96(R9)
 	VMOVUPD     128(R9), Y5
+	VANDPD      Y10, Y5, Y5
 	VMOVUPD     160(R9), Y6
+	VANDPD      Y10, Y6, Y6
 	VMOVUPD     192(R9), Y7
+	VANDPD      Y10, Y7, Y7
 	VMOVUPD     224(R9), Y8
+	VANDPD      Y10, Y8, Y8
 	VCVTPH2PS   32(AX)(DX*1), X9
 	VCVTPS2PD   X9, Y9
 	VFMADD231PD Y9, Y0, Y5
@@ -2916,12 +3115,19 @@ n6:
 	MOVQ         lines+48(FP), R11
 	MOVQ         ahead+56(FP), R12
 	ADDQ         AX, R12
+	MOVQ         keep+64(FP), R13
+	VMOVQ        R13, X11
+	VPBROADCASTQ X11, Y11
 
 line6:
 	VMOVUPD     (R10), Y6
+	VANDPD      Y11, Y6, Y6
 	VMOVUPD     32(R10), Y7
+	VANDPD      Y11, Y7, Y7
 	VMOVUPD     64(R10), Y8
+	VANDPD      Y11, Y8, Y8
 	VMOVUPD     96(R10), Y9
+	VANDPD      Y11, Y9, Y9
 	PREFETCHT0  (R12)(DX*1)
 	VCVTPH2PS   (AX)(DX*1), X10
 	VCVTPS2PD   X10, Y10
@@ -3005,9 +3211,13 @@ line6:
 	VMOVUPD     Y8, 64(R10)
 	VMOVUPD     Y9, 96(R10)
 	VMOVUPD     128(R10), Y6
+	VANDPD      Y11, Y6, Y6
 	VMOVUPD     160(R10), Y7
+	VANDPD      Y11, Y7, Y7
 	VMOVUPD     192(R10), Y8
+	VANDPD      Y11, Y8, Y8
 	VMOVUPD     224(R10), Y9
+	VANDPD      Y11, Y9, Y9
 	VCVTPH2PS   32(AX)(DX*1), X10
 	VCVTPS2PD   X10, Y10
 	VFMADD231PD Y10, Y0, Y6
@@ -3115,12 +3325,19 @@ n7:
 	MOVQ         lines+48(FP), R12
 	MOVQ         ahead+56(FP), R13
 	ADDQ         AX, R13
+	MOVQ         keep+64(FP), R14
+	VMOVQ        R14, X12
+	VPBROADCASTQ X12, Y12
 
 line7:
 	VMOVUPD     (R11), Y7
+	VANDPD      Y12, Y7, Y7
 	VMOVUPD     32(R11), Y8
+	VANDPD      Y12, Y8, Y8
 	VMOVUPD     64(R11), Y9
+	VANDPD      Y12, Y9, Y9
 	VMOVUPD     96(R11), Y10
+	VANDPD      Y12, Y10, Y10
 	PREFETCHT0  (R13)(DX*1)
 	VCVTPH2PS   (AX)(DX*1), X11
 	VCVTPS2PD   X11, Y11
@@ -3217,9 +3434,13 @@ line7:
 	VMOVUPD     Y9, 64(R11)
 	VMOVUPD     Y10, 96(R11)
 	VMOVUPD     128(R11), Y7
+	VANDPD      Y12, Y7, Y7
 	VMOVUPD     160(R11), Y8
+	VANDPD      Y12, Y8, Y8
 	VMOVUPD     192(R11), Y9
+	VANDPD      Y12, Y9, Y9
 	VMOVUPD     224(R11), Y10
+	VANDPD      Y12, Y10, Y10
 	VCVTPH2PS   32(AX)(DX*1), X11
 	VCVTPS2PD   X11, Y11
 	VFMADD231PD Y11, Y0, Y7
@@ -3331,12 +3552,19 @@ n8:
 	MOVQ         lines+48(FP), DX
 	MOVQ         ahead+56(FP), BX
 	ADDQ         AX, BX
+	MOVQ         keep+64(FP), SI
+	VMOVQ        SI, X13
+	VPBROADCASTQ X13, Y13
 
 line8:
 	VMOVUPD     (CX), Y8
+	VANDPD      Y13, Y8, Y8
 	VMOVUPD     32(CX), Y9
+	VANDPD      Y13, Y9, Y9
 	VMOVUPD     64(CX), Y10
+	VANDPD      Y13, Y10, Y10
 	VMOVUPD     96(CX), Y11
+	VANDPD      Y13, Y11, Y11
 	PREFETCHT0  (BX)
 	VCVTPH2PS   (AX), X12
 	VCVTPS2PD   X12, Y12
@@ -3446,9 +3674,13 @@ line8:
 	VMOVUPD     Y10, 64(CX)
 	VMOVUPD     Y11, 96(CX)
 	VMOVUPD     128(CX), Y8
+	VANDPD      Y13, Y8, Y8
 	VMOVUPD     160(CX), Y9
+	VANDPD      Y13, Y9, Y9
 	VMOVUPD     192(CX), Y10
+	VANDPD      Y13, Y10, Y10
 	VMOVUPD     224(CX), Y11
+	VANDPD      Y13, Y11, Y11
 	VCVTPH2PS   32(AX), X12
 	VCVTPS2PD   X12, Y12
 	VFMADD231PD Y12, Y0, Y8
@@ -3557,9 +3789,9 @@ line8:
 	VZEROUPPER
 	RET
 
-// func combineF32AVX512(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int, ahead int)
+// func combineF32AVX512(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int, ahead int, keep int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·combineF32AVX512(SB), NOSPLIT, $0-64
+TEXT ·combineF32AVX512(SB), NOSPLIT, $0-72
 	MOVQ         n+24(FP), AX
 	CMPQ         AX, $0x08
 	JEQ          n8
@@ -3585,10 +3817,12 @@ TEXT ·combineF32AVX512(SB), NOSPLIT, $0-64
 	MOVQ         lines+48(FP), SI
 	MOVQ         ahead+56(FP), DI
 	ADDQ         AX, DI
+	MOVQ         keep+64(FP), R8
+	KMOVW        R8, K1
 
 line1:
-	VMOVUPD     (BX), Z1
-	VMOVUPD     64(BX), Z2
+	VMOVUPD.Z   (BX), K1, Z1
+	VMOVUPD.Z   64(BX), K1, Z2
 	PREFETCHNTA (DI)(CX*1)
 	VCVTPS2PD   (AX)(CX*1), Z3
 	VFMADD231PD Z3, Z0, Z1
@@ -3617,10 +3851,12 @@ n2:
 	MOVQ         lines+48(FP), DI
 	MOVQ         ahead+56(FP), R8
 	ADDQ         AX, R8
+	MOVQ         keep+64(FP), R9
+	KMOVW        R9, K1
 
 line2:
-	VMOVUPD     (SI), Z2
-	VMOVUPD     64(SI), Z3
+	VMOVUPD.Z   (SI), K1, Z2
+	VMOVUPD.Z   64(SI), K1, Z3
 	PREFETCHNTA (R8)(DX*1)
 	VCVTPS2PD   (AX)(DX*1), Z4
 	VFMADD231PD Z4, Z0, Z2
@@ -3656,10 +3892,12 @@ n3:
 	MOVQ         lines+48(FP), R8
 	MOVQ         ahead+56(FP), R9
 	ADDQ         AX, R9
+	MOVQ         keep+64(FP), R10
+	KMOVW        R10, K1
 
 line3:
-	VMOVUPD     (DI), Z3
-	VMOVUPD     64(DI), Z4
+	VMOVUPD.Z   (DI), K1, Z3
+	VMOVUPD.Z   64(DI), K1, Z4
 	PREFETCHNTA (R9)(DX*1)
 	VCVTPS2PD   (AX)(DX*1), Z5
 	VFMADD231PD Z5, Z0, Z3
@@ -3702,10 +3940,12 @@ n4:
 	MOVQ         lines+48(FP), R9
 	MOVQ         ahead+56(FP), R10
 	ADDQ         AX, R10
+	MOVQ         keep+64(FP), R11
+	KMOVW        R11, K1
 
 line4:
-	VMOVUPD     (R8), Z4
-	VMOVUPD     64(R8), Z5
+	VMOVUPD.Z   (R8), K1, Z4
+	VMOVUPD.Z   64(R8), K1, Z5
 	PREFETCHNTA (R10)(DX*1)
 	VCVTPS2PD   (AX)(DX*1), Z6
 	VFMADD231PD Z6, Z0, Z4
@@ -3755,10 +3995,12 @@ n5:
 	MOVQ         lines+48(FP), R10
 	MOVQ         ahead+56(FP), R11
 	ADDQ         AX, R11
+	MOVQ         keep+64(FP), R12
+	KMOVW        R12, K1
 
 line5:
-	VMOVUPD     (R9), Z5
-	VMOVUPD     64(R9), Z6
+	VMOVUPD.Z   (R9), K1, Z5
+	VMOVUPD.Z   64(R9), K1, Z6
 	PREFETCHNTA (R11)(DX*1)
 	VCVTPS2PD   (AX)(DX*1), Z7
 	VFMADD231PD Z7, Z0, Z5
@@ -3815,10 +4057,12 @@ n6:
 	MOVQ         lines+48(FP), R11
 	MOVQ         ahead+56(FP), R12
 	ADDQ         AX, R12
+	MOVQ         keep+64(FP), R13
+	KMOVW        R13, K1
 
 line6:
-	VMOVUPD     (R10), Z6
-	VMOVUPD     64(R10), Z7
+	VMOVUPD.Z   (R10), K1, Z6
+	VMOVUPD.Z   64(R10), K1, Z7
 	PREFETCHNTA (R12)(DX*1)
 	VCVTPS2PD   (AX)(DX*1), Z8
 	VFMADD231PD Z8, Z0, Z6
@@ -3882,10 +4126,12 @@ n7:
 	MOVQ         lines+48(FP), R12
 	MOVQ         ahead+56(FP), R13
 	ADDQ         AX, R13
+	MOVQ         keep+64(FP), R14
+	KMOVW        R14, K1
 
 line7:
-	VMOVUPD     (R11), Z7
-	VMOVUPD     64(R11), Z8
+	VMOVUPD.Z   (R11), K1, Z7
+	VMOVUPD.Z   64(R11), K1, Z8
 	PREFETCHNTA (R13)(DX*1)
 	VCVTPS2PD   (AX)(DX*1), Z9
 	VFMADD231PD Z9, Z0, Z7
@@ -3946,10 +4192,12 @@ n8:
 	MOVQ         lines+48(FP), DX
 	MOVQ         ahead+56(FP), BX
 	ADDQ         AX, BX
+	MOVQ         keep+64(FP), SI
+	KMOVW        SI, K1
 
 line8:
-	VMOVUPD     (CX), Z8
-	VMOVUPD     64(CX), Z9
+	VMOVUPD.Z   (CX), K1, Z8
+	VMOVUPD.Z   64(CX), K1, Z9
 	PREFETCHNTA (BX)
 	VCVTPS2PD   (AX), Z10
 	VFMADD231PD Z10, Z0, Z8
@@ -4000,9 +4248,9 @@ line8:
 	VZEROUPPER
 	RET
 
-// func combineBF16AVX512(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int, ahead int)
+// func combineBF16AVX512(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int, ahead int, keep int)
 // Requires: AVX, AVX2, AVX512F, MMX+
-TEXT ·combineBF16AVX512(SB), NOSPLIT, $0-64
+TEXT ·combineBF16AVX512(SB), NOSPLIT, $0-72
 	MOVQ         n+24(FP), AX
 	CMPQ         AX, $0x08
 	JEQ          n8
@@ -4028,10 +4276,12 @@ TEXT ·combineBF16AVX512(SB), NOSPLIT, $0-64
 	MOVQ         lines+48(FP), SI
 	MOVQ         ahead+56(FP), DI
 	ADDQ         AX, DI
+	MOVQ         keep+64(FP), R8
+	KMOVW        R8, K1
 
 line1:
-	VMOVUPD     (BX), Z1
-	VMOVUPD     64(BX), Z2
+	VMOVUPD.Z   (BX), K1, Z1
+	VMOVUPD.Z   64(BX), K1, Z2
 	PREFETCHNTA (DI)(CX*1)
 	VPMOVZXWD   (AX)(CX*1), Y3
 	VPSLLD      $0x10, Y3, Y3
@@ -4043,8 +4293,8 @@ line1:
 	VFMADD231PD Z3, Z0, Z2
 	VMOVUPD     Z1, (BX)
 	VMOVUPD     Z2, 64(BX)
-	VMOVUPD     128(BX), Z1
-	VMOVUPD     192(BX), Z2
+	VMOVUPD.Z   128(BX), K1, Z1
+	VMOVUPD.Z   192(BX), K1, Z2
 	VPMOVZXWD   32(AX)(CX*1), Y3
 	VPSLLD      $0x10, Y3, Y3
 	VCVTPS2PD   Y3, Z3
@@ -4076,10 +4326,12 @@ n2:
 	MOVQ         lines+48(FP), DI
 	MOVQ         ahead+56(FP), R8
 	ADDQ         AX, R8
+	MOVQ         keep+64(FP), R9
+	KMOVW        R9, K1
 
 line2:
-	VMOVUPD     (SI), Z2
-	VMOVUPD     64(SI), Z3
+	VMOVUPD.Z   (SI), K1, Z2
+	VMOVUPD.Z   64(SI), K1, Z3
 	PREFETCHNTA (R8)(DX*1)
 	VPMOVZXWD   (AX)(DX*1), Y4
 	VPSLLD      $0x10, Y4, Y4
@@ -4100,8 +4352,8 @@ line2:
 	VFMADD231PD Z4, Z1, Z3
 	VMOVUPD     Z2, (SI)
 	VMOVUPD     Z3, 64(SI)
-	VMOVUPD     128(SI), Z2
-	VMOVUPD     192(SI), Z3
+	VMOVUPD.Z   128(SI), K1, Z2
+	VMOVUPD.Z   192(SI), K1, Z3
 	VPMOVZXWD   32(AX)(DX*1), Y4
 	VPSLLD      $0x10, Y4, Y4
 	VCVTPS2PD   Y4, Z4
@@ -4143,10 +4395,12 @@ n3:
 	MOVQ         lines+48(FP), R8
 	MOVQ         ahead+56(FP), R9
 	ADDQ         AX, R9
+	MOVQ         keep+64(FP), R10
+	KMOVW        R10, K1
 
 line3:
-	VMOVUPD     (DI), Z3
-	VMOVUPD     64(DI), Z4
+	VMOVUPD.Z   (DI), K1, Z3
+	VMOVUPD.Z   64(DI), K1, Z4
 	PREFETCHNTA (R9)(DX*1)
 	VPMOVZXWD   (AX)(DX*1), Y5
 	VPSLLD      $0x10, Y5, Y5
@@ -4176,8 +4430,8 @@ line3:
 	VFMADD231PD Z5, Z2, Z4
 	VMOVUPD     Z3, (DI)
 	VMOVUPD     Z4, 64(DI)
-	VMOVUPD     128(DI), Z3
-	VMOVUPD     192(DI), Z4
+	VMOVUPD.Z   128(DI), K1, Z3
+	VMOVUPD.Z   192(DI), K1, Z4
 	VPMOVZXWD   32(AX)(DX*1), Y5
 	VPSLLD      $0x10, Y5, Y5
 	VCVTPS2PD   Y5, Z5
@@ -4229,10 +4483,12 @@ n4:
 	MOVQ         lines+48(FP), R9
 	MOVQ         ahead+56(FP), R10
 	ADDQ         AX, R10
+	MOVQ         keep+64(FP), R11
+	KMOVW        R11, K1
 
 line4:
-	VMOVUPD     (R8), Z4
-	VMOVUPD     64(R8), Z5
+	VMOVUPD.Z   (R8), K1, Z4
+	VMOVUPD.Z   64(R8), K1, Z5
 	PREFETCHNTA (R10)(DX*1)
 	VPMOVZXWD   (AX)(DX*1), Y6
 	VPSLLD      $0x10, Y6, Y6
@@ -4271,8 +4527,8 @@ line4:
 	VFMADD231PD Z6, Z3, Z5
 	VMOVUPD     Z4, (R8)
 	VMOVUPD     Z5, 64(R8)
-	VMOVUPD     128(R8), Z4
-	VMOVUPD     192(R8), Z5
+	VMOVUPD.Z   128(R8), K1, Z4
+	VMOVUPD.Z   192(R8), K1, Z5
 	VPMOVZXWD   32(AX)(DX*1), Y6
 	VPSLLD      $0x10, Y6, Y6
 	VCVTPS2PD   Y6, Z6
@@ -4334,10 +4590,12 @@ n5:
 	MOVQ         lines+48(FP), R10
 	MOVQ         ahead+56(FP), R11
 	ADDQ         AX, R11
+	MOVQ         keep+64(FP), R12
+	KMOVW        R12, K1
 
 line5:
-	VMOVUPD     (R9), Z5
-	VMOVUPD     64(R9), Z6
+	VMOVUPD.Z   (R9), K1, Z5
+	VMOVUPD.Z   64(R9), K1, Z6
 	PREFETCHNTA (R11)(DX*1)
 	VPMOVZXWD   (AX)(DX*1), Y7
 	VPSLLD      $0x10, Y7, Y7
@@ -4385,8 +4643,8 @@ line5:
 	VFMADD231PD Z7, Z4, Z6
 	VMOVUPD     Z5, (R9)
 	VMOVUPD     Z6, 64(R9)
-	VMOVUPD     128(R9), Z5
-	VMOVUPD     192(R9), Z6
+	VMOVUPD.Z   128(R9), K1, Z5
+	VMOVUPD.Z   192(R9), K1, Z6
 	VPMOVZXWD   32(AX)(DX*1), Y7
 	VPSLLD      $0x10, Y7, Y7
 	VCVTPS2PD   Y7, Z7
@@ -4458,10 +4716,12 @@ n6:
 	MOVQ         lines+48(FP), R11
 	MOVQ         ahead+56(FP), R12
 	ADDQ         AX, R12
+	MOVQ         keep+64(FP), R13
+	KMOVW        R13, K1
 
 line6:
-	VMOVUPD     (R10), Z6
-	VMOVUPD     64(R10), Z7
+	VMOVUPD.Z   (R10), K1, Z6
+	VMOVUPD.Z   64(R10), K1, Z7
 	PREFETCHNTA (R12)(DX*1)
 	VPMOVZXWD   (AX)(DX*1), Y8
 	VPSLLD      $0x10, Y8, Y8
@@ -4518,8 +4778,8 @@ line6:
 	VFMADD231PD Z8, Z5, Z7
 	VMOVUPD     Z6, (R10)
 	VMOVUPD     Z7, 64(R10)
-	VMOVUPD     128(R10), Z6
-	VMOVUPD     192(R10), Z7
+	VMOVUPD.Z   128(R10), K1, Z6
+	VMOVUPD.Z   192(R10), K1, Z7
 	VPMOVZXWD   32(AX)(DX*1), Y8
 	VPSLLD      $0x10, Y8, Y8
 	VCVTPS2PD   Y8, Z8
@@ -4601,10 +4861,12 @@ n7:
 	MOVQ         lines+48(FP), R12
 	MOVQ         ahead+56(FP), R13
 	ADDQ         AX, R13
+	MOVQ         keep+64(FP), R14
+	KMOVW        R14, K1
 
 line7:
-	VMOVUPD     (R11), Z7
-	VMOVUPD     64(R11), Z8
+	VMOVUPD.Z   (R11), K1, Z7
+	VMOVUPD.Z   64(R11), K1, Z8
 	PREFETCHNTA (R13)(DX*1)
 	VPMOVZXWD   (AX)(DX*1), Y9
 	VPSLLD      $0x10, Y9, Y9
@@ -4670,8 +4932,8 @@ line7:
 	VFMADD231PD Z9, Z6, Z8
 	VMOVUPD     Z7, (R11)
 	VMOVUPD     Z8, 64(R11)
-	VMOVUPD     128(R11), Z7
-	VMOVUPD     192(R11), Z8
+	VMOVUPD.Z   128(R11), K1, Z7
+	VMOVUPD.Z   192(R11), K1, Z8
 	VPMOVZXWD   32(AX)(DX*1), Y9
 	VPSLLD      $0x10, Y9, Y9
 	VCVTPS2PD   Y9, Z9
@@ -4753,10 +5015,12 @@ n8:
 	MOVQ         lines+48(FP), DX
 	MOVQ         ahead+56(FP), BX
 	ADDQ         AX, BX
+	MOVQ         keep+64(FP), SI
+	KMOVW        SI, K1
 
 line8:
-	VMOVUPD     (CX), Z8
-	VMOVUPD     64(CX), Z9
+	VMOVUPD.Z   (CX), K1, Z8
+	VMOVUPD.Z   64(CX), K1, Z9
 	PREFETCHNTA (BX)
 	VPMOVZXWD   (AX), Y10
 	VPSLLD      $0x10, Y10, Y10
@@ -4831,8 +5095,8 @@ line8:
 	VFMADD231PD Z10, Z7, Z9
 	VMOVUPD     Z8, (CX)
 	VMOVUPD     Z9, 64(CX)
-	VMOVUPD     128(CX), Z8
-	VMOVUPD     192(CX), Z9
+	VMOVUPD.Z   128(CX), K1, Z8
+	VMOVUPD.Z   192(CX), K1, Z9
 	VPMOVZXWD   32(AX), Y10
 	VPSLLD      $0x10, Y10, Y10
 	VCVTPS2PD   Y10, Z10
@@ -4907,9 +5171,9 @@ line8:
 	VZEROUPPER
 	RET
 
-// func combineF16AVX512(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int, ahead int)
+// func combineF16AVX512(r *float64, base *byte, off *int, n int, stride int, c *float64, lines int, ahead int, keep int)
 // Requires: AVX, AVX512F, F16C, MMX+
-TEXT ·combineF16AVX512(SB), NOSPLIT, $0-64
+TEXT ·combineF16AVX512(SB), NOSPLIT, $0-72
 	MOVQ         n+24(FP), AX
 	CMPQ         AX, $0x08
 	JEQ          n8
@@ -4935,10 +5199,12 @@ TEXT ·combineF16AVX512(SB), NOSPLIT, $0-64
 	MOVQ         lines+48(FP), SI
 	MOVQ         ahead+56(FP), DI
 	ADDQ         AX, DI
+	MOVQ         keep+64(FP), R8
+	KMOVW        R8, K1
 
 line1:
-	VMOVUPD     (BX), Z1
-	VMOVUPD     64(BX), Z2
+	VMOVUPD.Z   (BX), K1, Z1
+	VMOVUPD.Z   64(BX), K1, Z2
 	PREFETCHNTA (DI)(CX*1)
 	VCVTPH2PS   (AX)(CX*1), Y3
 	VCVTPS2PD   Y3, Z3
@@ -4948,8 +5214,8 @@ line1:
 	VFMADD231PD Z3, Z0, Z2
 	VMOVUPD     Z1, (BX)
 	VMOVUPD     Z2, 64(BX)
-	VMOVUPD     128(BX), Z1
-	VMOVUPD     192(BX), Z2
+	VMOVUPD.Z   128(BX), K1, Z1
+	VMOVUPD.Z   192(BX), K1, Z2
 	VCVTPH2PS   32(AX)(CX*1), Y3
 	VCVTPS2PD   Y3, Z3
 	VFMADD231PD Z3, Z0, Z1
@@ -4979,10 +5245,12 @@ n2:
 	MOVQ         lines+48(FP), DI
 	MOVQ         ahead+56(FP), R8
 	ADDQ         AX, R8
+	MOVQ         keep+64(FP), R9
+	KMOVW        R9, K1
 
 line2:
-	VMOVUPD     (SI), Z2
-	VMOVUPD     64(SI), Z3
+	VMOVUPD.Z   (SI), K1, Z2
+	VMOVUPD.Z   64(SI), K1, Z3
 	PREFETCHNTA (R8)(DX*1)
 	VCVTPH2PS   (AX)(DX*1), Y4
 	VCVTPS2PD   Y4, Z4
@@ -4999,8 +5267,8 @@ line2:
 	VFMADD231PD Z4, Z1, Z3
 	VMOVUPD     Z2, (SI)
 	VMOVUPD     Z3, 64(SI)
-	VMOVUPD     128(SI), Z2
-	VMOVUPD     192(SI), Z3
+	VMOVUPD.Z   128(SI), K1, Z2
+	VMOVUPD.Z   192(SI), K1, Z3
 	VCVTPH2PS   32(AX)(DX*1), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z0, Z2
@@ -5038,10 +5306,12 @@ n3:
 	MOVQ         lines+48(FP), R8
 	MOVQ         ahead+56(FP), R9
 	ADDQ         AX, R9
+	MOVQ         keep+64(FP), R10
+	KMOVW        R10, K1
 
 line3:
-	VMOVUPD     (DI), Z3
-	VMOVUPD     64(DI), Z4
+	VMOVUPD.Z   (DI), K1, Z3
+	VMOVUPD.Z   64(DI), K1, Z4
 	PREFETCHNTA (R9)(DX*1)
 	VCVTPH2PS   (AX)(DX*1), Y5
 	VCVTPS2PD   Y5, Z5
@@ -5065,8 +5335,8 @@ line3:
 	VFMADD231PD Z5, Z2, Z4
 	VMOVUPD     Z3, (DI)
 	VMOVUPD     Z4, 64(DI)
-	VMOVUPD     128(DI), Z3
-	VMOVUPD     192(DI), Z4
+	VMOVUPD.Z   128(DI), K1, Z3
+	VMOVUPD.Z   192(DI), K1, Z4
 	VCVTPH2PS   32(AX)(DX*1), Y5
 	VCVTPS2PD   Y5, Z5
 	VFMADD231PD Z5, Z0, Z3
@@ -5112,10 +5382,12 @@ n4:
 	MOVQ         lines+48(FP), R9
 	MOVQ         ahead+56(FP), R10
 	ADDQ         AX, R10
+	MOVQ         keep+64(FP), R11
+	KMOVW        R11, K1
 
 line4:
-	VMOVUPD     (R8), Z4
-	VMOVUPD     64(R8), Z5
+	VMOVUPD.Z   (R8), K1, Z4
+	VMOVUPD.Z   64(R8), K1, Z5
 	PREFETCHNTA (R10)(DX*1)
 	VCVTPH2PS   (AX)(DX*1), Y6
 	VCVTPS2PD   Y6, Z6
@@ -5146,8 +5418,8 @@ line4:
 	VFMADD231PD Z6, Z3, Z5
 	VMOVUPD     Z4, (R8)
 	VMOVUPD     Z5, 64(R8)
-	VMOVUPD     128(R8), Z4
-	VMOVUPD     192(R8), Z5
+	VMOVUPD.Z   128(R8), K1, Z4
+	VMOVUPD.Z   192(R8), K1, Z5
 	VCVTPH2PS   32(AX)(DX*1), Y6
 	VCVTPS2PD   Y6, Z6
 	VFMADD231PD Z6, Z0, Z4
@@ -5201,10 +5473,12 @@ n5:
 	MOVQ         lines+48(FP), R10
 	MOVQ         ahead+56(FP), R11
 	ADDQ         AX, R11
+	MOVQ         keep+64(FP), R12
+	KMOVW        R12, K1
 
 line5:
-	VMOVUPD     (R9), Z5
-	VMOVUPD     64(R9), Z6
+	VMOVUPD.Z   (R9), K1, Z5
+	VMOVUPD.Z   64(R9), K1, Z6
 	PREFETCHNTA (R11)(DX*1)
 	VCVTPH2PS   (AX)(DX*1), Y7
 	VCVTPS2PD   Y7, Z7
@@ -5242,8 +5516,8 @@ line5:
 	VFMADD231PD Z7, Z4, Z6
 	VMOVUPD     Z5, (R9)
 	VMOVUPD     Z6, 64(R9)
-	VMOVUPD     128(R9), Z5
-	VMOVUPD     192(R9), Z6
+	VMOVUPD.Z   128(R9), K1, Z5
+	VMOVUPD.Z   192(R9), K1, Z6
 	VCVTPH2PS   32(AX)(DX*1), Y7
 	VCVTPS2PD   Y7, Z7
 	VFMADD231PD Z7, Z0, Z5
@@ -5305,10 +5579,12 @@ n6:
 	MOVQ         lines+48(FP), R11
 	MOVQ         ahead+56(FP), R12
 	ADDQ         AX, R12
+	MOVQ         keep+64(FP), R13
+	KMOVW        R13, K1
 
 line6:
-	VMOVUPD     (R10), Z6
-	VMOVUPD     64(R10), Z7
+	VMOVUPD.Z   (R10), K1, Z6
+	VMOVUPD.Z   64(R10), K1, Z7
 	PREFETCHNTA (R12)(DX*1)
 	VCVTPH2PS   (AX)(DX*1), Y8
 	VCVTPS2PD   Y8, Z8
@@ -5353,8 +5629,8 @@ line6:
 	VFMADD231PD Z8, Z5, Z7
 	VMOVUPD     Z6, (R10)
 	VMOVUPD     Z7, 64(R10)
-	VMOVUPD     128(R10), Z6
-	VMOVUPD     192(R10), Z7
+	VMOVUPD.Z   128(R10), K1, Z6
+	VMOVUPD.Z   192(R10), K1, Z7
 	VCVTPH2PS   32(AX)(DX*1), Y8
 	VCVTPS2PD   Y8, Z8
 	VFMADD231PD Z8, Z0, Z6
@@ -5424,10 +5700,12 @@ n7:
 	MOVQ         lines+48(FP), R12
 	MOVQ         ahead+56(FP), R13
 	ADDQ         AX, R13
+	MOVQ         keep+64(FP), R14
+	KMOVW        R14, K1
 
 line7:
-	VMOVUPD     (R11), Z7
-	VMOVUPD     64(R11), Z8
+	VMOVUPD.Z   (R11), K1, Z7
+	VMOVUPD.Z   64(R11), K1, Z8
 	PREFETCHNTA (R13)(DX*1)
 	VCVTPH2PS   (AX)(DX*1), Y9
 	VCVTPS2PD   Y9, Z9
@@ -5479,8 +5757,8 @@ line7:
 	VFMADD231PD Z9, Z6, Z8
 	VMOVUPD     Z7, (R11)
 	VMOVUPD     Z8, 64(R11)
-	VMOVUPD     128(R11), Z7
-	VMOVUPD     192(R11), Z8
+	VMOVUPD.Z   128(R11), K1, Z7
+	VMOVUPD.Z   192(R11), K1, Z8
 	VCVTPH2PS   32(AX)(DX*1), Y9
 	VCVTPS2PD   Y9, Z9
 	VFMADD231PD Z9, Z0, Z7
@@ -5548,10 +5826,12 @@ n8:
 	MOVQ         lines+48(FP), DX
 	MOVQ         ahead+56(FP), BX
 	ADDQ         AX, BX
+	MOVQ         keep+64(FP), SI
+	KMOVW        SI, K1
 
 line8:
-	VMOVUPD     (CX), Z8
-	VMOVUPD     64(CX), Z9
+	VMOVUPD.Z   (CX), K1, Z8
+	VMOVUPD.Z   64(CX), K1, Z9
 	PREFETCHNTA (BX)
 	VCVTPH2PS   (AX), Y10
 	VCVTPS2PD   Y10, Z10
@@ -5610,8 +5890,8 @@ line8:
 	VFMADD231PD Z10, Z7, Z9
 	VMOVUPD     Z8, (CX)
 	VMOVUPD     Z9, 64(CX)
-	VMOVUPD     128(CX), Z8
-	VMOVUPD     192(CX), Z9
+	VMOVUPD.Z   128(CX), K1, Z8
+	VMOVUPD.Z   192(CX), K1, Z9
 	VCVTPH2PS   32(AX), Y10
 	VCVTPS2PD   Y10, Z10
 	VFMADD231PD Z10, Z0, Z8
@@ -5670,24 +5950,27 @@ line8:
 	VZEROUPPER
 	RET
 
-// func combineFullF32AVX2(r *float64, base *byte, panels int, next int, c *float64, lines int)
-// Requires: AVX, FMA3
-TEXT ·combineFullF32AVX2(SB), NOSPLIT, $0-48
-	MOVQ r+0(FP), AX
-	MOVQ base+8(FP), CX
-	MOVQ panels+16(FP), DX
-	MOVQ next+24(FP), BX
-	MOVQ c+32(FP), SI
-	MOVQ lines+40(FP), DI
+// func combineFullF32AVX2(r *float64, base *byte, panels int, next int, c *float64, lines int, keep int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·combineFullF32AVX2(SB), NOSPLIT, $0-56
+	MOVQ         r+0(FP), AX
+	MOVQ         base+8(FP), CX
+	MOVQ         panels+16(FP), DX
+	MOVQ         next+24(FP), BX
+	MOVQ         c+32(FP), SI
+	MOVQ         lines+40(FP), DI
+	MOVQ         keep+48(FP), R8
+	VMOVQ        R8, X6
+	VPBROADCASTQ X6, Y6
 
 line:
-	VMOVUPD (AX), Y0
-	VMOVUPD 32(AX), Y1
-	VMOVUPD 64(AX), Y2
-	VMOVUPD 96(AX), Y3
-	MOVQ    CX, R8
-	MOVQ    SI, R9
-	MOVQ    DX, R10
+	VANDPD (AX), Y6, Y0
+	VANDPD 32(AX), Y6, Y1
+	VANDPD 64(AX), Y6, Y2
+	VANDPD 96(AX), Y6, Y3
+	MOVQ   CX, R8
+	MOVQ   SI, R9
+	MOVQ   DX, R10
 
 panel0:
 	VBROADCASTSD (R9), Y5

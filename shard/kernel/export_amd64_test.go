@@ -8,7 +8,7 @@ func Otherwise() *Variant {
 		return nil
 	}
 	v := avx2
-	v.combineFull = [3]func(*float64, *byte, int, int, *float64, int){}
+	v.combineFull = [3]func(*float64, *byte, int, int, *float64, int, int){}
 	v = tuned(v, !cpu.X86.HasAVX512F)
 	v.name = "avx2-otherwise"
 	return &v

@@ -9,7 +9,7 @@ import (
 var generic = Variant{
 	name:    "generic",
 	dots:    [3]func(*float64, *byte, *int, int, int, *float64, int, int){dotsF32Generic, dots16Generic[bf16], dots16Generic[f16]},
-	combine: [3]func(*float64, *byte, *int, int, int, *float64, int, int){combineF32Generic, combine16Generic[bf16], combine16Generic[f16]},
+	combine: [3]func(*float64, *byte, *int, int, int, *float64, int, int, int){combineF32Generic, combine16Generic[bf16], combine16Generic[f16]},
 	expand:  [dtypes]func(*float64, *byte, int, int){expandF32Generic, expand16Generic[bf16], expand16Generic[f16], expandF64Generic},
 	put:     putGeneric,
 	toBF16:  toBF16Generic,
@@ -130,9 +130,12 @@ func dotGeneric(x, y *float64, n int) float64 {
 	return ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]))
 }
 
-func combineF32Generic(r *float64, g *byte, off *int, n, stride int, c *float64, lines, _ int) {
+func combineF32Generic(r *float64, g *byte, off *int, n, stride int, c *float64, lines, _, keep int) {
 	const cols = lineBytes / 4
 	offs, cs, rs := unsafe.Slice(off, n), floats(c, n), floats(r, lines*cols)
+	if keep == 0 {
+		clear(rs)
+	}
 	if n == PanelSlots {
 		combinePanel(rs, unsafe.Slice((*float32)(unsafe.Pointer(g)), lines*stride/4), (*[PanelSlots]float64)(cs))
 		return
@@ -175,9 +178,12 @@ func combinePanel(r []float64, g []float32, c *[PanelSlots]float64) {
 //go:noinline
 func zeroAbove(_, _, _ float64) {}
 
-func combine16Generic[T half](r *float64, g *byte, off *int, n, stride int, c *float64, lines, _ int) {
+func combine16Generic[T half](r *float64, g *byte, off *int, n, stride int, c *float64, lines, _, keep int) {
 	const cols = lineBytes / 2
 	offs, cs := unsafe.Slice(off, n), floats(c, n)
+	if keep == 0 {
+		clear(floats(r, lines*cols))
+	}
 	for k := range lines {
 		rk := (*[cols]float64)(floats(r, lines*cols)[k*cols:])
 		for i, o := range offs {

@@ -18,15 +18,15 @@ type Variant struct {
 	// y[i] = the dot of slot i and x, 1 ≤ n ≤ 8. Lines ahead bytes later are asked for meanwhile.
 	dots [3]func(y *float64, g *byte, off *int, n, stride int, x *float64, lines, ahead int)
 
-	// r = r + Σ_i c[i] g_i, in the order of i, 1 ≤ n ≤ 8. Lines ahead bytes later are asked for
-	// meanwhile.
-	combine [3]func(r *float64, g *byte, off *int, n, stride int, c *float64, lines, ahead int)
+	// r = r + Σ_i c[i] g_i, in the order of i, 1 ≤ n ≤ 8; where keep is 0, not −1, r is 0 before, whatever
+	// it holds. Lines ahead bytes later are asked for meanwhile.
+	combine [3]func(r *float64, g *byte, off *int, n, stride int, c *float64, lines, ahead, keep int)
 
 	dotsAhead, combineAhead [3]int
 
 	// combineFull is combine of all slots of full panels, each next bytes behind the one before; c goes
 	// on from panel to panel. Nil where panels are better taken one by one.
-	combineFull [3]func(r *float64, g *byte, panels, next int, c *float64, lines int)
+	combineFull [3]func(r *float64, g *byte, panels, next int, c *float64, lines, keep int)
 
 	// combineMany is combine for p vectors and all slots of full panels, each next bytes behind the
 	// one before. Vector i has its coefficients at c[i], c[most+i], c[2·most+i], …, and its r ldr

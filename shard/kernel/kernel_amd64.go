@@ -11,7 +11,7 @@ import "golang.org/x/sys/cpu"
 var avx2 = Variant{
 	name:        "avx2",
 	dots:        [3]func(*float64, *byte, *int, int, int, *float64, int, int){dotsF32AVX2, dotsBF16AVX2, dotsF16AVX2},
-	combine:     [3]func(*float64, *byte, *int, int, int, *float64, int, int){combineF32AVX2, combineBF16AVX2, combineF16AVX2},
+	combine:     [3]func(*float64, *byte, *int, int, int, *float64, int, int, int){combineF32AVX2, combineBF16AVX2, combineF16AVX2},
 	combineMany: [3]func(*float64, int, *byte, int, int, *float64, int, int){combineManyF32AVX2, combineManyBF16AVX2, combineManyF16AVX2},
 	mostCombine: 6,
 	expand:      [dtypes]func(*float64, *byte, int, int){expandF32AVX2, expandBF16AVX2, expandF16AVX2, expandF64AVX2},
@@ -40,7 +40,7 @@ var avx2 = Variant{
 var avx512 = Variant{
 	name:      "avx512",
 	dots:      [3]func(*float64, *byte, *int, int, int, *float64, int, int){dotsF32AVX512, dotsBF16AVX512, dotsF16AVX512},
-	combine:   [3]func(*float64, *byte, *int, int, int, *float64, int, int){combineF32AVX512, combineBF16AVX512, combineF16AVX512},
+	combine:   [3]func(*float64, *byte, *int, int, int, *float64, int, int, int){combineF32AVX512, combineBF16AVX512, combineF16AVX512},
 	dotsAhead: farAhead, combineAhead: farAhead,
 	combineMany: [3]func(*float64, int, *byte, int, int, *float64, int, int){combineManyF32AVX512, combineManyBF16AVX512, combineManyF16AVX512},
 	mostCombine: 8,

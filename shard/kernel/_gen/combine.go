@@ -11,7 +11,7 @@ import (
 func combine() {
 	for _, s := range isas {
 		for _, t := range kinds {
-			TEXT("combine"+t.name+s.name, NOSPLIT, "func(r *float64, base *byte, off *int, n, stride int, c *float64, lines, ahead int)")
+			TEXT("combine"+t.name+s.name, NOSPLIT, "func(r *float64, base *byte, off *int, n, stride int, c *float64, lines, ahead, keep int)")
 			Pragma("noescape")
 			Doc(fmt.Sprintf("combine%s%s is Variant.combine.", t.name, s.name))
 			byCount("n", 1, panelSlots, func(n int, label func(string) string) { combineOne(s, t, n, label) })
@@ -28,6 +28,20 @@ func combine() {
 	}
 }
 
+// loadKeep reads the parameter keep: 0 makes zeros of sums so far, −1 keeps them.
+func (s isa) loadKeep() Register {
+	keep := Load(Param("keep"), GP64())
+	if s.width == 8 {
+		k := K()
+		KMOVW(keep.(GPVirtual).As32(), k)
+		return k
+	}
+	v := YMM()
+	VMOVQ(keep, v.AsX())
+	VPBROADCASTQ(v.AsX(), v)
+	return v
+}
+
 // combineOne keeps the coefficients in registers, and goes over sixteen columns at a time.
 func combineOne(s isa, t dtype, n int, label func(string) string) {
 	c := Load(Param("c"), GP64())
@@ -39,14 +53,16 @@ func combineOne(s isa, t dtype, n int, label func(string) string) {
 	lines := Load(Param("lines"), GP64())
 	acc, v := s.vecs(16/s.width), s.vecs(2)
 	odd, far := s.oddHalves(t), g.far()
+	kept := s.loadKeep()
 	Label(label("line"))
 	for col := 0; col < t.cols(); col += 16 {
 		at := func(j int) Mem { return Mem{Base: r, Disp: 8*col + s.bytes()*j} }
 		for j, a := range acc {
 			if s.width == 8 {
-				VMOVUPD(at(j), a)
+				VMOVUPD_Z(at(j), kept, a)
 			} else {
 				s.half(t, at(j&^1), j%2, a)
+				VANDPD(kept, a, a)
 			}
 		}
 		for i := range n {
@@ -82,7 +98,7 @@ func combineOne(s isa, t dtype, n int, label func(string) string) {
 // combineFull is combineOne for several full panels: sixteen columns of each in turn, so that memory
 // is read in as many streams, and sums stay in registers.
 func combineFull(s isa, t dtype) {
-	TEXT("combineFull"+t.name+s.name, NOSPLIT, "func(r *float64, base *byte, panels, next int, c *float64, lines int)")
+	TEXT("combineFull"+t.name+s.name, NOSPLIT, "func(r *float64, base *byte, panels, next int, c *float64, lines, keep int)")
 	Pragma("noescape")
 	Doc(fmt.Sprintf("combineFull%s%s is Variant.combineFull.", t.name, s.name))
 	r, base := Load(Param("r"), GP64()), Load(Param("base"), GP64())
@@ -91,11 +107,12 @@ func combineFull(s isa, t dtype) {
 	acc, v, ci, odd := s.vecs(4), s.vecs(2), s.vec(), s.oddHalves(t)
 	g := slots{n: panelSlots, base: GP64()}
 	cAt, panel := GP64(), GP64()
+	kept := s.loadKeep()
 	Label("line")
 	for col := 0; col < t.cols(); col += 16 {
 		at := func(j int) Mem { return Mem{Base: r, Disp: 8*col + s.bytes()*j} }
 		for j, a := range acc {
-			s.half(t, at(j&^1), j%2, a)
+			VANDPD(at(j), kept, a)
 		}
 		MOVQ(base, g.base)
 		MOVQ(c, cAt)
