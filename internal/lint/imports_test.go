@@ -46,7 +46,7 @@ var pure = []string{"wire", "shard", "shard/kernel", "shard/pool", "coordinator/
 
 // adapters are the files of the services that do; their other files are the pure cores.
 var adapters = map[string][]string{
-	"worker":      {"service.go", "region.go", "region_linux.go", "region_other.go"},
+	"worker":      {"service.go", "region.go", "region_linux.go", "region_other.go", "nodes_linux.go", "nodes_other.go"},
 	"coordinator": {"service.go", "owner.go", "create.go"},
 }
 

@@ -39,7 +39,8 @@ type Panic struct {
 
 func (p *Panic) Error() string { return fmt.Sprintf("pool: a unit panicked: %v", p.Value) }
 
-// Worker is who carries out a unit: a goroutine with an operating system's thread of its own.
+// Worker is who carries out a unit: a goroutine, of StartThreads with an operating system's thread of
+// its own.
 type Worker struct {
 	Index int // in [0, Threads())
 
@@ -95,7 +96,20 @@ type run struct {
 }
 
 // Start starts a pool of threads workers, GOMAXPROCS of them if it is 0. Who starts it stops it.
-func Start(threads int) *Pool {
+func Start(threads int) *Pool { return start(threads, (*Pool).work) }
+
+// StartThreads is Start with a thread of the operating system for each worker, so that the system
+// can keep a column range's worker on the node whose memory that is. It costs: to go on with what a
+// worker has done, another thread must be woken, which may take longer than a unit.
+func StartThreads(threads int) *Pool {
+	return start(threads, func(p *Pool, w *Worker) {
+		runtime.LockOSThread() // and its end ends the thread: what was pinned to it would be
+		defer runtime.UnlockOSThread()
+		p.work(w)
+	})
+}
+
+func start(threads int, work func(*Pool, *Worker)) *Pool {
 	if threads <= 0 {
 		threads = runtime.GOMAXPROCS(0)
 	}
@@ -103,7 +117,7 @@ func Start(threads int) *Pool {
 	for i := range p.workers {
 		w := &p.workers[i]
 		w.Index, w.wake = i, make(chan struct{}, 1)
-		p.wg.Go(func() { p.work(w) })
+		p.wg.Go(func() { work(p, w) })
 	}
 	return p
 }
@@ -287,8 +301,6 @@ func (p *Pool) next(w *Worker) (t *task, unit int, sole bool, added uint64) {
 
 // work is a worker's life.
 func (p *Pool) work(w *Worker) {
-	runtime.LockOSThread() // and its end ends the thread: what was pinned to it would be
-	defer runtime.UnlockOSThread()
 	for {
 		t, i, sole, added := p.next(w)
 		if t == nil {
