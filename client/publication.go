@@ -203,9 +203,9 @@ func (p *publication) send(ctx context.Context, info *wire.Info, whole []int) er
 	t := p.r.upload(info, p.pieces, p.in, wire.OpChunk,
 		func(c piece, payload []byte) wire.Message {
 			return &wire.Chunk{Run: p.r.name, Epoch: p.epoch, Step: p.step, Attempt: p.attempt, Shard: c.shard,
-				Lo: c.lo, N: c.n, DType: p.in.dtype(), Sum: wire.Checksum(payload), Payload: payload}
+				Lo: c.lo, N: c.n, DType: p.in.dtype(), Payload: payload}
 		},
-		func(m wire.Message, want int64) { m.(*wire.Chunk).Want = want })
+		func(m wire.Message, sum uint32, want int64) { c := m.(*wire.Chunk); c.Sum, c.Want = sum, want })
 	t.skip = skip
 	t.sent = func(i int) {
 		p.ackedMu.Lock()

@@ -119,9 +119,9 @@ func (q *question) send(ctx context.Context, info *wire.Info, id wire.QueryID) e
 	return r.upload(info, pieces, q.in, wire.OpVec,
 		func(p piece, payload []byte) wire.Message {
 			return &wire.Vec{Run: r.name, Epoch: info.Epoch, Query: id, Index: p.index, Shard: p.shard,
-				Lo: p.lo, N: p.n, DType: t, Sum: wire.Checksum(payload), Payload: payload}
+				Lo: p.lo, N: p.n, DType: t, Payload: payload}
 		},
-		func(m wire.Message, want int64) { m.(*wire.Vec).Want = want }).run(ctx)
+		func(m wire.Message, sum uint32, want int64) { v := m.(*wire.Vec); v.Sum, v.Want = sum, want }).run(ctx)
 }
 
 // reason is why a worker doesn't know the query any more: the coordinator may have refused it

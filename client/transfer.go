@@ -210,9 +210,10 @@ func spoilt(err error) bool {
 	return errors.As(err, &e) && e.Code == wire.CodeMalformed && e.Field == "checksum"
 }
 
-// upload is the transfer of an input; message makes the request for a piece and its payload.
+// upload is the transfer of an input; message makes the request for a piece and its payload, complete
+// what is not known before it is sent.
 func (r *Run) upload(info *wire.Info, pieces []piece, in input,
-	op string, message func(p piece, payload []byte) wire.Message, setWant func(m wire.Message, want int64)) *transfer {
+	op string, message func(p piece, payload []byte) wire.Message, complete func(m wire.Message, sum uint32, want int64)) *transfer {
 	c := r.c
 	return &transfer{
 		c: c, info: info, pieces: pieces, size: int64(in.dtype().Size()), window: in.window(len(info.Workers)),
@@ -223,8 +224,11 @@ func (r *Run) upload(info *wire.Info, pieces []piece, in input,
 			}
 			m := message(p, l.payload)
 			subject := c.subjects.Worker(info.Workers[info.Owner[p.shard]], op, c.name)
+			// Just before NATS reads it too, not when it is loaded: that is up to a window of chunks
+			// earlier, and it would be read from memory twice.
+			sum := sync.OnceValue(func() uint32 { return wire.Checksum(l.payload) })
 			return job{done: l.done, send: func(ctx context.Context, timeout time.Duration, want int64) (*grant, error) {
-				setWant(m, want)
+				complete(m, sum(), want)
 				reply, err := tryFor[*wire.Ack](ctx, c, subject, op, m, timeout)
 				if l.lost != nil && (err == nil || code(err) == wire.CodeNotFinite) {
 					err = l.lost // which knows what the number was

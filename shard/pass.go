@@ -232,6 +232,9 @@ func (p *pass) part(sc *scratch, tile int, dst []float64) {
 		g := s.tile(tile)
 		x := grow(&sc.x, g.Cols())
 		s.kernel.Row(x, g, p.slot)
+		if tile+1 < s.tiles() {
+			s.kernel.FetchRow(s.tile(tile+1), p.slot)
+		}
 		s.kernel.Dots(&sc.Scratch, dst, g, x, p.mask)
 	case opDots:
 		g := s.tile(tile)

@@ -2,9 +2,10 @@ package wire
 
 import (
 	"fmt"
-	"hash/crc32"
 	"math"
 	"regexp"
+
+	"mfac/internal/crc32c"
 )
 
 // Protocol is the version of the protocol, sent with every message.
@@ -148,10 +149,8 @@ func CheckRange(lo, n, d int64) error {
 	return nil
 }
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // Checksum is the CRC-32C of a payload.
-func Checksum(p []byte) uint32 { return crc32.Checksum(p, castagnoli) }
+func Checksum(p []byte) uint32 { return crc32c.Checksum(p) }
 
 // Tensor is a named part of the parameter vector.
 type Tensor struct {

@@ -120,7 +120,7 @@ func Serve(ctx context.Context, nc *nats.Conn, cfg ServiceConfig) (*Service, err
 		cfg: cfg, nc: nc, js: js, log: cfg.Logger.With(zap.String("worker", cfg.ID)), sub: wire.Subjects{Tenant: cfg.Tenant},
 		inbox: make(chan any, inboxLength), cancel: cancel, done: make(chan struct{}), kernel: variant,
 	}
-	s.pool = pool.Start(cfg.Threads)
+	s.pool = startPool(cfg.Threads)
 	s.fresh()
 	go s.loop(runCtx)
 	if err := s.subscribe(); err != nil {
@@ -130,6 +130,15 @@ func Serve(ctx context.Context, nc *nats.Conn, cfg ServiceConfig) (*Service, err
 	}
 	s.log.Info("worker started", zap.Int64("memory", cfg.Capacity), zap.String("kernel", variant.Name()))
 	return s, nil
+}
+
+// startPool gives workers threads of their own only where a thread has memory of its own: elsewhere
+// waking one costs a step more than it gains.
+func startPool(threads int) *pool.Pool {
+	if memoryNodes() > 1 {
+		return pool.StartThreads(threads)
+	}
+	return pool.Start(threads)
 }
 
 // fresh begins with nothing: at the start, and after a broken invariant. A new instance number

@@ -26,8 +26,9 @@ type many struct {
 	// dots sets y[j*ld+i] to the sum of the lanes of a's row i and b's row j.
 	dots func(y *float64, ld int, a, b *float64, p, q, steps int)
 
-	// fetch asks for lines from base+offset on. They may be anybody's: nothing is read.
-	fetch func(base *byte, offset, lines int)
+	// fetch asks for lines, stride bytes apart, from base+offset on. They may be anybody's: nothing is
+	// read.
+	fetch func(base *byte, offset, stride, lines int)
 }
 
 // packRow packs row i of a group of n.
@@ -89,7 +90,7 @@ func (m *many) products(w *Scratch, rows, k, diag, cols int, next ahead) {
 			for i := 0; i < rows && i+diag < j+q; i += m.p {
 				p := min(m.p, rows-i)
 				if n := min(next.each, next.left); n > 0 {
-					m.fetch(next.base, lineBytes*next.at, n)
+					m.fetch(next.base, lineBytes*next.at, lineBytes, n)
 					next.at, next.left = next.at+n, next.left-n
 				}
 				m.dots(&sums[j*rows+i], rows, &w.a[i*cols+h*steps*p*m.width], b, p, q, steps)

@@ -57,4 +57,4 @@ func manyAVX512(y *float64, ld int, a *float64, b *float64, p int, q int, steps 
 // fetchAMD64 is many.fetch.
 //
 //go:noescape
-func fetchAMD64(base *byte, offset int, lines int)
+func fetchAMD64(base *byte, offset int, stride int, lines int)

@@ -3877,17 +3877,18 @@ p4q6step:
 	VZEROUPPER
 	RET
 
-// func fetchAMD64(base *byte, offset int, lines int)
+// func fetchAMD64(base *byte, offset int, stride int, lines int)
 // Requires: MMX+
-TEXT ·fetchAMD64(SB), NOSPLIT, $0-24
+TEXT ·fetchAMD64(SB), NOSPLIT, $0-32
 	MOVQ base+0(FP), AX
-	MOVQ lines+16(FP), CX
+	MOVQ lines+24(FP), CX
 	MOVQ offset+8(FP), DX
+	MOVQ stride+16(FP), BX
 	ADDQ DX, AX
 
 line:
 	PREFETCHT1 (AX)
-	ADDQ       $0x40, AX
+	ADDQ       BX, AX
 	DECQ       CX
 	JNZ        line
 	RET

@@ -118,6 +118,16 @@ func (v *Variant) Row(x []float64, g Tile, slot int) {
 	}
 }
 
+// FetchRow asks for the slot's row ahead of its use: its lines are so far apart that no prefetcher
+// does.
+func (v *Variant) FetchRow(g Tile, slot int) {
+	g.checkCols(slot, 0, 0, 0)
+	if v.many != nil {
+		at, stride := g.line(slot)
+		v.many.fetch(&g.G[0], at, stride, g.Lines)
+	}
+}
+
 // Zero sets the slot's columns from col on to zeros, padding too.
 func Zero(g Tile, slot, col int) {
 	g.checkCols(slot, col, 0, 0)

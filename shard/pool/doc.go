@@ -17,8 +17,9 @@
 //	unit    from its home range, [w·n/T, (w+1)·n/T) for worker w of T, from the front; when that is
 //	        empty, the last one of the range that has most left
 //
-// So column ranges stay with threads, and with the memory near them, and a thread that is held up
-// holds up no task by more than a unit.
+// So column ranges stay with workers, and a worker that is held up holds up no task by more than a
+// unit. Where a machine's memory lies on several nodes, StartThreads keeps a range with a thread, and
+// with the memory near it.
 //
 // A task may be short (Spec.Short): some 100 µs in all, where to wake threads and to be woken takes
 // as long. Its caller takes the place of a worker that sleeps, by the same rules and until the task

@@ -39,8 +39,8 @@ type Panic struct {
 
 func (p *Panic) Error() string { return fmt.Sprintf("pool: a unit panicked: %v", p.Value) }
 
-// Worker is who carries out a unit: a goroutine with an operating system's thread of its own, or,
-// while that one sleeps, the caller of a short task.
+// Worker is who carries out a unit: a goroutine, of StartThreads with an operating system's thread of
+// its own, or, while that one sleeps, the caller of a short task.
 type Worker struct {
 	Index int // in [0, Threads())
 
@@ -117,7 +117,20 @@ type run struct {
 }
 
 // Start starts a pool of threads workers, GOMAXPROCS of them if it is 0. Who starts it stops it.
-func Start(threads int) *Pool {
+func Start(threads int) *Pool { return start(threads, (*Pool).work) }
+
+// StartThreads is Start with a thread of the operating system for each worker, so that the system
+// can keep a column range's worker on the node whose memory that is. It costs: to go on with what a
+// worker has done, another thread must be woken, which may take longer than a unit.
+func StartThreads(threads int) *Pool {
+	return start(threads, func(p *Pool, w *Worker) {
+		runtime.LockOSThread() // and its end ends the thread: what was pinned to it would be
+		defer runtime.UnlockOSThread()
+		p.work(w)
+	})
+}
+
+func start(threads int, work func(*Pool, *Worker)) *Pool {
 	if threads <= 0 {
 		threads = runtime.GOMAXPROCS(0)
 	}
@@ -126,7 +139,7 @@ func Start(threads int) *Pool {
 	for i := range p.workers {
 		w := &p.workers[i]
 		w.Index, w.wake = i, make(chan struct{}, 1)
-		p.wg.Go(func() { p.work(w) })
+		p.wg.Go(func() { work(p, w) })
 	}
 	return p
 }
@@ -394,8 +407,6 @@ func (p *Pool) next(w *Worker, look bool) (t *task, unit int, sole bool, added u
 
 // work is a worker's life.
 func (p *Pool) work(w *Worker) {
-	runtime.LockOSThread() // and its end ends the thread: what was pinned to it would be
-	defer runtime.UnlockOSThread()
 	look := false
 	for {
 		t, i, sole, added := p.next(w, look)

@@ -28,7 +28,8 @@ func start(t testing.TB, threads int) *pool.Pool {
 // Each unit is carried out once, whatever the number of workers and of tasks at a time.
 func TestEachUnitOnce(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		p := pool.Start(rapid.IntRange(1, 4).Draw(rt, "threads"))
+		begin := rapid.SampledFrom([]func(int) *pool.Pool{pool.Start, pool.StartThreads}).Draw(rt, "begin")
+		p := begin(rapid.IntRange(1, 4).Draw(rt, "threads"))
 		defer p.Stop()
 		var wg sync.WaitGroup
 		for i := range rapid.IntRange(1, 6).Draw(rt, "tasks") {

@@ -1,6 +1,6 @@
-// Command gen writes a file of package kernel's assembly for amd64, with its stubs:
+// Command gen writes a file of assembly for amd64, of package kernel or crc32c, with its stubs:
 //
-//	go run . OPERATION -out ../FILE.s -stubs ../FILE.go -pkg kernel
+//	go run . OPERATION -out FILE.s -stubs FILE.go -pkg PACKAGE
 //
 // docs/kernels.md says what the registers hold and why.
 package main
@@ -15,6 +15,7 @@ import (
 var operations = map[string]func(){
 	"dots":    dots,
 	"combine": combine,
+	"crc32c":  crc32c,
 	"many":    many,
 	"rows":    rows,
 	"solve":   solve,
@@ -22,7 +23,7 @@ var operations = map[string]func(){
 
 func main() {
 	if len(os.Args) < 2 || operations[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: gen dots|combine|many|rows|solve -out FILE -stubs FILE -pkg kernel")
+		fmt.Fprintln(os.Stderr, "usage: gen dots|combine|crc32c|many|rows|solve -out FILE -stubs FILE -pkg kernel")
 		os.Exit(2)
 	}
 	op := operations[os.Args[1]]

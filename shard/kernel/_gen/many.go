@@ -28,15 +28,15 @@ func many() {
 
 // fetch asks for lines ahead of their use, into the second cache.
 func fetch() {
-	TEXT("fetchAMD64", NOSPLIT, "func(base *byte, offset, lines int)")
+	TEXT("fetchAMD64", NOSPLIT, "func(base *byte, offset, stride, lines int)")
 	Pragma("noescape")
 	Doc("fetchAMD64 is many.fetch.")
 	at, n := Load(Param("base"), GP64()), Load(Param("lines"), GP64())
-	offset := Load(Param("offset"), GP64())
+	offset, stride := Load(Param("offset"), GP64()), Load(Param("stride"), GP64())
 	ADDQ(offset, at)
 	Label("line")
 	PREFETCHT1(Mem{Base: at})
-	ADDQ(U8(lineBytes), at)
+	ADDQ(stride, at)
 	DECQ(n)
 	JNZ(LabelRef("line"))
 	RET()
