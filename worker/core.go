@@ -129,8 +129,7 @@ type shardState struct {
 	store     wire.DType
 	bytes     int64
 	version   wire.Version
-	live      map[wire.Slot]wire.Row
-	bySlot    []wire.Row                 // the same, in the order of slots
+	bySlot    []wire.Row                 // the window, in the order of slots
 	filled    map[wire.Slot]bool         // its row is or was of the window, and is there still
 	reserved  map[wire.Slot]wire.Attempt // the last one that the slot was for
 	staged    map[wire.Step]*staged

@@ -60,7 +60,7 @@ func (c *Core) adopt(e *Effects, in Request, m *wire.Adopt) error {
 		}
 		s = &shardState{
 			run: m.Run, index: m.Shard.Shard, placed: m.Placed, lo: m.Lo, cols: m.Cols, slots: m.Slots, store: m.Store, bytes: bytes,
-			live: map[wire.Slot]wire.Row{}, filled: map[wire.Slot]bool{}, reserved: map[wire.Slot]wire.Attempt{}, staged: map[wire.Step]*staged{}, queries: map[wire.QueryID]*query{},
+			filled: map[wire.Slot]bool{}, reserved: map[wire.Slot]wire.Attempt{}, staged: map[wire.Step]*staged{}, queries: map[wire.QueryID]*query{},
 			passes: map[uint64]Token{},
 		}
 		r.shards[s.index] = s
@@ -117,7 +117,6 @@ func (s *shardState) rows() []wire.Row {
 func (s *shardState) take(r wire.Row) {
 	i, found := s.find(r.Slot)
 	invariant.That(!found, "slot %d holds a row already", r.Slot)
-	s.live[r.Slot] = r
 	s.bySlot = slices.Insert(s.bySlot, i, r)
 }
 
@@ -125,10 +124,18 @@ func (s *shardState) take(r wire.Row) {
 func (s *shardState) evict(slot wire.Slot) {
 	i, found := s.find(slot)
 	invariant.That(found, "slot %d holds no row", slot)
-	delete(s.live, slot)
 	s.bySlot = slices.Delete(s.bySlot, i, i+1)
 }
 
+// row is the row of the window in a slot.
+func (s *shardState) row(slot wire.Slot) (wire.Row, bool) {
+	if i, found := s.find(slot); found {
+		return s.bySlot[i], true
+	}
+	return wire.Row{}, false
+}
+
+// find is where in bySlot a slot's row is, or would be.
 func (s *shardState) find(slot wire.Slot) (int, bool) {
 	return slices.BinarySearchFunc(s.bySlot, slot, func(r wire.Row, slot wire.Slot) int { return cmp.Compare(r.Slot, slot) })
 }

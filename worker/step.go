@@ -19,7 +19,7 @@ func (c *Core) stage(e *Effects, in Request, s *shardState, m *wire.Stage) error
 	if int(m.Slot) >= s.slots {
 		return wire.Invalid("slot", m.Slot, fmt.Sprintf("in [0, %d)", s.slots))
 	}
-	if row, ok := s.live[m.Slot]; ok {
+	if row, ok := s.row(m.Slot); ok {
 		return wire.Errorf(wire.CodeConflict, "slot", m.Slot, fmt.Sprintf("free, it holds step %d", row.Step))
 	}
 	if st := s.staged[m.Step]; m.Attempt <= s.reserved[m.Slot] && (st == nil || st.attempt != m.Attempt) {
@@ -115,8 +115,7 @@ func (c *Core) multiplyAll(e *Effects, s *shardState, st *staged) {
 		} else {
 			// Those that were evicted, or written over, since the first columns were multiplied are none
 			// of anybody's business.
-			rows := slices.DeleteFunc(st.rows, func(r wire.Row) bool { return !s.holds(r) })
-			st.products = productsOf(rows, d.Floats)
+			st.products = productsOf(s.held(st.rows), d.Floats)
 		}
 		st.rows = nil
 		c.progress(e, s, st)
@@ -134,13 +133,21 @@ func (c *Core) unstage(e *Effects, s *shardState, st *staged) {
 	}
 }
 
-// holds reports whether a row is of the window, or staged.
-func (s *shardState) holds(r wire.Row) bool {
-	if s.live[r.Slot] == r {
-		return true
-	}
-	st := s.staged[r.Step]
-	return st != nil && st.attempt == r.Attempt
+// held are the rows that are of the window, or staged; those that readable listed come in the window's
+// order first. It takes over the slice.
+func (s *shardState) held(rows []wire.Row) []wire.Row {
+	i := 0
+	return slices.DeleteFunc(rows, func(r wire.Row) bool {
+		if i == len(s.bySlot) || s.bySlot[i] != r {
+			i, _ = s.find(r.Slot)
+		}
+		if i < len(s.bySlot) && s.bySlot[i] == r {
+			i++
+			return false
+		}
+		st := s.staged[r.Step]
+		return st == nil || st.attempt != r.Attempt
+	})
 }
 
 // readable lists the rows that a new row's products should cover: the window, the steps that are
@@ -211,7 +218,7 @@ func (c *Core) chunk(e *Effects, in Request, m *wire.Chunk) error {
 	}
 	st := s.staged[m.Step]
 	if st == nil {
-		for _, r := range s.live {
+		for _, r := range s.bySlot {
 			if r.Step == m.Step && r.Attempt == m.Attempt { // a late copy: it is all there
 				c.ack(e, in, m.Want, s.cols, s.cols)
 				return nil
@@ -333,7 +340,7 @@ func (c *Core) ack(e *Effects, in Request, want, staged, columns int64) {
 
 // commit makes a staged step a row. Asking twice is answered alike.
 func (c *Core) commit(e *Effects, s *shardState, m *wire.Commit) error {
-	if row, ok := s.live[m.Slot]; ok && s.version == m.Version && row.Step == m.Step && row.Attempt == m.Attempt {
+	if row, ok := s.row(m.Slot); ok && s.version == m.Version && row.Step == m.Step && row.Attempt == m.Attempt {
 		return nil
 	}
 	if !s.installed || s.version+1 != m.Version {
@@ -344,7 +351,7 @@ func (c *Core) commit(e *Effects, s *shardState, m *wire.Commit) error {
 		return wire.Errorf(wire.CodeConflict, "step", m.Step, "staged whole")
 	}
 	if m.Evict {
-		row, ok := s.live[m.EvictSlot]
+		row, ok := s.row(m.EvictSlot)
 		if !ok || row.Step != m.EvictStep {
 			return wire.Errorf(wire.CodeConflict, "evicted step", m.EvictStep, "in the window")
 		}
@@ -378,10 +385,11 @@ func (c *Core) install(e *Effects, s *shardState, m *wire.Install) error {
 	live := map[wire.Slot]wire.Row{}
 	for _, r := range wire.Rows(m.Payload) {
 		st := s.staged[r.Step]
+		row, found := s.row(r.Slot)
 		switch {
 		case int(r.Slot) >= s.slots:
 			return wire.Invalid("slot", r.Slot, fmt.Sprintf("in [0, %d)", s.slots))
-		case s.live[r.Slot] == r:
+		case found && row == r:
 		case st != nil && st.whole() && st.slot == r.Slot && st.attempt == r.Attempt:
 		default:
 			return wire.Errorf(wire.CodeConflict, "step", r.Step, "held by the shard")
@@ -404,7 +412,7 @@ func (c *Core) install(e *Effects, s *shardState, m *wire.Install) error {
 		}
 	}
 	s.staged, s.version, s.installed = kept, m.Version, true
-	s.live, s.bySlot, s.filled = map[wire.Slot]wire.Row{}, nil, map[wire.Slot]bool{}
+	s.bySlot, s.filled = nil, map[wire.Slot]bool{}
 	for _, slot := range sortedKeys(live) {
 		s.take(live[slot])
 		s.filled[slot] = true
@@ -420,7 +428,7 @@ func (c *Core) gram(e *Effects, in Request, s *shardState, m *wire.Gram) error {
 	}
 	list := make([]int, len(slots))
 	for i, slot := range slots {
-		if _, ok := s.live[slot]; !ok {
+		if _, ok := s.row(slot); !ok {
 			return wire.Errorf(wire.CodeConflict, "slot", slot, "a row of the window")
 		}
 		list[i] = int(slot)
