@@ -149,7 +149,14 @@ func repair(t *rapid.T, m Message) {
 	case *ResultReply:
 		m.State = rapid.SampledFrom([]string{StatePending, StateReady}).Draw(t, "state")
 	case *Query:
-		switch m.Kind = rapid.SampledFrom([]string{KindVector, KindCombine, KindRow}).Draw(t, "kind"); m.Kind {
+		m.Kind = rapid.SampledFrom([]string{KindVector, KindCombine, KindRow, KindFisher, KindHessian, KindSample}).Draw(t, "kind")
+		if m.Kind != KindSample {
+			m.Seed, m.First = 0, 0
+		}
+		if m.Kind != KindVector && m.Kind != KindCombine {
+			m.Verify, m.Refine = false, false
+		}
+		switch m.Kind {
 		case KindCombine:
 			m.Payload = append(AppendUint64s(nil, make([]Step, m.Steps)), floats(m.Steps*m.Vectors)...)
 		case KindRow:
@@ -189,8 +196,17 @@ func repair(t *rapid.T, m Message) {
 		if m.Query != 0 {
 			m.Payload = floats(6)
 		}
+	case *Prepare:
+		m.Kind = rapid.SampledFrom([]string{"", KindVector, KindFisher, KindHessian, KindSample}).Draw(t, "kind")
+		if m.Kind != KindSample {
+			m.Seed, m.First = 0, 0
+		}
+	case *Residual:
+		m.Payload = floats(6 * m.Vectors)
+	case *Refine:
+		m.Payload = floats(6 * m.Vectors)
 	case *Coef:
-		m.Kind = rapid.SampledFrom([]string{KindVector, KindCombine, KindRow}).Draw(t, "kind")
+		m.Kind = rapid.SampledFrom([]string{KindVector, KindCombine, KindRow, KindFisher, KindHessian, KindSample}).Draw(t, "kind")
 		if m.Kind == KindRow {
 			m.Vectors, m.Mask = 1, []byte{0, 4}
 		} else {

@@ -39,6 +39,9 @@ const (
 	OpPrepare    = "prepare"
 	OpCoef       = "coef"
 	OpNorms      = "norms"
+	OpApply      = "apply"
+	OpResidual   = "residual"
+	OpRefine     = "refine"
 	OpCloseQuery = "close_query"
 	OpRelease    = "release"
 
