@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"math"
 	"math/bits"
 	"sync"
 	"sync/atomic"
@@ -42,6 +43,8 @@ const (
 	opDot
 	opGram
 	opResidual
+	opApply
+	opMisfit
 	opColumns
 	opTouch
 )
@@ -65,7 +68,10 @@ type pass struct {
 	c      []float64
 	k      int
 	solve  bool
+	scaled bool
 	lambda float64
+	answer Answer
+	w      []float64
 	lo, hi int64
 	dst    []float64
 	bytes  []byte
@@ -82,6 +88,7 @@ type pass struct {
 type scratch struct {
 	kernel.Scratch
 	x, r, stack []float64
+	v, low      []float64
 }
 
 func scratchOf(w *pool.Worker) *scratch {
@@ -127,7 +134,7 @@ func (p *pass) split() {
 func (s *storage) done(p *pass) {
 	p.tree.end()
 	p.mask, p.slots, p.x, p.own, p.c, p.dst, p.bytes = nil, nil, nil, [2]Vector{}, nil, nil, nil
-	p.norms, p.solve, p.base = false, false, 0
+	p.norms, p.solve, p.scaled, p.base, p.answer, p.w = false, false, false, 0, Answer{}, nil
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.passes = append(s.passes, p)
@@ -266,10 +273,18 @@ func (p *pass) part(sc *scratch, tile int, dst []float64) {
 		for i := range k {
 			p.x[i].load(s.kernel, x, int64(tile)*TileCols)
 			for j, c := range r[i*cols:][:s.width(tile)] { // past it x is 0; c may be 0·∞
+				if p.scaled {
+					x[j] = math.FMA(p.lambda, x[j], c)
+					continue
+				}
 				x[j] -= c
 			}
 			dst[i] = s.kernel.Dot(x, x)
 		}
+	case opApply:
+		p.apply(sc, tile, dst)
+	case opMisfit:
+		p.misfit(sc, tile, dst)
 	}
 }
 
@@ -287,9 +302,20 @@ func (p *pass) columns(sc *scratch, tile int) {
 	n := (lines(g.DType, int(b-start)) - line) * lineCols
 	skip := int(a-start) % lineCols
 	r := grow(&sc.r, p.k*n)
-	s.kernel.Combine(&sc.Scratch, r, g, line, p.c, p.mask)
+	if p.answer.C != nil {
+		p.answers(sc, r, tile, line)
+	} else {
+		s.kernel.Combine(&sc.Scratch, r, g, line, p.c, p.mask)
+	}
 	for i := range p.k {
 		ri := r[i*n+skip:][:b-a]
+		if p.scaled { // λv + r
+			x := grow(&sc.x, len(ri))
+			p.x[i].load(s.kernel, x, a)
+			for j, r := range ri {
+				ri[j] = math.FMA(p.lambda, x[j], r)
+			}
+		}
 		if p.solve { // (v − r)/λ
 			x := grow(&sc.x, len(ri))
 			p.x[i].load(s.kernel, x, a)

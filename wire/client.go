@@ -215,12 +215,14 @@ type Result struct {
 
 // ResultReply says that the result can be fetched. Bounds has one bound a vector: of the relative
 // error of the answer in the 2-norm, the rounding to the result's dtype included. Residuals, where
-// the query asked to verify or to refine, has ‖Hx − v‖/‖v‖ of each x, before that rounding.
+// the query asked to verify or to refine, has ‖Hx − v‖/‖v‖ of each x, before that rounding. Values is
+// how many numbers there are to be asked for by Values; 0 where the result is of length d.
 type ResultReply struct {
 	State   string    `msgpack:"state"` // StatePending or StateReady
 	Version Version   `msgpack:"version"`
 	Rows    int       `msgpack:"rows"`
 	Bounds  []float64 `msgpack:"bounds"`
+	Values  int64     `msgpack:"values,omitempty"`
 
 	Residuals []float64 `msgpack:"residuals,omitempty"`
 }

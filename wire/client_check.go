@@ -231,7 +231,7 @@ func (m *ResultReply) Validate() error {
 	if m.State != StatePending && m.State != StateReady {
 		return Invalid("state", m.State, "pending or ready")
 	}
-	return cmp.Or(checkCount("rows", m.Rows, MaxWindow), checkBounds("bounds", m.Bounds), checkBounds("residuals", m.Residuals))
+	return cmp.Or(checkCount("rows", m.Rows, MaxWindow), checkBounds("bounds", m.Bounds), checkBounds("residuals", m.Residuals), checkWithin("values", m.Values, 0, MaxValues))
 }
 
 // Validate implements Message.
