@@ -10,21 +10,22 @@ import (
 // the functions of H beside its inverse.
 
 // An Answer is k vectors x, k = len(C)/Slots(): Gᵀc where V is empty, else (v − Gᵀc)/λ, with the bits
-// of Combine and Solve. Where the k-th part of E is not all zero, it is that plus Gᵀe, and v − Gᵀc
+// of Combine and Solve. Where the i-th bit of Refined is set, the i-th is that plus Gᵀe, and v − Gᵀc
 // is summed with twice the digits, in slot order (TwoSum and a product's error by FMA: Ogita, Rump and
-// Oishi, "Accurate sum and dot product", 2005, algorithm 5.3), some ten times the work. E is empty or as long as C.
+// Oishi, "Accurate sum and dot product", 2005, algorithm 5.3), some ten times the work. E is as long as C then.
 type Answer struct {
-	V      []Vector
-	C, E   []float64
-	Mask   Mask
-	Lambda float64 // of those with V
+	V       []Vector
+	C, E    []float64
+	Mask    Mask
+	Lambda  float64 // of those with V
+	Refined uint64
 }
 
 func (s *storage) checkAnswer(a Answer) (k int, err error) {
 	if k, err = s.checkCoefficients(a.C, a.Mask); err != nil {
 		return 0, err
 	}
-	if len(a.E) > 0 {
+	if a.Refined != 0 {
 		if err := checkLen("e", len(a.E), int64(len(a.C))); err != nil {
 			return 0, err
 		}
@@ -141,8 +142,8 @@ func (p *pass) answers(sc *scratch, r []float64, tile, line int) {
 		if len(a.V) > 0 {
 			x := grow(&sc.v, n)
 			a.V[i].load(s.kernel, x, col)
-			if e := a.of(a.E, i, s.slots); e != nil {
-				p.precise(sc, x, g, first, a.of(a.C, i, s.slots))
+			if a.refined(i) {
+				p.precise(sc, x, g, first, a.C[i*s.slots:(i+1)*s.slots])
 				for j := range ri {
 					ri[j] = x[j] / a.Lambda
 				}
@@ -150,9 +151,9 @@ func (p *pass) answers(sc *scratch, r []float64, tile, line int) {
 				s.kernel.Finish(ri, x, a.Lambda)
 			}
 		}
-		if e := a.of(a.E, i, s.slots); e != nil {
+		if a.refined(i) {
 			x := grow(&sc.v, n)
-			s.kernel.Combine(&sc.Scratch, x, g, line, e, a.Mask)
+			s.kernel.Combine(&sc.Scratch, x, g, line, a.E[i*s.slots:(i+1)*s.slots], a.Mask)
 			for j := range ri {
 				ri[j] += x[j]
 			}
@@ -161,19 +162,7 @@ func (p *pass) answers(sc *scratch, r []float64, tile, line int) {
 	}
 }
 
-// of is the i-th part of coefficients, nil where it is all zero.
-func (a Answer) of(c []float64, i, slots int) []float64 {
-	if len(c) == 0 {
-		return nil
-	}
-	part := c[i*slots : (i+1)*slots]
-	for _, v := range part {
-		if v != 0 {
-			return part
-		}
-	}
-	return nil
-}
+func (a Answer) refined(i int) bool { return a.Refined>>i&1 != 0 }
 
 // precise sets x to x − Gᵀc with twice the digits, for columns of the tile from first on.
 func (p *pass) precise(sc *scratch, x []float64, g kernel.Tile, first int, c []float64) {

@@ -39,8 +39,7 @@ func TestAnswers(t *testing.T) {
 		a := shard.Answer{C: draw(1), Mask: w.mask, Lambda: lambda}
 		wc := draw(1)
 		if refined {
-			a.E = draw(1e-9)
-			clear(a.E[:slots]) // the first one stays as it is
+			a.E, a.Refined = draw(1e-9), rng.Uint64()
 		}
 		xs, vs := make([][]float64, k), make([][]float64, k)
 		var products, norms, misfits, scaled, scaledNorms []float64
@@ -58,7 +57,7 @@ func TestAnswers(t *testing.T) {
 			}
 			xs[i] = make([]float64, cols)
 			hx, sx := make([]float64, cols), make([]float64, cols)
-			precise := a.E != nil && i > 0 && w.mask.Count() > 0
+			precise := a.Refined>>i&1 != 0
 			for j := range cols {
 				x := orderedCombine(w.rows, a.C[i*slots:], w.mask, j)
 				sx[j] = math.FMA(lambda, vs[i][j], x)
@@ -108,7 +107,7 @@ func TestAnswers(t *testing.T) {
 				for i := range k {
 					one := shard.Answer{C: a.C[i*slots:][:slots], Mask: w.mask, Lambda: lambda}
 					if a.E != nil {
-						one.E = a.E[i*slots:][:slots]
+						one.E, one.Refined = a.E[i*slots:][:slots], a.Refined>>i&1
 					}
 					if !combination {
 						one.V = v[i : i+1]
@@ -177,7 +176,7 @@ func TestAnswerErrors(t *testing.T) {
 	v := []shard.Vector{shard.Zeros(10)}
 	for what, err := range map[string]error{
 		"c":       s.Apply(make([]float64, 3), shard.Answer{C: c[:1], Mask: mask}),
-		"e":       s.Apply(make([]float64, 3), shard.Answer{C: c, E: c[:1], Mask: mask}),
+		"e":       s.Apply(make([]float64, 3), shard.Answer{C: c, E: c[:1], Mask: mask, Refined: 1}),
 		"dst":     s.Apply(make([]float64, 2), shard.Answer{C: c, Mask: mask}),
 		"lambda":  s.Apply(make([]float64, 3), shard.Answer{C: c, V: v, Mask: mask}),
 		"v":       s.Apply(make([]float64, 3), shard.Answer{C: c, V: []shard.Vector{shard.Zeros(9)}, Mask: mask, Lambda: 1}),

@@ -120,7 +120,7 @@ func examples() []example {
 		{"coef-hessian", &Coef{Shard: exShard, Query: 16, Kind: KindHessian, Vectors: 1, Damping: 1e-5, Result: F64, Mask: exMask, Payload: coef}},
 		{"apply", &Apply{Shard: exShard, Query: 13, Damping: 1e-5}},
 		{"residual", &Residual{Shard: exShard, Query: 13, Vectors: 1, Damping: 1e-5, Payload: coef}},
-		{"refine", &Refine{Shard: exShard, Query: 13, Vectors: 1, Payload: coef}},
+		{"refine", &Refine{Shard: exShard, Query: 13, Vectors: 1, Round: 1, Which: 1, Payload: coef}},
 		{"numbers", &Numbers{Shard: exShard, Count: 3, Payload: AppendFloats(nil, []float64{1, -0.5, 14.3125})}},
 		{"close_query", &CloseQuery{Shard: exShard, Query: 13}},
 		{"release", &Release{Shard: exShard, UID: 0x0123456789abcdef, Placed: 11}},

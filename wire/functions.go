@@ -68,15 +68,21 @@ type Residual struct {
 	Payload []byte  `msgpack:"-"`
 }
 
-// Refine changes the answers of a query to x + Gᵀe, x being what Coef made them; for a vector query
-// v − Gᵀc is then worked out with twice the digits. Payload: e, Vectors × Slots × float64; where it is
-// all zero for a vector, the answer for that is again Coef's. Reply: OK.
+// Refine changes the answers of a query, for the vectors whose bit is set in Which (the lowest is the
+// first vector's), to x + Gᵀe, x being what Coef made them; for a vector query v − Gᵀc is then worked out
+// with twice the digits. The others are again Coef's. Payload: e, Vectors × Slots × float64. A Round that
+// is not above the last one changes nothing. Reply: OK.
 type Refine struct {
 	Shard   `msgpack:",inline"`
 	Query   QueryID `msgpack:"query"`
 	Vectors int     `msgpack:"vectors"`
+	Round   int     `msgpack:"round"`
+	Which   uint64  `msgpack:"which"`
 	Payload []byte  `msgpack:"-"`
 }
+
+// maxRounds is the most times that the answers of a query change.
+const maxRounds = 16
 
 // Type implements Message.
 func (*Apply) Type() string    { return OpApply }
@@ -99,7 +105,7 @@ func (m *Residual) Validate() error {
 
 // Validate implements Message.
 func (m *Refine) Validate() error {
-	return cmp.Or(m.Shard.Validate(), checkVectors(m.Vectors, m.Payload))
+	return cmp.Or(m.Shard.Validate(), checkWithin("round", m.Round, 1, maxRounds), checkVectors(m.Vectors, m.Payload))
 }
 
 func checkVectors(vectors int, coef []byte) error {

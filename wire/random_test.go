@@ -209,6 +209,7 @@ func repair(t *rapid.T, m Message) {
 	case *Residual:
 		m.Payload = floats(6 * m.Vectors)
 	case *Refine:
+		m.Round = m.Round%maxRounds + 1
 		m.Payload = floats(6 * m.Vectors)
 	case *Coef:
 		m.Kind = rapid.SampledFrom([]string{KindVector, KindCombine, KindRow, KindFisher, KindHessian, KindSample}).Draw(t, "kind")

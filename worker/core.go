@@ -195,6 +195,8 @@ type query struct {
 	aborts   map[JobID]*pool.Cancel // of its jobs under way
 	hasCoef  bool
 	coef     []float64
+	refined  Refined
+	round    int                        // of the last Refine
 	fetching map[fetchKey][]fetchWaiter // results that are being worked out
 	vecBytes int64
 }
@@ -367,6 +369,14 @@ func (c *Core) control(e *Effects, in Request, s *shardState, m wire.Control) er
 		}
 	case *wire.Norms:
 		return c.norms(e, in, s, m)
+	case *wire.Apply:
+		return c.apply(e, in, s, m)
+	case *wire.Residual:
+		return c.residual(e, in, s, m)
+	case *wire.Refine:
+		if err := c.refine(s, m); err != nil {
+			return err
+		}
 	case *wire.CloseQuery:
 		c.closeQuery(e, s, m.Query)
 	default:

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -44,18 +45,24 @@ func (c *Core) prepare(e *Effects, in Request, s *shardState, m *wire.Prepare) e
 		if m.Vectors > wire.MaxVectorsFor(s.slots) {
 			return wire.Invalid("vectors", m.Vectors, fmt.Sprintf("at most %d with %d slots", wire.MaxVectorsFor(s.slots), s.slots))
 		}
+		kind := cmp.Or(m.Kind, wire.KindVector)
 		each := s.cols * int64(m.DType.Size())
-		if free := c.cfg.Capacity - c.used; int64(m.Vectors) > free/each {
+		if kind == wire.KindSample { // they are made anew for each pass
+			each = 0
+		}
+		if free := c.cfg.Capacity - c.used; each > 0 && int64(m.Vectors) > free/each {
 			return wire.Errorf(wire.CodeTooLarge, "memory", fmt.Sprintf("%d bytes for the vectors of a query on shard %d", int64(m.Vectors)*each, s.index),
 				fmt.Sprintf("at most the %d bytes free on worker %s", free, c.cfg.ID))
 		}
-		q = &query{id: m.Query, kind: wire.KindVector, vectors: m.Vectors, dtype: m.DType, mask: mask, vecBytes: int64(m.Vectors) * each}
+		q = &query{id: m.Query, kind: kind, vectors: m.Vectors, dtype: m.DType, mask: mask, vecBytes: int64(m.Vectors) * each}
 		for range m.Vectors {
-			q.slices = append(q.slices, slice{lo: s.lo, cols: s.cols})
+			if wire.Sent(kind) {
+				q.slices = append(q.slices, slice{lo: s.lo, cols: s.cols})
+			}
 		}
 		s.queries[q.id] = q
 		c.used += q.vecBytes
-		c.queryJob(e, s, q, NewVectors{Query: q.id, Vectors: m.Vectors, DType: m.DType}, func(e *Effects, d Done) {
+		c.queryJob(e, s, q, NewVectors{Query: q.id, Vectors: m.Vectors, DType: m.DType, Kind: kind, Seed: m.Seed, First: m.First, Lo: s.lo}, func(e *Effects, d Done) {
 			if d.Err != nil {
 				q.poison = d.Err
 				c.progressQuery(e, s, q)
@@ -168,8 +175,8 @@ func (c *Core) coef(s *shardState, m *wire.Coef) error {
 	if want := 8 * m.Vectors * s.slots; m.Kind != wire.KindRow && len(m.Payload) != want {
 		return wire.Invalid("payload bytes", len(m.Payload), fmt.Sprint(want))
 	}
-	switch m.Kind {
-	case wire.KindVector:
+	switch {
+	case wire.Prepared(m.Kind):
 		if q == nil {
 			return unknownQuery(m.Query)
 		}
@@ -197,7 +204,7 @@ func (c *Core) norms(e *Effects, in Request, s *shardState, m *wire.Norms) error
 	if s.again(head.Seq, in.From) {
 		return nil
 	}
-	c.queryJob(e, s, q, Residuals{Step: q.step, Query: q.id, Kind: q.kind, Vectors: q.vectors, Coef: q.coef, Mask: q.mask}, func(e *Effects, d Done) { numbers(e, s.finish(head.Seq), head, d) })
+	c.queryJob(e, s, q, Residuals{Step: q.step, Query: q.id, Kind: q.kind, Vectors: q.vectors, Damping: q.damping, Coef: q.coef, Mask: q.mask}, func(e *Effects, d Done) { numbers(e, s.finish(head.Seq), head, d) })
 	return nil
 }
 
@@ -247,7 +254,7 @@ func (c *Core) fetch(e *Effects, in Request, m *wire.Fetch) error {
 	q.fetching[key] = []fetchWaiter{{in, m.Want}}
 	op := Compute{
 		Step: q.step, Query: q.id, Kind: q.kind, Index: m.Index, Damping: q.damping, Coef: q.coef, Mask: q.mask,
-		Lo: m.Lo - s.lo, N: m.N, Col: m.Lo, DType: m.DType,
+		Refined: q.refined, Lo: m.Lo - s.lo, N: m.N, Col: m.Lo, DType: m.DType,
 	}
 	c.queryJob(e, s, q, op, func(e *Effects, d Done) {
 		c.flow.inflight -= bytes
@@ -299,7 +306,7 @@ func (c *Core) dropQuery(e *Effects, s *shardState, q *query) {
 	for _, id := range sortedKeys(q.aborts) {
 		e.Cancel = append(e.Cancel, q.aborts[id])
 	}
-	if q.kind == wire.KindVector {
+	if wire.Prepared(q.kind) {
 		c.used -= q.vecBytes
 		c.job(e, s, FreeVectors{Query: q.id}, nil, func(*Effects, Done) {})
 	}

@@ -29,7 +29,7 @@ var may = map[string][]string{
 	"internal/dtype":     {"wire", "shard/kernel"},
 	"internal/normal":    {},
 	"internal/rpc":       {"wire"},
-	"worker":             {"wire", "shard", "shard/kernel", "shard/pool", "internal/dtype", "internal/invariant", "internal/planted", "internal/rpc"},
+	"worker":             {"wire", "shard", "shard/kernel", "shard/pool", "internal/dtype", "internal/normal", "internal/invariant", "internal/planted", "internal/rpc"},
 	"coordinator":        {"wire", "shard", "coordinator/window", "internal/dtype", "internal/normal", "internal/invariant", "internal/planted", "internal/rpc"},
 	"client":             {"wire", "shard", "shard/kernel", "internal/dtype", "internal/natsx"},
 	"internal/demo":      {},
