@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -23,7 +24,7 @@ type question struct {
 func (r *Run) question(kind string, vectors int, out output, c *call) *question {
 	return &question{r: r, out: out, n: r.spec.Dim, req: wire.Query{
 		Run: r.name, Kind: kind, Vectors: vectors, Result: out.dtype(), Damping: c.damping, Divisor: c.divisor,
-		AtLeast: c.atLeast, Exactly: c.exactly, MinRows: c.minRows,
+		AtLeast: c.atLeast, Exactly: c.exactly, MinRows: c.minRows, Verify: c.verify, Refine: c.refine,
 	}}
 }
 
@@ -106,7 +107,10 @@ func (q *question) round(ctx context.Context) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	answer := Answer{Version: result.Version, Rows: result.Rows, Bounds: result.Bounds}
+	answer := Answer{Version: result.Version, Rows: result.Rows, Bounds: result.Bounds, Residuals: result.Residuals}
+	if (req.Verify || req.Refine) && len(result.Residuals) != req.Vectors {
+		return Answer{}, wire.Errorf(wire.CodeUnsupported, "residuals", len(result.Residuals), fmt.Sprint(req.Vectors), "the coordinator is of a version that measures none")
+	}
 	if q.out == nil {
 		if err := q.read(ctx, info, reply.Query, result.Values); err != nil {
 			return Answer{}, err

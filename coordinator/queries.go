@@ -38,6 +38,9 @@ type query struct {
 	then      func(*Effects, *wire.Error) // hears of a precondition's outcome
 	ready     bool
 	values    []float64 // the answer, where it is numbers
+	function            // of H, other than its inverse
+	checked   *checked  // nil but where residuals are asked for
+	residuals []float64 // of the answers; nil likewise
 	closing   bool
 	waiters   []waiter
 }
@@ -112,13 +115,17 @@ func limit(q *query, bound float64) *wire.Error {
 	if bound <= wire.MaxErrorRate { // NaN fails this
 		return nil
 	}
+	if q.kind == wire.KindFisher {
+		return wire.Errorf(wire.CodeIllConditioned, "error bound", fmt.Sprintf("%.3g", bound), fmt.Sprintf("at most %g", wire.MaxErrorRate),
+			"the vector is all but orthogonal to the gradients: F v could be wrong by that much, relative")
+	}
 	return wire.Errorf(wire.CodeIllConditioned, "error bound", fmt.Sprintf("%.3g", bound), fmt.Sprintf("at most %g", wire.MaxErrorRate),
 		"the answer at damping %g could be wrong by that much, relative; a larger damping helps", q.damping)
 }
 
 // pins reports whether a query still needs the factor of its version.
 func (q *query) pins() bool {
-	return q.kind == wire.KindVector && q.coef == nil && !q.ready && !q.closing
+	return (q.checked != nil || wire.Prepared(q.kind) && q.coef == nil) && !q.ready && !q.closing
 }
 
 // snapshotBytes is what a version that queries pin takes: A, a factor of the run's own, and one at
@@ -129,12 +136,14 @@ func (c *Core) snapshotBytes() int64 {
 }
 
 // bytes is what a query holds till it is answered: the shards' products, their sum, coefficients.
-func (c *Core) bytes(kind string, vectors int) int64 {
+func (c *Core) bytes(kind string, vectors int, checked bool) int64 {
 	each := 8 * int64(vectors) * int64(c.rec.Spec.Slots()+1)
-	switch kind {
-	case wire.KindVector:
+	switch {
+	case checked: // and what it refines
+		return each * int64(len(c.shards)+7)
+	case wire.Prepared(kind):
 		return each * int64(len(c.shards)+2)
-	case wire.KindCombine:
+	case kind == wire.KindCombine:
 		return each
 	}
 	return 0
@@ -150,13 +159,13 @@ func (c *Core) room(m *wire.Query) error {
 		}
 		held += 8 * int64(len(q.values))
 		if !q.ready && !q.closing {
-			held += c.bytes(q.kind, q.vectors)
+			held += c.bytes(q.kind, q.vectors, q.checked != nil)
 		}
 	}
-	if most := max(1, c.queryBytes/c.snapshotBytes()); m.Kind == wire.KindVector && !versions[c.version] && int64(len(versions)) >= most {
+	if most := max(1, c.queryBytes/c.snapshotBytes()); (wire.Prepared(m.Kind) || m.Verify || m.Refine) && !versions[c.version] && int64(len(versions)) >= most {
 		return wire.Errorf(wire.CodeBusy, "versions with vectors under way", len(versions), fmt.Sprintf("below %d, each of which keeps its window", most), "ask again when one is answered")
 	}
-	if need := c.bytes(m.Kind, m.Vectors); held > 0 && need > c.queryBytes-held {
+	if need := c.bytes(m.Kind, m.Vectors, m.Verify || m.Refine); held > 0 && need > c.queryBytes-held {
 		return wire.Errorf(wire.CodeBusy, "bytes of queries under way", held+need, fmt.Sprintf("at most %d", c.queryBytes), "ask again when one is answered")
 	}
 	return nil
@@ -260,9 +269,14 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 	q.token, q.readers, q.kind, q.vectors, q.dtype = key, []string{in.Caller}, m.Kind, m.Vectors, m.DType
 	q.deadline = c.deadlineOf(m.DeadlineMS, c.cfg.QueryMS, maxQueryMS)
 	var err error
+	if m.Verify || m.Refine {
+		q.checked = &checked{refine: m.Refine}
+	}
 	switch m.Kind {
-	case wire.KindVector:
+	case wire.KindVector, wire.KindFisher, wire.KindHessian:
 		c.prepare(e, q)
+	case wire.KindSample:
+		c.sampleQuery(e, q, m)
 	case wire.KindCombine:
 		err = c.combineQuery(e, q, m)
 	case wire.KindRow:
@@ -314,6 +328,9 @@ func (c *Core) combineQuery(e *Effects, q *query, m *wire.Query) error {
 	if err := c.combine(q, as); err != nil {
 		return err
 	}
+	if q.checked != nil {
+		q.checked.as = as
+	}
 	c.sendCoef(e, q)
 	return nil
 }
@@ -333,7 +350,7 @@ func (c *Core) rowQuery(e *Effects, q *query, step wire.Step) error {
 func (c *Core) prepare(e *Effects, q *query) {
 	q.parts, q.left = make([][]float64, len(c.shards)), len(c.shards)
 	for s := range c.shards {
-		c.call(e, s, &wire.Prepare{Query: q.id, Vectors: q.vectors, DType: q.dtype, Mask: q.mask}, func(e *Effects, m wire.Message) {
+		c.call(e, s, q.prepareMessage(), func(e *Effects, m wire.Message) {
 			if c.queries[q.id] != q || q.closing {
 				return
 			}
@@ -348,7 +365,7 @@ func (c *Core) prepare(e *Effects, q *query) {
 				return
 			}
 			if q.left--; q.left == 0 {
-				if err := c.solve(e, q); err != nil {
+				if err := c.multiplied(e, q); err != nil {
 					c.refuse(e, q, wire.AsError(err))
 				}
 			}
@@ -374,7 +391,7 @@ func (c *Core) solve(e *Effects, q *query) error {
 	if err != nil {
 		return err
 	}
-	if q.win != nil { // others may have the same one, at other dampings
+	if q.win != nil && q.checked == nil { // others may have the same one, at other dampings
 		defer q.win.Forget()
 	}
 	sum := sumInOrder(q.parts)
@@ -405,11 +422,21 @@ func (c *Core) solve(e *Effects, q *query) error {
 	if i := firstNonFinite(coef); i >= 0 {
 		return wire.Errorf(wire.CodeOverflow, "coefficient", coef[i], "finite", "scale the vector down")
 	}
+	if q.checked != nil {
+		q.checked.norms2 = slices.Clone(sum[q.vectors*slots:])
+	}
+	c.solved(e, q, coef)
+	return nil
+}
+
+// solved sends the shards the coefficients of vectors.
+func (c *Core) solved(e *Effects, q *query, coef []float64) {
 	q.coef = wire.AppendFloats(nil, coef)
-	q.win = nil
+	if q.checked == nil {
+		q.win = nil
+	}
 	c.settle(q)
 	c.sendCoef(e, q)
-	return nil
 }
 
 // bounded takes note of a vector's bound.
@@ -421,8 +448,11 @@ func (c *Core) bounded(q *query, b window.Bound) {
 
 // sizeOf is what ‖x‖ is at least. A bound of a vector speaks of ‖λx‖.
 func (q *query) sizeOf(b window.Bound) float64 {
-	if q.kind == wire.KindVector {
+	switch q.kind {
+	case wire.KindVector:
 		return b.NormLow / q.damping
+	case wire.KindSample: // … a sample's, of ‖√λ x‖
+		return b.NormLow / math.Sqrt(q.damping)
 	}
 	return b.NormLow
 }
@@ -464,7 +494,7 @@ func (c *Core) sendCoef(e *Effects, q *query) {
 	q.left = len(c.shards)
 	for s := range c.shards {
 		m := &wire.Coef{Query: q.id, Kind: q.kind, Vectors: q.vectors, Result: q.result, Mask: q.mask, Payload: q.coef}
-		if q.kind == wire.KindVector {
+		if wire.Prepared(q.kind) && q.kind != wire.KindFisher {
 			m.Damping = q.damping
 		}
 		c.call(e, s, m, func(e *Effects, m wire.Message) {
@@ -478,13 +508,22 @@ func (c *Core) sendCoef(e *Effects, q *query) {
 			if q.left--; q.left > 0 {
 				return
 			}
-			if q.unsettled != nil {
-				c.norms(e, q)
+			if q.checked != nil {
+				c.check(e, q)
 				return
 			}
-			c.answer(e, q)
+			c.settled(e, q)
 		})
 	}
+}
+
+// settled answers a query, after one more pass where its bounds need that.
+func (c *Core) settled(e *Effects, q *query) {
+	if q.unsettled != nil {
+		c.norms(e, q)
+		return
+	}
+	c.answer(e, q)
 }
 
 // norms settles bounds by one more pass.
@@ -523,6 +562,7 @@ func (c *Core) norms(e *Effects, q *query) {
 // answer tells who waits that the result can be fetched.
 func (c *Core) answer(e *Effects, q *query) {
 	q.ready, q.unsettled, q.coef, q.bounds = true, nil, nil, c.rounded(q)
+	q.win, q.checked = nil, nil
 	for _, w := range q.waiters {
 		e.send(w.to, q.reply())
 	}
@@ -533,7 +573,7 @@ func (c *Core) answer(e *Effects, q *query) {
 }
 
 func (q *query) reply() *wire.ResultReply {
-	return &wire.ResultReply{State: wire.StateReady, Version: q.version, Rows: len(q.slots), Bounds: q.bounds, Values: int64(len(q.values))}
+	return &wire.ResultReply{State: wire.StateReady, Version: q.version, Rows: len(q.slots), Bounds: q.bounds, Values: int64(len(q.values)), Residuals: q.residuals}
 }
 
 // result answers a client when its query is ready.
@@ -565,7 +605,7 @@ func (c *Core) closeRequest(e *Effects, in Request, m *wire.Close) error {
 // is under way must not read a row that is written anew.
 func (c *Core) closeQuery(e *Effects, q *query, why *wire.Error) {
 	c.gone.put(q.id, why)
-	q.closing, q.win, q.coef, q.parts, q.values = true, nil, nil, nil, nil
+	q.closing, q.win, q.coef, q.parts, q.values, q.checked = true, nil, nil, nil, nil, nil
 	for _, w := range q.waiters {
 		e.send(w.to, why)
 	}
@@ -586,7 +626,7 @@ func (c *Core) closeQuery(e *Effects, q *query, why *wire.Error) {
 		case *wire.Norms:
 			return m.Query == q.id
 		}
-		return false
+		return about(m, q.id)
 	})
 	left := len(c.shards)
 	for s := range c.shards {
