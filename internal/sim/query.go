@@ -16,6 +16,7 @@ type question struct {
 	exactly wire.Version
 	minRows int
 	after   wire.Version // versions that had been told when it was asked
+	function
 }
 
 // tinyDamping, at a row of the window, leaves so little that its bound takes a further pass.
@@ -87,10 +88,11 @@ func (c *client) question() *question {
 		q.kind, q.result, q.damping, q.divisor = wire.KindRow, wire.F32, 0, ""
 		q.steps = []wire.Step{steps[w.rng.IntN(len(steps))].Step}
 	}
+	q.vary(w)
 	return q
 }
 
-func (q *question) outputs() int { return max(len(q.vectors), len(q.coef), 1) }
+func (q *question) outputs() int { return max(len(q.vectors), len(q.coef), q.samples, 1) }
 
 func (q *question) message(token uint64) *wire.Query {
 	m := &wire.Query{
@@ -98,8 +100,7 @@ func (q *question) message(token uint64) *wire.Query {
 		AtLeast: q.atLeast, Exactly: q.exactly, MinRows: q.minRows,
 	}
 	switch q.kind {
-	case wire.KindVector:
-		m.DType = q.dtype
+	case wire.KindVector, wire.KindFisher, wire.KindHessian, wire.KindSample:
 	case wire.KindCombine:
 		m.Steps = len(q.steps)
 		m.Payload = wire.AppendUint64s(nil, q.steps)
@@ -109,6 +110,7 @@ func (q *question) message(token uint64) *wire.Query {
 	default:
 		m.Payload = wire.AppendUint64s(nil, q.steps)
 	}
+	q.put(m)
 	return m
 }
 
@@ -185,7 +187,7 @@ func (c *client) query(q *question, slow ms, abandon bool, until ms) (answered b
 // answer sends the vectors, waits for the result and fetches it.
 func (c *client) answer(q *question, r *wire.QueryReply, slow ms, abandon bool, until ms) wire.Code {
 	w := c.w
-	if q.kind == wire.KindVector {
+	if wire.Sent(q.kind) {
 		var wants []want
 		for i, v := range q.vectors {
 			for _, s := range c.grid(0, w.shape.dim, []int64{5, 16, 100}[w.rng.IntN(3)]) {

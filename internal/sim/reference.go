@@ -56,6 +56,7 @@ func (k *checker) answered(c *client, q *question, r *wire.QueryReply, ready *wi
 		w.fail("V6 %d bounds of %d results", len(ready.Bounds), q.outputs())
 	}
 	w.stats.Answered++
+	k.residuals(q, ready)
 	g := make([][]float64, len(now.rows))
 	for i, row := range now.rows {
 		p := k.attempts[row.Attempt]
@@ -75,7 +76,7 @@ func (k *checker) answered(c *client, q *question, r *wire.QueryReply, ready *wi
 			diff = math.Hypot(diff, out[i][j]-want[j])
 			size = math.Hypot(size, want[j])
 		}
-		bound := ready.Bounds[i]
+		bound := q.allowed(ready.Bounds[i])
 		if !(diff <= (referenceShare*bound+referenceTolerance)*size) {
 			w.fail("V6 %s's answer %d to query %d (%s) at version %d is off by %.3g, bound %.3g", c.name, i, uint64(r.Query), q.kind, r.Version, diff/size, bound)
 		}
@@ -94,6 +95,12 @@ func (k *checker) reference(q *question, i int, g [][]float64, index map[wire.St
 	}
 	if q.divisor == wire.Count {
 		n = float64(len(g))
+	}
+	switch q.kind {
+	case wire.KindFisher, wire.KindHessian:
+		return q.product(g, i, damping, n)
+	case wire.KindSample:
+		return q.sample(g, index, i, int(s.dim), damping, n)
 	}
 	// (v − Gᵀ K⁻¹ G v)/λ for a vector, N Gᵀ K⁻¹ a for a combination, K = GGᵀ + NλI
 	right := make([]float64, len(g))
