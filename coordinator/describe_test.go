@@ -40,7 +40,20 @@ func describe(m wire.Message) string {
 	case *wire.Drop:
 		return head() + fmt.Sprintf(" step=%d attempt=%s", m.Step, id(m.Attempt))
 	case *wire.Prepare:
-		return head() + fmt.Sprintf(" query=%s vectors=%d mask=%v", id(m.Query), m.Vectors, slotList(m.Mask))
+		s := head() + fmt.Sprintf(" query=%s vectors=%d mask=%v", id(m.Query), m.Vectors, slotList(m.Mask))
+		if m.Kind != "" {
+			s += " " + m.Kind
+		}
+		if m.Kind == wire.KindSample {
+			s += fmt.Sprintf(" seed=%d first=%d", m.Seed, m.First)
+		}
+		return s
+	case *wire.Apply:
+		return head() + fmt.Sprintf(" query=%s damping=%g", id(m.Query), m.Damping)
+	case *wire.Residual:
+		return head() + fmt.Sprintf(" query=%s vectors=%d damping=%g w=%s", id(m.Query), m.Vectors, m.Damping, floats(m.Payload))
+	case *wire.Refine:
+		return head() + fmt.Sprintf(" query=%s vectors=%d round=%d which=%b e=%s", id(m.Query), m.Vectors, m.Round, m.Which&(1<<m.Vectors-1), floats(m.Payload))
 	case *wire.Coef:
 		return head() + fmt.Sprintf(" query=%s %s vectors=%d damping=%g %s mask=%v coef=%s", id(m.Query), m.Kind, m.Vectors, m.Damping, m.Result, slotList(m.Mask), floats(m.Payload))
 	case *wire.Norms:
@@ -77,6 +90,9 @@ func describe(m wire.Message) string {
 		s := fmt.Sprintf("%s version=%d rows=%d bounds=%s", m.State, m.Version, m.Rows, bounds(m.Bounds))
 		if m.Values > 0 {
 			s += fmt.Sprintf(" values=%d", m.Values)
+		}
+		if len(m.Residuals) > 0 {
+			s += " residuals=" + bounds(m.Residuals)
 		}
 		return s
 	case *wire.ValuesReply:

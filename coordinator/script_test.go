@@ -395,6 +395,12 @@ func queryOf(m wire.Message) wire.QueryID {
 		return m.Query
 	case *wire.Norms:
 		return m.Query
+	case *wire.Apply:
+		return m.Query
+	case *wire.Residual:
+		return m.Query
+	case *wire.Refine:
+		return m.Query
 	case *wire.CloseQuery:
 		return m.Query
 	}
@@ -537,13 +543,14 @@ func (p *player) message(c *script.Cmd) wire.Message {
 			attempt = wire.Attempt(parseID(c, s))
 		}
 		return &wire.Wait{Run: run, Epoch: epoch, Step: step, Attempt: attempt}
-	case "vector", "combine", "row":
+	case "vector", "combine", "row", "fisher", "hessian", "sample":
 		m := &wire.Query{
 			Run: run, Token: token, Kind: c.Name, Vectors: int(c.Int("vectors", 1)), Result: result, Damping: damping, Divisor: divisor,
 			AtLeast: wire.Version(c.Int("at_least", 0)), Exactly: wire.Version(c.Int("exactly", 0)), MinRows: int(c.Int("min_rows", 0)), DeadlineMS: deadline,
+			Verify: c.Has("verify"), Refine: c.Has("refine"), Seed: uint64(c.Int("seed", 0)), First: c.Int("first", 0),
 		}
 		switch c.Name {
-		case "vector":
+		case "vector", "fisher", "hessian":
 			m.DType = wire.F32
 		case "combine":
 			steps := c.List("steps")

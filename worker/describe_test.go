@@ -84,6 +84,9 @@ func describeJob(j Job) string {
 		what = fmt.Sprintf("gram %v rows %d:%d", op.Slots, op.I0, op.I1)
 	case NewVectors:
 		what = fmt.Sprintf("new vectors of query %d: %d of %s", op.Query, op.Vectors, op.DType)
+		if op.Kind == wire.KindSample {
+			what = fmt.Sprintf("normal numbers of query %d: %d of seed %d, from number %d, column %d", op.Query, op.Vectors, op.Seed, op.First, op.Lo)
+		}
 	case FreeVectors:
 		what = fmt.Sprintf("free vectors of query %d", op.Query)
 	case WriteVector:
@@ -97,6 +100,10 @@ func describeJob(j Job) string {
 		}
 	case Residuals:
 		what = fmt.Sprintf("residuals of query %d", op.Query)
+	case Apply:
+		what = fmt.Sprintf("apply G to the answers of query %d", op.Query)
+	case Misfit:
+		what = fmt.Sprintf("residuals of the answers of query %d", op.Query)
 	case Compute:
 		what = fmt.Sprintf("compute %s %d of query %d from %d, %d columns", op.Kind, op.Index, op.Query, op.Lo, op.N)
 	}

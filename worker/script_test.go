@@ -322,14 +322,20 @@ func (p *player) message(c *script.Cmd) wire.Message {
 	case "drop":
 		return &wire.Drop{Shard: head, Step: step, Attempt: attempt}
 	case "prepare":
-		return &wire.Prepare{Shard: head, Query: query, Vectors: vectors, DType: dtype, Mask: parseMask(c, slots)}
+		return &wire.Prepare{Shard: head, Query: query, Vectors: vectors, DType: dtype, Mask: parseMask(c, slots), Kind: c.Str("kind", ""), Seed: uint64(c.Int("of-seed", 0)), First: c.Int("first", 0)}
 	case "coef":
 		m := &wire.Coef{Shard: head, Query: query, Kind: c.Str("kind", wire.KindVector), Vectors: vectors, Result: result, Mask: parseMask(c, slots)}
-		if m.Damping = c.Float("damping", 0); m.Damping == 0 && m.Kind == wire.KindVector {
+		if m.Damping = c.Float("damping", 0); m.Damping == 0 && wire.Prepared(m.Kind) {
 			m.Damping = 1
 		}
 		m.Payload = wire.AppendFloats(nil, c.Floats("coef"))
 		return m
+	case "apply":
+		return &wire.Apply{Shard: head, Query: query, Damping: c.Float("damping", 1)}
+	case "residual":
+		return &wire.Residual{Shard: head, Query: query, Vectors: vectors, Damping: c.Float("damping", 1), Payload: wire.AppendFloats(nil, c.Floats("w"))}
+	case "refine":
+		return &wire.Refine{Shard: head, Query: query, Vectors: vectors, Round: int(c.Int("round", 1)), Which: uint64(c.Int("which", 1)), Payload: wire.AppendFloats(nil, c.Floats("e"))}
 	case "norms":
 		return &wire.Norms{Shard: head, Query: query}
 	case "close":
