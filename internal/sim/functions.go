@@ -2,6 +2,7 @@ package sim
 
 import (
 	"math"
+	"slices"
 
 	"mfac/internal/normal"
 	"mfac/wire"
@@ -44,13 +45,13 @@ func (q *question) put(m *wire.Query) {
 	}
 }
 
-// allowed is the bound of an answer, or what the reference loses: it subtracts in float64, where a
-// refined answer doesn't.
-func (q *question) allowed(bound float64) float64 {
-	if q.refine && q.damping == tinyDamping {
-		return max(bound, wire.MaxErrorRate)
+// inWindow is which of the rows a refined vector is, or −1. The reference would lose what refining saves
+// there: it subtracts in float64. As a combination nothing is subtracted.
+func (q *question) inWindow(g [][]float64, i int) int {
+	if !q.refine || q.damping != tinyDamping || q.kind != wire.KindVector {
+		return -1
 	}
-	return bound
+	return slices.IndexFunc(g, func(row []float64) bool { return slices.Equal(row, q.vectors[i]) })
 }
 
 // residuals are measured where they were asked for, and small: of what scalars could bound.

@@ -76,7 +76,7 @@ func (k *checker) answered(c *client, q *question, r *wire.QueryReply, ready *wi
 			diff = math.Hypot(diff, out[i][j]-want[j])
 			size = math.Hypot(size, want[j])
 		}
-		bound := q.allowed(ready.Bounds[i])
+		bound := ready.Bounds[i]
 		if !(diff <= (referenceShare*bound+referenceTolerance)*size) {
 			w.fail("V6 %s's answer %d to query %d (%s) at version %d is off by %.3g, bound %.3g", c.name, i, uint64(r.Query), q.kind, r.Version, diff/size, bound)
 		}
@@ -104,7 +104,10 @@ func (k *checker) reference(q *question, i int, g [][]float64, index map[wire.St
 	}
 	// (v − Gᵀ K⁻¹ G v)/λ for a vector, N Gᵀ K⁻¹ a for a combination, K = GGᵀ + NλI
 	right := make([]float64, len(g))
-	if q.kind == wire.KindVector {
+	vector := q.kind == wire.KindVector
+	if r := q.inWindow(g, i); r >= 0 {
+		right[r], vector = 1, false
+	} else if vector {
 		for r := range g {
 			right[r] = dot(g[r], q.vectors[i])
 		}
@@ -119,7 +122,7 @@ func (k *checker) reference(q *question, i int, g [][]float64, index map[wire.St
 		for r := range g {
 			x[col] += c[r] * g[r][col]
 		}
-		if q.kind == wire.KindVector {
+		if vector {
 			x[col] = (q.vectors[i][col] - x[col]) / damping
 		} else {
 			x[col] *= n
