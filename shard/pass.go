@@ -44,6 +44,7 @@ const (
 	opResidual
 	opColumns
 	opTouch
+	opDiag
 )
 
 // pass is a call at work, or a Sum. It is used again.
@@ -197,6 +198,10 @@ func (p *pass) Unit(w *pool.Worker, i int) {
 	case opTouch:
 		for t := lo; t < hi; t++ {
 			p.s.touch(p.first + t)
+		}
+	case opDiag:
+		for t := lo; t < hi; t++ {
+			p.diag(sc, p.first+t)
 		}
 	default:
 		p.tree.add(i, p.sum(sc, lo, hi))

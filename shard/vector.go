@@ -11,9 +11,10 @@ import (
 // It refers to the caller's memory, which must not change during a call. The zero Vector has
 // no columns.
 type Vector struct {
-	p     []byte // nil: zeros
+	p     []byte // nil: zeros, but for the one
 	dtype DType
 	n     int64
+	one   int64 // of Unit: its column, counted from 1
 }
 
 // Float32s is the vector x.
@@ -28,6 +29,15 @@ func Raw(p []byte, t DType) Vector { return Vector{p: p, dtype: t, n: int64(len(
 
 // Zeros is the zero vector of n columns; it takes no memory.
 func Zeros(n int64) Vector { return Vector{n: n} }
+
+// Unit is the vector of n columns that is 1 in column j, 0 elsewhere; all zeros where there is no
+// such column. It takes no memory.
+func Unit(n, j int64) Vector {
+	if j < 0 || j >= n {
+		return Zeros(n)
+	}
+	return Vector{n: n, one: j + 1}
+}
 
 func sliceOf[T float32 | float64](x []T, t DType) Vector {
 	p := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(x))), len(x)*t.Size())
@@ -48,6 +58,9 @@ func (v Vector) load(k *kernel.Variant, x []float64, lo int64) {
 	clear(x[n:])
 	if v.p == nil {
 		clear(x)
+		if j := v.one - 1 - lo; v.one > 0 && j >= 0 && j < int64(len(x)) {
+			x[j] = 1
+		}
 		return
 	}
 	size := v.dtype.Size()
