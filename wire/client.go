@@ -162,6 +162,9 @@ const (
 //	vector   Vectors vectors of dtype DType follow, in Vec chunks to the workers
 //	combine  payload: Steps × uint64 step numbers, then Vectors × Steps × float64 coefficients
 //	row      payload: one uint64 step number
+//	diag     nothing
+//	column   payload: Vectors × uint64 indices of columns
+//	subblock payload: up to MaxIndices uint64 indices of columns; its answer is numbers
 //
 // Token makes it idempotent: the same caller and token get the same query again.
 type Query struct {

@@ -149,7 +149,13 @@ func repair(t *rapid.T, m Message) {
 	case *ResultReply:
 		m.State = rapid.SampledFrom([]string{StatePending, StateReady}).Draw(t, "state")
 	case *Query:
-		switch m.Kind = rapid.SampledFrom([]string{KindVector, KindCombine, KindRow}).Draw(t, "kind"); m.Kind {
+		switch m.Kind = rapid.SampledFrom([]string{KindVector, KindCombine, KindRow, KindDiag, KindColumn, KindSubblock}).Draw(t, "kind"); m.Kind {
+		case KindDiag:
+			m.Vectors = 1
+		case KindColumn:
+			m.Payload = AppendIndices(nil, make([]int64, m.Vectors))
+		case KindSubblock:
+			m.Vectors, m.Result, m.Payload = 1, F64, AppendIndices(nil, []int64{5, 9})
 		case KindCombine:
 			m.Payload = append(AppendUint64s(nil, make([]Step, m.Steps)), floats(m.Steps*m.Vectors)...)
 		case KindRow:
@@ -195,12 +201,25 @@ func repair(t *rapid.T, m Message) {
 			m.Payload = floats(6)
 		}
 	case *Coef:
-		m.Kind = rapid.SampledFrom([]string{KindVector, KindCombine, KindRow}).Draw(t, "kind")
-		if m.Kind == KindRow {
+		m.Kind = rapid.SampledFrom([]string{KindVector, KindCombine, KindRow, KindColumn}).Draw(t, "kind")
+		if m.Kind == KindColumn {
+			m.Payload = AppendIndices(floats(6*m.Vectors), make([]int64, m.Vectors))
+		} else if m.Kind == KindRow {
 			m.Vectors, m.Mask = 1, []byte{0, 4}
 		} else {
 			m.Payload = floats(6 * m.Vectors)
 		}
+	case *Factor:
+		m.Rows = rapid.IntRange(1, 6).Draw(t, "rows")
+		m.N = triangle(m.Rows)
+		m.Lo, m.N = m.N/2, m.N-m.N/2
+		var order []Slot
+		for i := range m.Rows {
+			order = append(order, Slot(2*i))
+		}
+		m.Payload = append(AppendSlots(nil, order), floats(int(m.N))...)
+	case *Columns:
+		m.Payload = AppendIndices(nil, []int64{5, 9})
 	case *Numbers:
 		m.Count %= 100
 		m.Payload = floats(m.Count)

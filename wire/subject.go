@@ -40,6 +40,8 @@ const (
 	OpPrepare    = "prepare"
 	OpCoef       = "coef"
 	OpNorms      = "norms"
+	OpFactor     = "factor"
+	OpColumns    = "columns"
 	OpCloseQuery = "close_query"
 	OpRelease    = "release"
 
