@@ -100,13 +100,13 @@ func (m *Query) validateDiag() error {
 func (m *Factor) Validate() error {
 	if err := cmp.Or(
 		m.Shard.Validate(),
-		checkWithin("rows", m.Rows, 1, MaxWindow),
+		checkWithin("rows", m.Rows, 0, MaxWindow),
 		CheckDamping("damping", m.Damping),
 		CheckDType("result", m.Result),
 	); err != nil {
 		return err
 	}
-	if err := cmp.Or(checkWithin("n", m.N, 1, MaxFactorPiece(m.Rows)), checkWithin("lo", m.Lo, 0, triangle(m.Rows)-m.N)); err != nil {
+	if err := cmp.Or(checkWithin("n", m.N, int64(min(m.Rows, 1)), MaxFactorPiece(m.Rows)), checkWithin("lo", m.Lo, 0, triangle(m.Rows)-m.N)); err != nil {
 		return err
 	}
 	if err := checkLen(m.Payload, 4*int64(m.Rows)+8*m.N); err != nil {

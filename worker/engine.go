@@ -128,6 +128,7 @@ type (
 		Vectors int
 		Coef    []float64
 		Mask    shard.Mask
+		Ones    []int64 // where the vectors of columns of H⁻¹ are 1
 	}
 	// Compute works out columns of a result: the payload.
 	Compute struct {
@@ -140,6 +141,7 @@ type (
 		Mask       shard.Mask
 		Lo, N, Col int64
 		DType      wire.DType
+		Ones       []int64
 	}
 )
 
@@ -230,6 +232,7 @@ type numbersOf struct {
 	vectors map[wire.QueryID]vectors
 	sums    map[int]rowSum // by slot
 	dotSums map[wire.QueryID]*shard.Sum
+	factors map[wire.QueryID]square
 }
 
 // rowSum is the products of a row that is being written.
@@ -317,6 +320,12 @@ func (g *Engine) do(j Job) (Done, error) {
 		return Done{}, n.accumulateDots(op, j.Abort)
 	case Dots:
 		return n.dots(op, j.Abort)
+	case NewFactor:
+		return Done{}, n.newFactor(op)
+	case WriteFactor:
+		return Done{}, n.writeFactor(op)
+	case ReadColumns:
+		return n.readColumns(op, j.Abort)
 	case Residuals:
 		return n.residuals(op, j.Abort)
 	case Compute:
@@ -356,6 +365,7 @@ func (g *Engine) alloc(key ShardKey, op Alloc) error {
 	}
 	g.shards[key] = &numbersOf{
 		store: store, rows: rows, vectors: map[wire.QueryID]vectors{}, sums: map[int]rowSum{}, dotSums: map[wire.QueryID]*shard.Sum{},
+		factors: map[wire.QueryID]square{},
 	}
 	return nil
 }
@@ -363,6 +373,9 @@ func (g *Engine) alloc(key ShardKey, op Alloc) error {
 func (n *numbersOf) free() {
 	for id := range n.vectors {
 		n.freeVectors(id)
+	}
+	for id := range n.factors {
+		n.freeFactor(id)
 	}
 	n.rows.free()
 }
@@ -436,6 +449,7 @@ func (n *numbersOf) freeVectors(id wire.QueryID) {
 		delete(n.vectors, id)
 		v.memory.free()
 	}
+	n.freeFactor(id)
 }
 
 func (n *numbersOf) vectorsOf(id wire.QueryID) vectors {
@@ -565,6 +579,9 @@ func (n *numbersOf) dots(op Dots, abort *pool.Cancel) (Done, error) {
 
 func (n *numbersOf) residuals(op Residuals, abort *pool.Cancel) (Done, error) {
 	views := n.vectorsOf(op.Query).views()
+	if op.Kind == wire.KindColumn {
+		views = units(n.store.Cols(), op.Ones)
+	}
 	if op.Kind == wire.KindCombine {
 		for range op.Vectors {
 			views = append(views, shard.Zeros(n.store.Cols()))
@@ -587,14 +604,25 @@ func (g *Engine) compute(n *numbersOf, op Compute, abort *pool.Cancel) (Done, er
 	}
 	store := n.store.For(classOf(op.Step), abort)
 	slots := n.store.Slots()
-	coef := op.Coef[op.Index*slots : (op.Index+1)*slots]
+	var coef []float64
+	if op.Kind != wire.KindDiag {
+		coef = op.Coef[op.Index*slots : (op.Index+1)*slots]
+	}
 	p := g.payload(op.N * int64(op.DType.Size()))
 	t, lo, hi := dtype.Of(op.DType), op.Lo, op.Lo+op.N
 	var bad int64
 	var err error
-	if op.Kind == wire.KindCombine {
+	switch op.Kind {
+	case wire.KindCombine:
 		bad, err = store.CombineBytes(p, t, coef, op.Mask, lo, hi)
-	} else {
+	case wire.KindColumn:
+		bad, err = store.SolveBytes(p, t, shard.Unit(n.store.Cols(), op.Ones[op.Index]), coef, op.Mask, op.Damping, lo, hi)
+	case wire.KindDiag:
+		var f square
+		if f, err = n.factorOf(op.Query); err == nil {
+			bad, err = store.DiagBytes(p, t, f.l, f.slots, op.Damping, lo, hi)
+		}
+	default:
 		v := n.vectorsOf(op.Query)
 		if op.Index >= len(v.bytes) {
 			return Done{}, unknownQuery(op.Query)
@@ -606,7 +634,10 @@ func (g *Engine) compute(n *numbersOf, op Compute, abort *pool.Cancel) (Done, er
 	}
 	if bad >= 0 {
 		hint := "ask for float64 results, or scale the vector"
-		if op.DType == wire.F64 {
+		switch {
+		case op.Kind == wire.KindDiag || op.Kind == wire.KindColumn:
+			hint = "ask for float64 results, or take a larger damping"
+		case op.DType == wire.F64:
 			hint = "scale the vector down"
 		}
 		return Done{}, wire.Errorf(wire.CodeOverflow, "column", op.Col+bad-op.Lo, "within the range of "+string(op.DType), hint)

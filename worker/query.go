@@ -165,7 +165,11 @@ func (c *Core) coef(s *shardState, m *wire.Coef) error {
 	if err != nil {
 		return err
 	}
-	if want := 8 * m.Vectors * s.slots; m.Kind != wire.KindRow && len(m.Payload) != want {
+	want := 8 * m.Vectors * s.slots
+	if m.Kind == wire.KindColumn {
+		want += 8 * m.Vectors
+	}
+	if m.Kind != wire.KindRow && len(m.Payload) != want {
 		return wire.Invalid("payload bytes", len(m.Payload), fmt.Sprint(want))
 	}
 	switch m.Kind {
@@ -184,20 +188,27 @@ func (c *Core) coef(s *shardState, m *wire.Coef) error {
 		s.queries[q.id] = q
 	}
 	q.result, q.damping, q.hasCoef, q.coef = m.Result, m.Damping, true, wire.Floats(m.Payload)
+	if m.Kind == wire.KindColumn {
+		n := m.Vectors * s.slots
+		q.coef, q.ones = q.coef[:n], wire.Indices(m.Payload[8*n:])
+		for i := range q.ones {
+			q.ones[i] -= s.lo
+		}
+	}
 	return nil
 }
 
 // norms works out ‖v − Gᵀc‖², or ‖Gᵀc‖² of a combination, for a bound that scalars can't settle.
 func (c *Core) norms(e *Effects, in Request, s *shardState, m *wire.Norms) error {
 	q := s.queries[m.Query]
-	if q == nil || !q.hasCoef || q.kind == wire.KindRow {
+	if q == nil || !q.hasCoef || q.kind == wire.KindRow || q.kind == wire.KindDiag {
 		return unknownQuery(m.Query)
 	}
 	head := m.Shard
 	if s.again(head.Seq, in.From) {
 		return nil
 	}
-	c.queryJob(e, s, q, Residuals{Step: q.step, Query: q.id, Kind: q.kind, Vectors: q.vectors, Coef: q.coef, Mask: q.mask}, func(e *Effects, d Done) { numbers(e, s.finish(head.Seq), head, d) })
+	c.queryJob(e, s, q, Residuals{Step: q.step, Query: q.id, Kind: q.kind, Vectors: q.vectors, Coef: q.coef, Mask: q.mask, Ones: q.ones}, func(e *Effects, d Done) { numbers(e, s.finish(head.Seq), head, d) })
 	return nil
 }
 
@@ -233,7 +244,7 @@ func (c *Core) fetch(e *Effects, in Request, m *wire.Fetch) error {
 	if q.kind == wire.KindRow {
 		rows = 1
 	}
-	bytes, work := m.N*int64(m.DType.Size()), m.N*rows*int64(s.store.Size())
+	bytes, work := m.N*int64(m.DType.Size()), m.N*(rows*int64(s.store.Size())+q.products())
 	if c.work >= maxWork {
 		return wire.Errorf(wire.CodeBusy, "bytes of rows to be read", c.work, fmt.Sprintf("below %d", int64(maxWork)), "ask again in a moment")
 	}
@@ -247,7 +258,7 @@ func (c *Core) fetch(e *Effects, in Request, m *wire.Fetch) error {
 	q.fetching[key] = []fetchWaiter{{in, m.Want}}
 	op := Compute{
 		Step: q.step, Query: q.id, Kind: q.kind, Index: m.Index, Damping: q.damping, Coef: q.coef, Mask: q.mask,
-		Lo: m.Lo - s.lo, N: m.N, Col: m.Lo, DType: m.DType,
+		Lo: m.Lo - s.lo, N: m.N, Col: m.Lo, DType: m.DType, Ones: q.ones,
 	}
 	c.queryJob(e, s, q, op, func(e *Effects, d Done) {
 		c.flow.inflight -= bytes
@@ -299,7 +310,7 @@ func (c *Core) dropQuery(e *Effects, s *shardState, q *query) {
 	for _, id := range sortedKeys(q.aborts) {
 		e.Cancel = append(e.Cancel, q.aborts[id])
 	}
-	if q.kind == wire.KindVector {
+	if q.kind == wire.KindVector || q.factor != nil {
 		c.used -= q.vecBytes
 		c.job(e, s, FreeVectors{Query: q.id}, nil, func(*Effects, Done) {})
 	}

@@ -329,7 +329,16 @@ func (p *player) message(c *script.Cmd) wire.Message {
 			m.Damping = 1
 		}
 		m.Payload = wire.AppendFloats(nil, c.Floats("coef"))
+		if m.Kind == wire.KindColumn {
+			m.Payload = wire.AppendIndices(m.Payload, parseIndices(c, "at"))
+		}
 		return m
+	case "factor":
+		of, l := parseSlots(c, "of"), c.Floats("l")
+		return &wire.Factor{Shard: head, Query: query, Rows: len(of), Lo: c.Int("lo", 0), N: int64(len(l)), Damping: c.Float("damping", 1), Result: result,
+			Payload: wire.AppendFloats(wire.AppendSlots(nil, of), l)}
+	case "columns":
+		return &wire.Columns{Shard: head, Query: query, Mask: parseMask(c, slots), Payload: wire.AppendIndices(nil, parseIndices(c, "at"))}
 	case "norms":
 		return &wire.Norms{Shard: head, Query: query}
 	case "close":
