@@ -43,6 +43,11 @@ func describe(m wire.Message) string {
 		return head() + fmt.Sprintf(" query=%s vectors=%d mask=%v", id(m.Query), m.Vectors, slotList(m.Mask))
 	case *wire.Coef:
 		return head() + fmt.Sprintf(" query=%s %s vectors=%d damping=%g %s mask=%v coef=%s", id(m.Query), m.Kind, m.Vectors, m.Damping, m.Result, slotList(m.Mask), floats(m.Payload))
+	case *wire.Factor:
+		slots, _ := m.Slots()
+		return head() + fmt.Sprintf(" query=%s rows=%v lo=%d damping=%g %s l=%s", id(m.Query), slots, m.Lo, m.Damping, m.Result, floats(m.Payload[4*m.Rows:]))
+	case *wire.Columns:
+		return head() + fmt.Sprintf(" query=%s mask=%v at=%v", id(m.Query), slotList(m.Mask), wire.Indices(m.Payload))
 	case *wire.Norms:
 		return head() + " query=" + id(m.Query)
 	case *wire.CloseQuery:

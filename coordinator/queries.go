@@ -28,6 +28,7 @@ type query struct {
 	mask     shard.Mask
 	deadline int64 // tick
 
+	index     []int64        // of the columns that a column or sub-block query names
 	win       *window.Window // the window of its version, once the run's own has gone on
 	parts     [][]float64    // a shard's dots and norms
 	left      int
@@ -118,7 +119,12 @@ func limit(q *query, bound float64) *wire.Error {
 
 // pins reports whether a query still needs the factor of its version.
 func (q *query) pins() bool {
-	return q.kind == wire.KindVector && q.coef == nil && !q.ready && !q.closing
+	return needsWindow(q.kind) && q.coef == nil && !q.ready && !q.closing
+}
+
+// needsWindow reports whether queries of a kind need the factor of their version later than at once.
+func needsWindow(kind string) bool {
+	return kind == wire.KindVector || kind == wire.KindColumn || kind == wire.KindSubblock
 }
 
 // snapshotBytes is what a version that queries pin takes: A, a factor of the run's own, and one at
@@ -150,13 +156,13 @@ func (c *Core) room(m *wire.Query) error {
 		}
 		held += 8 * int64(len(q.values))
 		if !q.ready && !q.closing {
-			held += c.bytes(q.kind, q.vectors)
+			held += c.bytes(q.kind, q.vectors) + c.diagBytes(q.kind, len(q.index))
 		}
 	}
-	if most := max(1, c.queryBytes/c.snapshotBytes()); m.Kind == wire.KindVector && !versions[c.version] && int64(len(versions)) >= most {
+	if most := max(1, c.queryBytes/c.snapshotBytes()); needsWindow(m.Kind) && !versions[c.version] && int64(len(versions)) >= most {
 		return wire.Errorf(wire.CodeBusy, "versions with vectors under way", len(versions), fmt.Sprintf("below %d, each of which keeps its window", most), "ask again when one is answered")
 	}
-	if need := c.bytes(m.Kind, m.Vectors); held > 0 && need > c.queryBytes-held {
+	if need := c.bytes(m.Kind, m.Vectors) + c.diagBytes(m.Kind, len(m.Payload)/8); held > 0 && need > c.queryBytes-held {
 		return wire.Errorf(wire.CodeBusy, "bytes of queries under way", held+need, fmt.Sprintf("at most %d", c.queryBytes), "ask again when one is answered")
 	}
 	return nil
@@ -267,6 +273,10 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 		err = c.combineQuery(e, q, m)
 	case wire.KindRow:
 		err = c.rowQuery(e, q, wire.Uint64s[wire.Step](m.Payload)[0])
+	case wire.KindDiag:
+		err = c.diagQuery(e, q)
+	case wire.KindColumn, wire.KindSubblock:
+		err = c.columnsQuery(e, q, wire.Indices(m.Payload))
 	}
 	if err != nil {
 		return err
@@ -405,7 +415,7 @@ func (c *Core) solve(e *Effects, q *query) error {
 	if i := firstNonFinite(coef); i >= 0 {
 		return wire.Errorf(wire.CodeOverflow, "coefficient", coef[i], "finite", "scale the vector down")
 	}
-	q.coef = wire.AppendFloats(nil, coef)
+	q.coef = wire.AppendIndices(wire.AppendFloats(nil, coef), q.index)
 	q.win = nil
 	c.settle(q)
 	c.sendCoef(e, q)
@@ -419,9 +429,9 @@ func (c *Core) bounded(q *query, b window.Bound) {
 	q.size = append(q.size, q.sizeOf(b))
 }
 
-// sizeOf is what ‖x‖ is at least. A bound of a vector speaks of ‖λx‖.
+// sizeOf is what ‖x‖ is at least. A bound speaks of ‖λx‖, but of a combination.
 func (q *query) sizeOf(b window.Bound) float64 {
-	if q.kind == wire.KindVector {
+	if q.kind != wire.KindCombine {
 		return b.NormLow / q.damping
 	}
 	return b.NormLow
@@ -464,7 +474,7 @@ func (c *Core) sendCoef(e *Effects, q *query) {
 	q.left = len(c.shards)
 	for s := range c.shards {
 		m := &wire.Coef{Query: q.id, Kind: q.kind, Vectors: q.vectors, Result: q.result, Mask: q.mask, Payload: q.coef}
-		if q.kind == wire.KindVector {
+		if q.kind == wire.KindVector || q.kind == wire.KindColumn {
 			m.Damping = q.damping
 		}
 		c.call(e, s, m, func(e *Effects, m wire.Message) {
@@ -584,6 +594,10 @@ func (c *Core) closeQuery(e *Effects, q *query, why *wire.Error) {
 		case *wire.Coef:
 			return m.Query == q.id
 		case *wire.Norms:
+			return m.Query == q.id
+		case *wire.Factor:
+			return m.Query == q.id
+		case *wire.Columns:
 			return m.Query == q.id
 		}
 		return false

@@ -395,6 +395,10 @@ func queryOf(m wire.Message) wire.QueryID {
 		return m.Query
 	case *wire.Norms:
 		return m.Query
+	case *wire.Factor:
+		return m.Query
+	case *wire.Columns:
+		return m.Query
 	case *wire.CloseQuery:
 		return m.Query
 	}
@@ -537,7 +541,7 @@ func (p *player) message(c *script.Cmd) wire.Message {
 			attempt = wire.Attempt(parseID(c, s))
 		}
 		return &wire.Wait{Run: run, Epoch: epoch, Step: step, Attempt: attempt}
-	case "vector", "combine", "row":
+	case "vector", "combine", "row", "diag", "column", "subblock":
 		m := &wire.Query{
 			Run: run, Token: token, Kind: c.Name, Vectors: int(c.Int("vectors", 1)), Result: result, Damping: damping, Divisor: divisor,
 			AtLeast: wire.Version(c.Int("at_least", 0)), Exactly: wire.Version(c.Int("exactly", 0)), MinRows: int(c.Int("min_rows", 0)), DeadlineMS: deadline,
@@ -554,6 +558,13 @@ func (p *player) message(c *script.Cmd) wire.Message {
 			m.Payload = wire.AppendFloats(m.Payload, c.Floats("coef"))
 		case "row":
 			m.Result, m.Payload = wire.F32, wire.AppendUint64s(nil, []wire.Step{step})
+		case "column", "subblock":
+			for _, s := range c.List("at") {
+				m.Payload = wire.AppendUint64s(m.Payload, []uint64{parseID(c, s)})
+			}
+			if c.Name == "column" {
+				m.Vectors = len(m.Payload) / 8
+			}
 		}
 		return m
 	case "result":
