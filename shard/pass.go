@@ -71,6 +71,7 @@ type pass struct {
 	dst    []float64
 	bytes  []byte
 	dtype  DType
+	out    []byte       // of opGram: not 0 where a column is left out; nil: none is
 	bad    atomic.Int64 // the first column that was not finite, or hi
 
 	base  int          // of opColumns: the unit of the first tile
@@ -83,6 +84,7 @@ type pass struct {
 type scratch struct {
 	kernel.Scratch
 	x, r, stack []float64
+	lines       []byte // of a tile
 }
 
 func scratchOf(w *pool.Worker) *scratch {
@@ -127,7 +129,7 @@ func (p *pass) split() {
 // done takes a pass back. Nobody works on it any more.
 func (s *storage) done(p *pass) {
 	p.tree.end()
-	p.mask, p.slots, p.x, p.own, p.c, p.dst, p.bytes = nil, nil, nil, [2]Vector{}, nil, nil, nil
+	p.mask, p.slots, p.x, p.own, p.c, p.dst, p.bytes, p.out = nil, nil, nil, [2]Vector{}, nil, nil, nil, nil
 	p.norms, p.solve, p.base = false, false, 0
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -262,7 +264,11 @@ func (p *pass) part(sc *scratch, tile int, dst []float64) {
 		p.x[1].load(s.kernel, x[n:], int64(tile)*TileCols)
 		dst[0] = s.kernel.Dot(x[:n], x[n:])
 	case opGram:
-		s.kernel.Gram(&sc.Scratch, dst, s.tile(tile), p.slots, p.i0, p.i1)
+		g := s.tile(tile)
+		if p.out != nil {
+			g = p.kept(sc, g, tile)
+		}
+		s.kernel.Gram(&sc.Scratch, dst, g, p.slots, p.i0, p.i1)
 	case opResidual:
 		g := s.tile(tile)
 		cols := g.Cols()
