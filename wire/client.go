@@ -165,6 +165,8 @@ const (
 //	diag     nothing
 //	column   payload: Vectors × uint64 indices of columns
 //	subblock payload: up to MaxIndices uint64 indices of columns; its answer is numbers
+//	prune    weights of dtype DType follow as vector 0; where Masked a mask (MaskFree, …) as vector 1
+//	compensate  changes follow as vector 0, a mask of those that are prescribed as vector 1
 //
 // Token makes it idempotent: the same caller and token get the same query again.
 type Query struct {
@@ -181,6 +183,9 @@ type Query struct {
 	Exactly    Version `msgpack:"exactly,omitempty"`
 	MinRows    int     `msgpack:"min_rows,omitempty"`
 	DeadlineMS int64   `msgpack:"deadline_ms,omitempty"`
+	Sparsity   float64 `msgpack:"sparsity,omitempty"`
+	Rule       string  `msgpack:"rule,omitempty"`
+	Masked     bool    `msgpack:"masked,omitempty"`
 	Payload    []byte  `msgpack:"-"`
 }
 

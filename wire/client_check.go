@@ -172,6 +172,8 @@ func (m *Query) Validate() error {
 		checkDeadline(m.DeadlineMS),
 		checkWithin("min_rows", m.MinRows, 0, MaxWindow),
 		checkWithin("steps", m.Steps, 0, MaxWindow),
+		CheckSparsity(m.Sparsity),
+		checkRuleOrNone(m.Rule),
 	); err != nil {
 		return err
 	}
@@ -199,8 +201,10 @@ func (m *Query) Validate() error {
 		return checkLen(m.Payload, 8)
 	case KindDiag, KindColumn, KindSubblock:
 		return m.validateDiag()
+	case KindPrune, KindCompensate:
+		return m.validatePrune()
 	}
-	return Invalid("kind", m.Kind, "vector, combine, row, diag, column or subblock")
+	return Invalid("kind", m.Kind, "vector, combine, row, diag, column, subblock, prune or compensate")
 }
 
 func checkOptions(damping float64, divisor Divisor, result DType) error {

@@ -149,9 +149,12 @@ func repair(t *rapid.T, m Message) {
 	case *ResultReply:
 		m.State = rapid.SampledFrom([]string{StatePending, StateReady}).Draw(t, "state")
 	case *Query:
-		switch m.Kind = rapid.SampledFrom([]string{KindVector, KindCombine, KindRow, KindDiag, KindColumn, KindSubblock}).Draw(t, "kind"); m.Kind {
+		m.Sparsity, m.Rule = rapid.Float64Range(0, 0.999).Draw(t, "sparsity"), rapid.SampledFrom([]string{"", RuleSummed, RuleJoint}).Draw(t, "rule")
+		switch m.Kind = rapid.SampledFrom([]string{KindVector, KindCombine, KindRow, KindDiag, KindColumn, KindSubblock, KindPrune, KindCompensate}).Draw(t, "kind"); m.Kind {
 		case KindDiag:
 			m.Vectors = 1
+		case KindPrune, KindCompensate:
+			m.Vectors, m.Rule, m.Masked = 1, RuleJoint, true
 		case KindColumn:
 			m.Payload = AppendIndices(nil, make([]int64, m.Vectors))
 		case KindSubblock:
@@ -218,6 +221,14 @@ func repair(t *rapid.T, m Message) {
 			order = append(order, Slot(2*i))
 		}
 		m.Payload = append(AppendSlots(nil, order), floats(int(m.N))...)
+	case *Prune:
+		m.Known, m.Key, m.Rule, m.Kind = 0, 0, RuleSummed, KindPrune
+		switch m.Do = rapid.SampledFrom([]string{PruneBegin, PruneGram, PruneScore, PruneCount, PruneChoose, PruneDots, PruneResult}).Draw(t, "do"); m.Do {
+		case PruneGram:
+			m.I0, m.I1, m.Payload = 0, 2, AppendSlots(nil, []Slot{5, 9})
+		case PruneResult:
+			m.Payload = floats(6)
+		}
 	case *Columns:
 		m.Payload = AppendIndices(nil, []int64{5, 9})
 	case *Numbers:

@@ -42,6 +42,7 @@ const (
 	OpNorms      = "norms"
 	OpFactor     = "factor"
 	OpColumns    = "columns"
+	OpPrune      = "prune"
 	OpCloseQuery = "close_query"
 	OpRelease    = "release"
 
