@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"mfac/coordinator/window"
 	"mfac/wire"
 )
 
@@ -48,6 +49,11 @@ func (c *Core) diagQuery(e *Effects, q *query) error {
 	}
 	c.bounded(q, b)
 	q.unsettled = nil
+	return c.sendFactor(e, q, f)
+}
+
+// sendFactor gives every shard a query's factor.
+func (c *Core) sendFactor(e *Effects, q *query, f *window.Factor) error {
 	n := len(q.slots)
 	l := make([]float64, n*(n+1)/2)
 	if err := f.PackedTo(l); err != nil {
@@ -101,6 +107,10 @@ func (t *factorTo) next(e *Effects) {
 		}
 		if q.left--; q.left == 0 {
 			q.parts = nil
+			if q.prune != nil {
+				c.pruneScore(e, q)
+				return
+			}
 			c.answer(e, q)
 		}
 	})

@@ -28,7 +28,8 @@ type query struct {
 	mask     shard.Mask
 	deadline int64 // tick
 
-	index     []int64        // of the columns that a column or sub-block query names
+	index     []int64 // of the columns that a column or sub-block query names
+	prune     *pruning
 	win       *window.Window // the window of its version, once the run's own has gone on
 	parts     [][]float64    // a shard's dots and norms
 	left      int
@@ -124,7 +125,7 @@ func (q *query) pins() bool {
 
 // needsWindow reports whether queries of a kind need the factor of their version later than at once.
 func needsWindow(kind string) bool {
-	return kind == wire.KindVector || kind == wire.KindColumn || kind == wire.KindSubblock
+	return kind == wire.KindVector || kind == wire.KindColumn || kind == wire.KindSubblock || kind == wire.KindPrune
 }
 
 // snapshotBytes is what a version that queries pin takes: A, a factor of the run's own, and one at
@@ -156,13 +157,13 @@ func (c *Core) room(m *wire.Query) error {
 		}
 		held += 8 * int64(len(q.values))
 		if !q.ready && !q.closing {
-			held += c.bytes(q.kind, q.vectors) + c.diagBytes(q.kind, len(q.index))
+			held += c.bytes(q.kind, q.vectors) + c.diagBytes(q.kind, len(q.index)) + c.pruneBytes(q.kind)
 		}
 	}
 	if most := max(1, c.queryBytes/c.snapshotBytes()); needsWindow(m.Kind) && !versions[c.version] && int64(len(versions)) >= most {
 		return wire.Errorf(wire.CodeBusy, "versions with vectors under way", len(versions), fmt.Sprintf("below %d, each of which keeps its window", most), "ask again when one is answered")
 	}
-	if need := c.bytes(m.Kind, m.Vectors) + c.diagBytes(m.Kind, len(m.Payload)/8); held > 0 && need > c.queryBytes-held {
+	if need := c.bytes(m.Kind, m.Vectors) + c.diagBytes(m.Kind, len(m.Payload)/8) + c.pruneBytes(m.Kind); held > 0 && need > c.queryBytes-held {
 		return wire.Errorf(wire.CodeBusy, "bytes of queries under way", held+need, fmt.Sprintf("at most %d", c.queryBytes), "ask again when one is answered")
 	}
 	return nil
@@ -277,6 +278,8 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 		err = c.diagQuery(e, q)
 	case wire.KindColumn, wire.KindSubblock:
 		err = c.columnsQuery(e, q, wire.Indices(m.Payload))
+	case wire.KindPrune, wire.KindCompensate:
+		err = c.pruneQuery(e, q, m)
 	}
 	if err != nil {
 		return err
@@ -575,7 +578,7 @@ func (c *Core) closeRequest(e *Effects, in Request, m *wire.Close) error {
 // is under way must not read a row that is written anew.
 func (c *Core) closeQuery(e *Effects, q *query, why *wire.Error) {
 	c.gone.put(q.id, why)
-	q.closing, q.win, q.coef, q.parts, q.values = true, nil, nil, nil, nil
+	q.closing, q.win, q.coef, q.parts, q.values, q.prune = true, nil, nil, nil, nil, nil
 	for _, w := range q.waiters {
 		e.send(w.to, why)
 	}
@@ -598,6 +601,8 @@ func (c *Core) closeQuery(e *Effects, q *query, why *wire.Error) {
 		case *wire.Factor:
 			return m.Query == q.id
 		case *wire.Columns:
+			return m.Query == q.id
+		case *wire.Prune:
 			return m.Query == q.id
 		}
 		return false

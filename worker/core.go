@@ -197,7 +197,8 @@ type query struct {
 	coef     []float64
 	fetching map[fetchKey][]fetchWaiter // results that are being worked out
 	vecBytes int64
-	factor   *factor // of a diagonal query
+	factor   *factor // of a diagonal query, or of a prune query
+	prune    *pruning
 	ones     []int64 // the columns of a column query, from the shard's first one; some are other shards'
 }
 
@@ -371,6 +372,8 @@ func (c *Core) control(e *Effects, in Request, s *shardState, m wire.Control) er
 		return c.factor(e, in, s, m)
 	case *wire.Columns:
 		return c.columns(e, in, s, m)
+	case *wire.Prune:
+		return c.prune(e, in, s, m)
 	case *wire.Norms:
 		return c.norms(e, in, s, m)
 	case *wire.CloseQuery:

@@ -64,7 +64,11 @@ func (c *Core) factor(e *Effects, in Request, s *shardState, m *wire.Factor) err
 	q := s.queries[m.Query]
 	if q == nil {
 		var err error
-		if q, err = c.newFactor(e, s, m); err != nil {
+		if q, err = c.newFactor(e, s, m, nil); err != nil {
+			return err
+		}
+	} else if q.prune != nil && q.factor == nil {
+		if _, err := c.newFactor(e, s, m, q); err != nil {
 			return err
 		}
 	}
@@ -106,14 +110,14 @@ func (c *Core) factor(e *Effects, in Request, s *shardState, m *wire.Factor) err
 		}
 		p.done = true
 		f.left -= p.n
-		q.hasCoef = f.left == 0
+		q.hasCoef = f.left == 0 && q.prune == nil
 		e.send(p.waiter, &wire.OK{Seq: p.seq})
 	})
 	return nil
 }
 
-// newFactor makes a diagonal query, and room for its L.
-func (c *Core) newFactor(e *Effects, s *shardState, m *wire.Factor) (*query, error) {
+// newFactor makes room for the L of a query, and the query where it is nil: a diagonal one.
+func (c *Core) newFactor(e *Effects, s *shardState, m *wire.Factor, q *query) (*query, error) {
 	slots, err := m.Slots()
 	if err != nil {
 		return nil, err
@@ -134,11 +138,13 @@ func (c *Core) newFactor(e *Effects, s *shardState, m *wire.Factor) (*query, err
 			fmt.Sprintf("at most the %d bytes free on worker %s", free, c.cfg.ID))
 	}
 	n := int64(len(list))
-	q := &query{
-		id: m.Query, kind: wire.KindDiag, vectors: 1, mask: mask, vecBytes: bytes, damping: m.Damping, result: m.Result,
-		factor: &factor{slots: slots, left: n * (n + 1) / 2, pieces: map[int64]*factorPiece{}},
+	if q == nil {
+		q = &query{id: m.Query, kind: wire.KindDiag, vectors: 1, mask: mask}
+		s.queries[q.id] = q
 	}
-	s.queries[q.id] = q
+	q.damping, q.result = m.Damping, m.Result
+	q.factor = &factor{slots: slots, left: n * (n + 1) / 2, pieces: map[int64]*factorPiece{}}
+	q.vecBytes += bytes
 	c.used += bytes
 	c.queryJob(e, s, q, NewFactor{Query: q.id, Slots: list}, func(_ *Effects, d Done) { q.poison = d.Err })
 	return q, nil
@@ -147,7 +153,7 @@ func (c *Core) newFactor(e *Effects, s *shardState, m *wire.Factor) (*query, err
 // products is how many products a column of a query's result takes, at 16 to a byte of a row that is
 // read: they come from the cache.
 func (q *query) products() int64 {
-	if q.factor == nil {
+	if q.kind != wire.KindDiag {
 		return 0
 	}
 	n := int64(len(q.factor.slots))

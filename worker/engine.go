@@ -233,6 +233,7 @@ type numbersOf struct {
 	sums    map[int]rowSum // by slot
 	dotSums map[wire.QueryID]*shard.Sum
 	factors map[wire.QueryID]square
+	pruned  map[wire.QueryID]pruned
 }
 
 // rowSum is the products of a row that is being written.
@@ -326,6 +327,8 @@ func (g *Engine) do(j Job) (Done, error) {
 		return Done{}, n.writeFactor(op)
 	case ReadColumns:
 		return n.readColumns(op, j.Abort)
+	case Prune:
+		return n.prune(op, j.Abort)
 	case Residuals:
 		return n.residuals(op, j.Abort)
 	case Compute:
@@ -365,7 +368,7 @@ func (g *Engine) alloc(key ShardKey, op Alloc) error {
 	}
 	g.shards[key] = &numbersOf{
 		store: store, rows: rows, vectors: map[wire.QueryID]vectors{}, sums: map[int]rowSum{}, dotSums: map[wire.QueryID]*shard.Sum{},
-		factors: map[wire.QueryID]square{},
+		factors: map[wire.QueryID]square{}, pruned: map[wire.QueryID]pruned{},
 	}
 	return nil
 }
@@ -376,6 +379,9 @@ func (n *numbersOf) free() {
 	}
 	for id := range n.factors {
 		n.freeFactor(id)
+	}
+	for id := range n.pruned {
+		n.freePruned(id)
 	}
 	n.rows.free()
 }
@@ -450,6 +456,7 @@ func (n *numbersOf) freeVectors(id wire.QueryID) {
 		v.memory.free()
 	}
 	n.freeFactor(id)
+	n.freePruned(id)
 }
 
 func (n *numbersOf) vectorsOf(id wire.QueryID) vectors {
@@ -622,6 +629,8 @@ func (g *Engine) compute(n *numbersOf, op Compute, abort *pool.Cancel) (Done, er
 		if f, err = n.factorOf(op.Query); err == nil {
 			bad, err = store.DiagBytes(p, t, f.l, f.slots, op.Damping, lo, hi)
 		}
+	case wire.KindPrune, wire.KindCompensate:
+		bad, err = n.prunedBytes(p, op, store)
 	default:
 		v := n.vectorsOf(op.Query)
 		if op.Index >= len(v.bytes) {
