@@ -17,6 +17,7 @@ type question struct {
 	in     input      // nil where no vectors are sent
 	out    output     // nil where the answer is numbers
 	lo, n  int64      // the columns of the result that are wanted
+	sends  int        // vectors that are sent, where these are not as many as are fetched
 	values []float64  // the answer, where it is numbers
 }
 
@@ -123,7 +124,7 @@ func (q *question) round(ctx context.Context) (Answer, error) {
 func (q *question) send(ctx context.Context, info *wire.Info, id wire.QueryID) error {
 	r := q.r
 	t := q.in.dtype()
-	pieces := cut(info, 0, r.spec.Dim, q.req.Vectors, r.c.chunkBytes, t)
+	pieces := cut(info, 0, r.spec.Dim, max(q.sends, q.req.Vectors), r.c.chunkBytes, t)
 	return r.upload(info, pieces, q.in, wire.OpVec,
 		func(p piece, payload []byte) wire.Message {
 			return &wire.Vec{Run: r.name, Epoch: info.Epoch, Query: id, Index: p.index, Shard: p.shard,
