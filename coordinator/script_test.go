@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"mfac/internal/script"
+	"mfac/internal/selection"
 	"mfac/wire"
 )
 
@@ -196,6 +197,20 @@ func init() {
 					reply.Step, reply.Attempt = m.Step, m.Attempt
 				}
 				return reply
+			})
+		},
+		"counts": func(p *player, c *script.Cmd) { // of a prune's bins
+			x := make([]float64, selection.Bins)
+			for _, s := range c.List("bins") {
+				var bin, n int
+				if _, err := fmt.Sscanf(s, "%d:%d", &bin, &n); err != nil {
+					c.Fail("bins: %w", err)
+					return
+				}
+				x[bin] = float64(n)
+			}
+			p.answer(c, "prune", func(m wire.Control) wire.Message {
+				return &wire.Numbers{Shard: *m.Head(), Count: len(x), Payload: wire.AppendFloats(nil, x)}
 			})
 		},
 		"numbers": func(p *player, c *script.Cmd) {
@@ -399,6 +414,8 @@ func queryOf(m wire.Message) wire.QueryID {
 		return m.Query
 	case *wire.Columns:
 		return m.Query
+	case *wire.Prune:
+		return m.Query
 	case *wire.CloseQuery:
 		return m.Query
 	}
@@ -541,7 +558,7 @@ func (p *player) message(c *script.Cmd) wire.Message {
 			attempt = wire.Attempt(parseID(c, s))
 		}
 		return &wire.Wait{Run: run, Epoch: epoch, Step: step, Attempt: attempt}
-	case "vector", "combine", "row", "diag", "column", "subblock":
+	case "vector", "combine", "row", "diag", "column", "subblock", "prune", "compensate":
 		m := &wire.Query{
 			Run: run, Token: token, Kind: c.Name, Vectors: int(c.Int("vectors", 1)), Result: result, Damping: damping, Divisor: divisor,
 			AtLeast: wire.Version(c.Int("at_least", 0)), Exactly: wire.Version(c.Int("exactly", 0)), MinRows: int(c.Int("min_rows", 0)), DeadlineMS: deadline,
@@ -549,6 +566,10 @@ func (p *player) message(c *script.Cmd) wire.Message {
 		switch c.Name {
 		case "vector":
 			m.DType = wire.F32
+		case "prune":
+			m.DType, m.Sparsity, m.Rule, m.Masked = wire.F32, c.Float("sparsity", 0.5), c.Str("rule", wire.RuleSummed), c.Has("masked")
+		case "compensate":
+			m.DType, m.Masked = wire.F32, true
 		case "combine":
 			steps := c.List("steps")
 			m.Steps = len(steps)

@@ -101,6 +101,11 @@ func describeJob(j Job) string {
 		what = fmt.Sprintf("write factor of query %d from %d: %v", op.Query, op.Lo, op.Numbers)
 	case ReadColumns:
 		what = fmt.Sprintf("read columns %v of %v", op.Cols, slotsOf(op.Mask))
+	case Prune:
+		what = fmt.Sprintf("prune %s of query %d", op.Do, op.Query)
+		if op.Do == wire.PruneScore {
+			what += fmt.Sprintf(", %d columns from %d", op.N, op.Lo)
+		}
 	case Residuals:
 		what = fmt.Sprintf("residuals of query %d", op.Query)
 	case Compute:

@@ -339,6 +339,21 @@ func (p *player) message(c *script.Cmd) wire.Message {
 			Payload: wire.AppendFloats(wire.AppendSlots(nil, of), l)}
 	case "columns":
 		return &wire.Columns{Shard: head, Query: query, Mask: parseMask(c, slots), Payload: wire.AppendIndices(nil, parseIndices(c, "at"))}
+	case "prune":
+		m := &wire.Prune{
+			Shard: head, Query: query, Do: c.Word(), Kind: c.Str("kind", ""), Rule: c.Str("rule", ""), Known: int(c.Int("known", 0)), Ties: c.Int("ties", 0),
+			Key: parseUint(c, c.Str("key", "0")),
+		}
+		switch m.Do {
+		case wire.PruneGram:
+			of := parseSlots(c, "of")
+			m.I1, m.Payload = len(of), wire.AppendSlots(nil, of)
+		case wire.PruneDots:
+			m.Mask = parseMask(c, slots)
+		case wire.PruneResult:
+			m.Mask, m.Result, m.Payload = parseMask(c, slots), result, wire.AppendFloats(nil, c.Floats("coef"))
+		}
+		return m
 	case "norms":
 		return &wire.Norms{Shard: head, Query: query}
 	case "close":
