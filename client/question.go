@@ -19,10 +19,12 @@ type question struct {
 	lo, n  int64      // the columns of the result that are wanted
 	sends  int        // vectors that are sent, where these are not as many as are fetched
 	values []float64  // the answer, where it is numbers
+
+	progress func(done, total int64) // WithProgress, or nil
 }
 
 func (r *Run) question(kind string, vectors int, out output, c *call) *question {
-	return &question{r: r, out: out, n: r.spec.Dim, req: wire.Query{
+	return &question{r: r, out: out, n: r.spec.Dim, progress: c.progress, req: wire.Query{
 		Run: r.name, Kind: kind, Vectors: vectors, Result: out.dtype(), Damping: c.damping, Divisor: c.divisor,
 		AtLeast: c.atLeast, Exactly: c.exactly, MinRows: c.minRows,
 	}}
@@ -114,8 +116,8 @@ func (q *question) round(ctx context.Context) (Answer, error) {
 		}
 		return answer, nil
 	}
-	pieces := cut(info, q.lo, q.n, q.req.Vectors, r.c.chunkBytes, q.out.dtype())
-	if err := r.download(info, reply.Query, pieces, q.out).run(ctx); err != nil {
+	pieces := cut(info, q.lo, q.n, q.req.Vectors, q.pieceBytes(reply.Rows), q.out.dtype())
+	if err := r.download(info, reply.Query, pieces, q.out).watched(q.progress).run(ctx); err != nil {
 		return Answer{}, err
 	}
 	return answer, nil

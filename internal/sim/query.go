@@ -12,6 +12,7 @@ type question struct {
 	divisor wire.Divisor
 	steps   []wire.Step
 	coef    [][]float64
+	columns []int64 // of H⁻¹
 	atLeast wire.Version
 	exactly wire.Version
 	minRows int
@@ -83,6 +84,13 @@ func (c *client) question() *question {
 			}
 			q.coef = append(q.coef, a)
 		}
+	case r < 0.85:
+		q.kind = wire.KindDiag
+	case r < 0.9:
+		q.kind = wire.KindColumn
+		for range 1 + w.rng.IntN(2) {
+			q.columns = append(q.columns, int64(w.rng.IntN(int(w.shape.dim))))
+		}
 	default:
 		q.kind, q.result, q.damping, q.divisor = wire.KindRow, wire.F32, 0, ""
 		q.steps = []wire.Step{steps[w.rng.IntN(len(steps))].Step}
@@ -90,7 +98,7 @@ func (c *client) question() *question {
 	return q
 }
 
-func (q *question) outputs() int { return max(len(q.vectors), len(q.coef), 1) }
+func (q *question) outputs() int { return max(len(q.vectors), len(q.coef), len(q.columns), 1) }
 
 func (q *question) message(token uint64) *wire.Query {
 	m := &wire.Query{
@@ -106,6 +114,9 @@ func (q *question) message(token uint64) *wire.Query {
 		for _, a := range q.coef {
 			m.Payload = wire.AppendFloats(m.Payload, a)
 		}
+	case wire.KindDiag:
+	case wire.KindColumn:
+		m.Payload = wire.AppendIndices(nil, q.columns)
 	default:
 		m.Payload = wire.AppendUint64s(nil, q.steps)
 	}

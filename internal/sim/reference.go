@@ -96,6 +96,16 @@ func (k *checker) reference(q *question, i int, g [][]float64, index map[wire.St
 		n = float64(len(g))
 	}
 	// (v − Gᵀ K⁻¹ G v)/λ for a vector, N Gᵀ K⁻¹ a for a combination, K = GGᵀ + NλI
+	if q.kind == wire.KindDiag {
+		x := make([]float64, s.dim)
+		for col := range x {
+			x[col] = inverseColumn(g, s.dim, int64(col), n, damping)[col]
+		}
+		return x
+	}
+	if q.kind == wire.KindColumn {
+		return inverseColumn(g, s.dim, q.columns[i], n, damping)
+	}
 	right := make([]float64, len(g))
 	if q.kind == wire.KindVector {
 		for r := range g {
@@ -117,6 +127,24 @@ func (k *checker) reference(q *question, i int, g [][]float64, index map[wire.St
 		} else {
 			x[col] *= n
 		}
+	}
+	return x
+}
+
+// inverseColumn is (e_j − GᵀK⁻¹Ge_j)/λ.
+func inverseColumn(g [][]float64, dim, j int64, n, damping float64) []float64 {
+	y := make([]float64, len(g))
+	for r := range g {
+		y[r] = g[r][j]
+	}
+	c := solve(g, n*damping, y)
+	x := make([]float64, dim)
+	x[j] = 1
+	for col := range x {
+		for r := range g {
+			x[col] -= c[r] * g[r][col]
+		}
+		x[col] /= damping
 	}
 	return x
 }
