@@ -95,7 +95,7 @@ func (c *Core) vec(e *Effects, in Request, m *wire.Vec) error {
 		op:       WriteVector{Query: q.id, Index: m.Index, Lo: m.Lo - s.lo, Col: m.Lo, Payload: m.Payload, Sum: m.Sum},
 		poison:   &q.poison,
 		staged:   q.have,
-		columns:  s.cols * int64(q.vectors),
+		columns:  s.cols * int64(len(q.slices)),
 		gather:   &q.gather,
 		progress: func(e *Effects) { c.progressQuery(e, s, q) },
 	}

@@ -202,7 +202,7 @@ func phaseOf(m wire.Message) string {
 		return "close"
 	case *wire.Stage, *wire.Multiply:
 		return "stage"
-	case *wire.Fetch, *wire.Chunk, *wire.Vec, *wire.Commit, *wire.Drop, *wire.Prepare, *wire.Coef, *wire.Norms, *wire.Factor, *wire.Columns,
+	case *wire.Fetch, *wire.Chunk, *wire.Vec, *wire.Commit, *wire.Drop, *wire.Prepare, *wire.Coef, *wire.Norms, *wire.Factor, *wire.Columns, *wire.Prune,
 		*wire.Adopt, *wire.Install, *wire.Gram, *wire.Release, *wire.Hello:
 		return m.Type()
 	}

@@ -4,19 +4,21 @@ import "mfac/wire"
 
 // question is what a client asks, with all that the reference needs to answer it.
 type question struct {
-	kind    string
-	vectors [][]float64 // as the shards see them
-	dtype   wire.DType
-	result  wire.DType
-	damping float64 // 0: the run's
-	divisor wire.Divisor
-	steps   []wire.Step
-	coef    [][]float64
-	columns []int64 // of H⁻¹
-	atLeast wire.Version
-	exactly wire.Version
-	minRows int
-	after   wire.Version // versions that had been told when it was asked
+	kind     string
+	vectors  [][]float64 // as the shards see them
+	dtype    wire.DType
+	result   wire.DType
+	damping  float64 // 0: the run's
+	divisor  wire.Divisor
+	steps    []wire.Step
+	coef     [][]float64
+	columns  []int64 // of H⁻¹
+	rule     string  // of a prune
+	sparsity float64
+	atLeast  wire.Version
+	exactly  wire.Version
+	minRows  int
+	after    wire.Version // versions that had been told when it was asked
 }
 
 // tinyDamping, at a row of the window, leaves so little that its bound takes a further pass.
@@ -91,6 +93,8 @@ func (c *client) question() *question {
 		for range 1 + w.rng.IntN(2) {
 			q.columns = append(q.columns, int64(w.rng.IntN(int(w.shape.dim))))
 		}
+	case r < 0.95:
+		w.prune(q)
 	default:
 		q.kind, q.result, q.damping, q.divisor = wire.KindRow, wire.F32, 0, ""
 		q.steps = []wire.Step{steps[w.rng.IntN(len(steps))].Step}
@@ -98,7 +102,12 @@ func (c *client) question() *question {
 	return q
 }
 
-func (q *question) outputs() int { return max(len(q.vectors), len(q.coef), len(q.columns), 1) }
+func (q *question) outputs() int {
+	if q.prunes() {
+		return 1
+	}
+	return max(len(q.vectors), len(q.coef), len(q.columns), 1)
+}
 
 func (q *question) message(token uint64) *wire.Query {
 	m := &wire.Query{
@@ -115,6 +124,8 @@ func (q *question) message(token uint64) *wire.Query {
 			m.Payload = wire.AppendFloats(m.Payload, a)
 		}
 	case wire.KindDiag:
+	case wire.KindPrune, wire.KindCompensate:
+		m.DType, m.Rule, m.Sparsity, m.Masked = q.dtype, q.rule, q.sparsity, len(q.vectors) > 1
 	case wire.KindColumn:
 		m.Payload = wire.AppendIndices(nil, q.columns)
 	default:
@@ -196,7 +207,7 @@ func (c *client) query(q *question, slow ms, abandon bool, until ms) (answered b
 // answer sends the vectors, waits for the result and fetches it.
 func (c *client) answer(q *question, r *wire.QueryReply, slow ms, abandon bool, until ms) wire.Code {
 	w := c.w
-	if q.kind == wire.KindVector {
+	if q.kind == wire.KindVector || q.prunes() {
 		var wants []want
 		for i, v := range q.vectors {
 			for _, s := range c.grid(0, w.shape.dim, []int64{5, 16, 100}[w.rng.IntN(3)]) {
