@@ -6,7 +6,7 @@ import (
 	"mfac/wire"
 )
 
-// This file: pruning, and prescribed changes of weights (docs/maths.md, "Pruning").
+// This file: pruning, and prescribed changes of weights (docs/pruning.md).
 
 // Pruning says which weights Prune sets to 0, and how it adapts the others.
 type Pruning struct {

@@ -146,9 +146,8 @@ func (p pruneReference) compensated(t rapid.TB, delta []float64, fixed, rest []i
 	return x.RawVector().Data
 }
 
-// The dense reference solves with a condition number of H of 1e4 at most in these cases: both are within
-// 1e-11 of the largest weight (4e-13 was the most that was seen).
-const tolPruned = 1e-10
+// H has a condition number below 1e4 in these cases: some ε times that both may be off; 3e-14 of the largest weight holds too.
+const tolPruned = 1e-12
 
 // tieScore is how near two scores may be, relative, for the reference to be unable to tell them apart.
 const tieScore = 1e-9
