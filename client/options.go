@@ -147,7 +147,7 @@ type PublishOption interface{ publish(*call) error }
 // ResultOption or WithWire.
 type PreconditionOption interface{ precondition(*call) error }
 
-// QueryOption is an option of a query: a ResultOption, a WindowOption or WithWire.
+// QueryOption is an option of a query: a ResultOption, a WindowOption, WithWire or WithProgress.
 type QueryOption interface{ query(*call) error }
 
 // call is what the options of one call set.
@@ -164,6 +164,7 @@ type call struct {
 	result       wire.DType // of what is fetched; "": the caller's
 	verify       bool
 	refine       bool
+	progress     func(done, total int64)
 }
 
 // ResultOption changes how a result is computed: it is an option of queries and preconditions.

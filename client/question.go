@@ -18,11 +18,14 @@ type question struct {
 	in     input      // nil where no vectors are sent
 	out    output     // nil where the answer is numbers
 	lo, n  int64      // the columns of the result that are wanted
+	sends  int        // vectors that are sent, where these are not as many as are fetched
 	values []float64  // the answer, where it is numbers
+
+	progress func(done, total int64) // WithProgress, or nil
 }
 
 func (r *Run) question(kind string, vectors int, out output, c *call) *question {
-	return &question{r: r, out: out, n: r.spec.Dim, req: wire.Query{
+	return &question{r: r, out: out, n: r.spec.Dim, progress: c.progress, req: wire.Query{
 		Run: r.name, Kind: kind, Vectors: vectors, Result: out.dtype(), Damping: c.damping, Divisor: c.divisor,
 		AtLeast: c.atLeast, Exactly: c.exactly, MinRows: c.minRows, Verify: c.verify, Refine: c.refine,
 	}}
@@ -117,8 +120,8 @@ func (q *question) round(ctx context.Context) (Answer, error) {
 		}
 		return answer, nil
 	}
-	pieces := cut(info, q.lo, q.n, q.req.Vectors, r.c.chunkBytes, q.out.dtype())
-	if err := r.download(info, reply.Query, pieces, q.out).run(ctx); err != nil {
+	pieces := cut(info, q.lo, q.n, q.req.Vectors, q.pieceBytes(reply.Rows), q.out.dtype())
+	if err := r.download(info, reply.Query, pieces, q.out).watched(q.progress).run(ctx); err != nil {
 		return Answer{}, err
 	}
 	return answer, nil
@@ -127,7 +130,7 @@ func (q *question) round(ctx context.Context) (Answer, error) {
 func (q *question) send(ctx context.Context, info *wire.Info, id wire.QueryID) error {
 	r := q.r
 	t := q.in.dtype()
-	pieces := cut(info, 0, r.spec.Dim, q.req.Vectors, r.c.chunkBytes, t)
+	pieces := cut(info, 0, r.spec.Dim, max(q.sends, q.req.Vectors), r.c.chunkBytes, t)
 	return r.upload(info, pieces, q.in, wire.OpVec,
 		func(p piece, payload []byte) wire.Message {
 			return &wire.Vec{Run: r.name, Epoch: info.Epoch, Query: id, Index: p.index, Shard: p.shard,

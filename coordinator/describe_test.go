@@ -56,6 +56,28 @@ func describe(m wire.Message) string {
 		return head() + fmt.Sprintf(" query=%s vectors=%d round=%d which=%b e=%s", id(m.Query), m.Vectors, m.Round, m.Which&(1<<m.Vectors-1), floats(m.Payload))
 	case *wire.Coef:
 		return head() + fmt.Sprintf(" query=%s %s vectors=%d damping=%g %s mask=%v coef=%s", id(m.Query), m.Kind, m.Vectors, m.Damping, m.Result, slotList(m.Mask), floats(m.Payload))
+	case *wire.Factor:
+		slots, _ := m.Slots()
+		return head() + fmt.Sprintf(" query=%s rows=%v lo=%d damping=%g %s l=%s", id(m.Query), slots, m.Lo, m.Damping, m.Result, floats(m.Payload[4*m.Rows:]))
+	case *wire.Columns:
+		return head() + fmt.Sprintf(" query=%s mask=%v at=%v", id(m.Query), slotList(m.Mask), wire.Indices(m.Payload))
+	case *wire.Prune:
+		s := head() + fmt.Sprintf(" query=%s %s", id(m.Query), m.Do)
+		switch m.Do {
+		case wire.PruneBegin:
+			s += " " + m.Kind
+		case wire.PruneGram:
+			s += fmt.Sprintf(" %v rows %d:%d", m.Slots(), m.I0, m.I1)
+		case wire.PruneCount:
+			s += fmt.Sprintf(" %d bits of %#x", m.Known, m.Key)
+		case wire.PruneChoose:
+			s += fmt.Sprintf(" %s key=%#x ties=%d", m.Rule, m.Key, m.Ties)
+		case wire.PruneDots:
+			s += fmt.Sprintf(" mask=%v", slotList(m.Mask))
+		case wire.PruneResult:
+			s += fmt.Sprintf(" %s mask=%v coef=%s", m.Result, slotList(m.Mask), floats(m.Payload))
+		}
+		return s
 	case *wire.Norms:
 		return head() + " query=" + id(m.Query)
 	case *wire.CloseQuery:

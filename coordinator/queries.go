@@ -28,6 +28,8 @@ type query struct {
 	mask     shard.Mask
 	deadline int64 // tick
 
+	index     []int64 // of the columns that a column or sub-block query names
+	prune     *pruning
 	win       *window.Window // the window of its version, once the run's own has gone on
 	parts     [][]float64    // a shard's dots and norms
 	left      int
@@ -125,7 +127,12 @@ func limit(q *query, bound float64) *wire.Error {
 
 // pins reports whether a query still needs the factor of its version.
 func (q *query) pins() bool {
-	return (q.checked != nil || wire.Prepared(q.kind) && q.coef == nil) && !q.ready && !q.closing
+	return (q.checked != nil || needsWindow(q.kind) && q.coef == nil) && !q.ready && !q.closing
+}
+
+// needsWindow reports whether queries of a kind need the factor of their version later than at once.
+func needsWindow(kind string) bool {
+	return wire.Prepared(kind) || kind == wire.KindColumn || kind == wire.KindSubblock || kind == wire.KindPrune
 }
 
 // snapshotBytes is what a version that queries pin takes: A, a factor of the run's own, and one at
@@ -159,13 +166,13 @@ func (c *Core) room(m *wire.Query) error {
 		}
 		held += 8 * int64(len(q.values))
 		if !q.ready && !q.closing {
-			held += c.bytes(q.kind, q.vectors, q.checked != nil)
+			held += c.bytes(q.kind, q.vectors, q.checked != nil) + c.diagBytes(q.kind, len(q.index)) + c.pruneBytes(q.kind)
 		}
 	}
-	if most := max(1, c.queryBytes/c.snapshotBytes()); (wire.Prepared(m.Kind) || m.Verify || m.Refine) && !versions[c.version] && int64(len(versions)) >= most {
+	if most := max(1, c.queryBytes/c.snapshotBytes()); (needsWindow(m.Kind) || m.Verify || m.Refine) && !versions[c.version] && int64(len(versions)) >= most {
 		return wire.Errorf(wire.CodeBusy, "versions with vectors under way", len(versions), fmt.Sprintf("below %d, each of which keeps its window", most), "ask again when one is answered")
 	}
-	if need := c.bytes(m.Kind, m.Vectors, m.Verify || m.Refine); held > 0 && need > c.queryBytes-held {
+	if need := c.bytes(m.Kind, m.Vectors, m.Verify || m.Refine) + c.diagBytes(m.Kind, len(m.Payload)/8) + c.pruneBytes(m.Kind); held > 0 && need > c.queryBytes-held {
 		return wire.Errorf(wire.CodeBusy, "bytes of queries under way", held+need, fmt.Sprintf("at most %d", c.queryBytes), "ask again when one is answered")
 	}
 	return nil
@@ -281,6 +288,12 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 		err = c.combineQuery(e, q, m)
 	case wire.KindRow:
 		err = c.rowQuery(e, q, wire.Uint64s[wire.Step](m.Payload)[0])
+	case wire.KindDiag:
+		err = c.diagQuery(e, q)
+	case wire.KindColumn, wire.KindSubblock:
+		err = c.columnsQuery(e, q, wire.Indices(m.Payload))
+	case wire.KindPrune, wire.KindCompensate:
+		err = c.pruneQuery(e, q, m)
 	}
 	if err != nil {
 		return err
@@ -432,6 +445,9 @@ func (c *Core) solve(e *Effects, q *query) error {
 // solved sends the shards the coefficients of vectors.
 func (c *Core) solved(e *Effects, q *query, coef []float64) {
 	q.coef = wire.AppendFloats(nil, coef)
+	if q.kind == wire.KindColumn {
+		q.coef = wire.AppendIndices(q.coef, q.index)
+	}
 	if q.checked == nil {
 		q.win = nil
 	}
@@ -446,10 +462,10 @@ func (c *Core) bounded(q *query, b window.Bound) {
 	q.size = append(q.size, q.sizeOf(b))
 }
 
-// sizeOf is what ‖x‖ is at least. A bound of a vector speaks of ‖λx‖.
+// sizeOf is what ‖x‖ is at least. A bound speaks of ‖λx‖, but of a combination.
 func (q *query) sizeOf(b window.Bound) float64 {
 	switch q.kind {
-	case wire.KindVector:
+	case wire.KindVector, wire.KindColumn, wire.KindDiag:
 		return b.NormLow / q.damping
 	case wire.KindSample: // … a sample's, of ‖√λ x‖
 		return b.NormLow / math.Sqrt(q.damping)
@@ -494,7 +510,7 @@ func (c *Core) sendCoef(e *Effects, q *query) {
 	q.left = len(c.shards)
 	for s := range c.shards {
 		m := &wire.Coef{Query: q.id, Kind: q.kind, Vectors: q.vectors, Result: q.result, Mask: q.mask, Payload: q.coef}
-		if wire.Prepared(q.kind) && q.kind != wire.KindFisher {
+		if wire.Prepared(q.kind) && q.kind != wire.KindFisher || q.kind == wire.KindColumn {
 			m.Damping = q.damping
 		}
 		c.call(e, s, m, func(e *Effects, m wire.Message) {
@@ -605,7 +621,7 @@ func (c *Core) closeRequest(e *Effects, in Request, m *wire.Close) error {
 // is under way must not read a row that is written anew.
 func (c *Core) closeQuery(e *Effects, q *query, why *wire.Error) {
 	c.gone.put(q.id, why)
-	q.closing, q.win, q.coef, q.parts, q.values, q.checked = true, nil, nil, nil, nil, nil
+	q.closing, q.win, q.coef, q.parts, q.values, q.checked, q.prune = true, nil, nil, nil, nil, nil, nil
 	for _, w := range q.waiters {
 		e.send(w.to, why)
 	}
@@ -624,6 +640,12 @@ func (c *Core) closeQuery(e *Effects, q *query, why *wire.Error) {
 		case *wire.Coef:
 			return m.Query == q.id
 		case *wire.Norms:
+			return m.Query == q.id
+		case *wire.Factor:
+			return m.Query == q.id
+		case *wire.Columns:
+			return m.Query == q.id
+		case *wire.Prune:
 			return m.Query == q.id
 		}
 		return about(m, q.id)

@@ -47,6 +47,7 @@ const (
 	opMisfit
 	opColumns
 	opTouch
+	opDiag
 )
 
 // pass is a call at work, or a Sum. It is used again.
@@ -76,6 +77,7 @@ type pass struct {
 	dst    []float64
 	bytes  []byte
 	dtype  DType
+	out    []byte       // of opGram: not 0 where a column is left out; nil: none is
 	bad    atomic.Int64 // the first column that was not finite, or hi
 
 	base  int          // of opColumns: the unit of the first tile
@@ -89,6 +91,7 @@ type scratch struct {
 	kernel.Scratch
 	x, r, stack []float64
 	v, low      []float64
+	lines       []byte // of a tile
 }
 
 func scratchOf(w *pool.Worker) *scratch {
@@ -133,7 +136,7 @@ func (p *pass) split() {
 // done takes a pass back. Nobody works on it any more.
 func (s *storage) done(p *pass) {
 	p.tree.end()
-	p.mask, p.slots, p.x, p.own, p.c, p.dst, p.bytes = nil, nil, nil, [2]Vector{}, nil, nil, nil
+	p.mask, p.slots, p.x, p.own, p.c, p.dst, p.bytes, p.out = nil, nil, nil, [2]Vector{}, nil, nil, nil, nil
 	p.norms, p.solve, p.scaled, p.base, p.answer, p.w = false, false, false, 0, Answer{}, nil
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -205,6 +208,10 @@ func (p *pass) Unit(w *pool.Worker, i int) {
 		for t := lo; t < hi; t++ {
 			p.s.touch(p.first + t)
 		}
+	case opDiag:
+		for t := lo; t < hi; t++ {
+			p.diag(sc, p.first+t)
+		}
 	default:
 		p.tree.add(i, p.sum(sc, lo, hi))
 	}
@@ -264,7 +271,11 @@ func (p *pass) part(sc *scratch, tile int, dst []float64) {
 		p.x[1].load(s.kernel, x[n:], int64(tile)*TileCols)
 		dst[0] = s.kernel.Dot(x[:n], x[n:])
 	case opGram:
-		s.kernel.Gram(&sc.Scratch, dst, s.tile(tile), p.slots, p.i0, p.i1)
+		g := s.tile(tile)
+		if p.out != nil {
+			g = p.kept(sc, g, tile)
+		}
+		s.kernel.Gram(&sc.Scratch, dst, g, p.slots, p.i0, p.i1)
 	case opResidual:
 		g := s.tile(tile)
 		cols := g.Cols()

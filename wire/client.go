@@ -165,6 +165,11 @@ const (
 //	vector   Vectors vectors of dtype DType follow, in Vec chunks to the workers
 //	combine  payload: Steps × uint64 step numbers, then Vectors × Steps × float64 coefficients
 //	row      payload: one uint64 step number
+//	diag     nothing
+//	column   payload: Vectors × uint64 indices of columns
+//	subblock payload: up to MaxIndices uint64 indices of columns; its answer is numbers
+//	prune    weights of dtype DType follow as vector 0; where Masked a mask (MaskFree, …) as vector 1
+//	compensate  changes follow as vector 0, a mask of those that are prescribed as vector 1
 //	fisher, hessian  as vector
 //	sample   Vectors samples of Seed, numbers First, First+1 and so on
 //
@@ -190,6 +195,9 @@ type Query struct {
 	First      int64   `msgpack:"first,omitempty"`
 	Verify     bool    `msgpack:"verify,omitempty"`
 	Refine     bool    `msgpack:"refine,omitempty"`
+	Sparsity   float64 `msgpack:"sparsity,omitempty"`
+	Rule       string  `msgpack:"rule,omitempty"`
+	Masked     bool    `msgpack:"masked,omitempty"`
 	Payload    []byte  `msgpack:"-"`
 }
 

@@ -172,6 +172,8 @@ func (m *Query) Validate() error {
 		checkDeadline(m.DeadlineMS),
 		checkWithin("min_rows", m.MinRows, 0, MaxWindow),
 		checkWithin("steps", m.Steps, 0, MaxWindow),
+		CheckSparsity(m.Sparsity),
+		checkRuleOrNone(m.Rule),
 	); err != nil {
 		return err
 	}
@@ -202,8 +204,12 @@ func (m *Query) Validate() error {
 			return Invalid("result", m.Result, "f32, which says all that a row holds")
 		}
 		return checkLen(m.Payload, 8)
+	case KindDiag, KindColumn, KindSubblock:
+		return m.validateDiag()
+	case KindPrune, KindCompensate:
+		return m.validatePrune()
 	}
-	return Invalid("kind", m.Kind, kindNames)
+	return Invalid("kind", m.Kind, "one of the protocol's kinds of query")
 }
 
 func checkOptions(damping float64, divisor Divisor, result DType) error {

@@ -166,7 +166,8 @@ type Prepare struct {
 // Coef gives a query its coefficients: payload Vectors × Slots × float64. For a vector query,
 // which Prepare made, results are (v − Gᵀc)/Damping; of samples, (z − Gᵀc)/√Damping; of hessian, Damping·v +
 // Gᵀc; of fisher, Gᵀc. A combination (Gᵀc) and a row (that of the one slot in Mask, no payload) are
-// made by Coef itself. Reply: OK.
+// made by Coef itself. So are columns of H⁻¹, (e_j − Gᵀc)/Damping: Vectors × uint64 indices j follow the
+// coefficients. Reply: OK.
 type Coef struct {
 	Shard   `msgpack:",inline"`
 	Query   QueryID `msgpack:"query"`

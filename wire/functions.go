@@ -7,16 +7,20 @@ import "cmp"
 // MaxSamples is the most samples of one seed.
 const MaxSamples = 1 << 32
 
-const kindNames = "vector, combine, row, fisher, hessian or sample"
-
 // Sent reports whether the client sends the vectors of a query of that kind.
 func Sent(kind string) bool {
-	return kind == KindVector || kind == KindFisher || kind == KindHessian
+	switch kind {
+	case KindVector, KindFisher, KindHessian, KindPrune, KindCompensate:
+		return true
+	}
+	return false
 }
 
 // Prepared reports whether a query of that kind multiplies vectors with the rows before it has its
-// coefficients: Prepare makes it on the shards.
-func Prepared(kind string) bool { return Sent(kind) || kind == KindSample }
+// coefficients: Prepare makes it on the shards, with that kind.
+func Prepared(kind string) bool {
+	return kind == KindVector || kind == KindFisher || kind == KindHessian || kind == KindSample
+}
 
 // checkFunction checks what only some kinds of query have.
 func (m *Query) checkFunction() error {

@@ -43,6 +43,9 @@ const (
 	OpApply      = "apply"
 	OpResidual   = "residual"
 	OpRefine     = "refine"
+	OpFactor     = "factor"
+	OpColumns    = "columns"
+	OpPrune      = "prune"
 	OpCloseQuery = "close_query"
 	OpRelease    = "release"
 

@@ -98,6 +98,17 @@ func describeJob(j Job) string {
 		if op.Begun {
 			what += ", the rest: " + list(op.Cols, describeColumns)
 		}
+	case NewFactor:
+		what = fmt.Sprintf("new factor of query %d: slots %v", op.Query, op.Slots)
+	case WriteFactor:
+		what = fmt.Sprintf("write factor of query %d from %d: %v", op.Query, op.Lo, op.Numbers)
+	case ReadColumns:
+		what = fmt.Sprintf("read columns %v of %v", op.Cols, slotsOf(op.Mask))
+	case Prune:
+		what = fmt.Sprintf("prune %s of query %d", op.Do, op.Query)
+		if op.Do == wire.PruneScore {
+			what += fmt.Sprintf(", %d columns from %d", op.N, op.Lo)
+		}
 	case Residuals:
 		what = fmt.Sprintf("residuals of query %d", op.Query)
 	case Apply:
@@ -202,6 +213,14 @@ func parseSlots(c *script.Cmd, key string) []wire.Slot {
 		slots = append(slots, wire.Slot(v))
 	}
 	return slots
+}
+
+func parseIndices(c *script.Cmd, key string) []int64 {
+	var x []int64
+	for _, v := range c.Floats(key) {
+		x = append(x, int64(v))
+	}
+	return x
 }
 
 func parseMask(c *script.Cmd, slots int) shard.Mask {

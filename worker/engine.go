@@ -135,6 +135,7 @@ type (
 		Damping float64
 		Coef    []float64
 		Mask    shard.Mask
+		Ones    []int64 // where the vectors of columns of H⁻¹ are 1
 	}
 	// Apply works out G x for the answers x of a query: vectors × slots floats, then vectors squared
 	// norms.
@@ -156,6 +157,7 @@ type (
 		Mask       shard.Mask
 		Lo, N, Col int64
 		DType      wire.DType
+		Ones       []int64
 	}
 )
 
@@ -250,6 +252,8 @@ type numbersOf struct {
 	vectors map[wire.QueryID]vectors
 	sums    map[int]rowSum // by slot
 	dotSums map[wire.QueryID]*shard.Sum
+	factors map[wire.QueryID]square
+	pruned  map[wire.QueryID]pruned
 }
 
 // rowSum is the products of a row that is being written.
@@ -341,6 +345,14 @@ func (g *Engine) do(j Job) (Done, error) {
 		return Done{}, n.accumulateDots(op, j.Abort)
 	case Dots:
 		return n.dots(op, j.Abort)
+	case NewFactor:
+		return Done{}, n.newFactor(op)
+	case WriteFactor:
+		return Done{}, n.writeFactor(op)
+	case ReadColumns:
+		return n.readColumns(op, j.Abort)
+	case Prune:
+		return n.prune(op, j.Abort)
 	case Residuals:
 		return n.residuals(op, j.Abort)
 	case Apply:
@@ -384,6 +396,7 @@ func (g *Engine) alloc(key ShardKey, op Alloc) error {
 	}
 	g.shards[key] = &numbersOf{
 		store: store, rows: rows, vectors: map[wire.QueryID]vectors{}, sums: map[int]rowSum{}, dotSums: map[wire.QueryID]*shard.Sum{},
+		factors: map[wire.QueryID]square{}, pruned: map[wire.QueryID]pruned{},
 	}
 	return nil
 }
@@ -391,6 +404,12 @@ func (g *Engine) alloc(key ShardKey, op Alloc) error {
 func (n *numbersOf) free() {
 	for id := range n.vectors {
 		n.freeVectors(id)
+	}
+	for id := range n.factors {
+		n.freeFactor(id)
+	}
+	for id := range n.pruned {
+		n.freePruned(id)
 	}
 	n.rows.free()
 }
@@ -472,6 +491,8 @@ func (n *numbersOf) freeVectors(id wire.QueryID) {
 			v.memory.free()
 		}
 	}
+	n.freeFactor(id)
+	n.freePruned(id)
 }
 
 func (n *numbersOf) vectorsOf(id wire.QueryID) vectors {
@@ -601,7 +622,10 @@ func (n *numbersOf) dots(op Dots, abort *pool.Cancel) (Done, error) {
 
 func (n *numbersOf) residuals(op Residuals, abort *pool.Cancel) (Done, error) {
 	views := n.vectorsOf(op.Query).views()
-	if op.Kind == wire.KindCombine || op.Kind == wire.KindFisher {
+	switch op.Kind {
+	case wire.KindColumn:
+		views = units(n.store.Cols(), op.Ones)
+	case wire.KindCombine, wire.KindFisher:
 		views = nil
 		for range op.Vectors {
 			views = append(views, shard.Zeros(n.store.Cols()))
@@ -627,7 +651,10 @@ func (g *Engine) compute(n *numbersOf, op Compute, abort *pool.Cancel) (Done, er
 	}
 	store := n.store.For(classOf(op.Step), abort)
 	slots := n.store.Slots()
-	coef := op.Coef[op.Index*slots : (op.Index+1)*slots]
+	var coef []float64
+	if op.Kind != wire.KindDiag {
+		coef = op.Coef[op.Index*slots : (op.Index+1)*slots]
+	}
 	p := g.payload(op.N * int64(op.DType.Size()))
 	t, lo, hi := dtype.Of(op.DType), op.Lo, op.Lo+op.N
 	var bad int64
@@ -637,6 +664,15 @@ func (g *Engine) compute(n *numbersOf, op Compute, abort *pool.Cancel) (Done, er
 		bad, err = n.refined(p, op, store)
 	case op.Kind == wire.KindCombine, op.Kind == wire.KindFisher:
 		bad, err = store.CombineBytes(p, t, coef, op.Mask, lo, hi)
+	case op.Kind == wire.KindColumn:
+		bad, err = store.SolveBytes(p, t, shard.Unit(n.store.Cols(), op.Ones[op.Index]), coef, op.Mask, op.Damping, lo, hi)
+	case op.Kind == wire.KindDiag:
+		var f square
+		if f, err = n.factorOf(op.Query); err == nil {
+			bad, err = store.DiagBytes(p, t, f.l, f.slots, op.Damping, lo, hi)
+		}
+	case op.Kind == wire.KindPrune, op.Kind == wire.KindCompensate:
+		bad, err = n.prunedBytes(p, op, store)
 	default:
 		v, ok := n.vectorsOf(op.Query).view(op.Index)
 		if !ok {
@@ -656,7 +692,10 @@ func (g *Engine) compute(n *numbersOf, op Compute, abort *pool.Cancel) (Done, er
 	}
 	if bad >= 0 {
 		hint := "ask for float64 results, or scale the vector"
-		if op.DType == wire.F64 {
+		switch {
+		case op.Kind == wire.KindDiag || op.Kind == wire.KindColumn:
+			hint = "ask for float64 results, or take a larger damping"
+		case op.DType == wire.F64:
 			hint = "scale the vector down"
 		}
 		return Done{}, wire.Errorf(wire.CodeOverflow, "column", op.Col+bad-op.Lo, "within the range of "+string(op.DType), hint)

@@ -329,6 +329,30 @@ func (p *player) message(c *script.Cmd) wire.Message {
 			m.Damping = 1
 		}
 		m.Payload = wire.AppendFloats(nil, c.Floats("coef"))
+		if m.Kind == wire.KindColumn {
+			m.Payload = wire.AppendIndices(m.Payload, parseIndices(c, "at"))
+		}
+		return m
+	case "factor":
+		of, l := parseSlots(c, "of"), c.Floats("l")
+		return &wire.Factor{Shard: head, Query: query, Rows: len(of), Lo: c.Int("lo", 0), N: int64(len(l)), Damping: c.Float("damping", 1), Result: result,
+			Payload: wire.AppendFloats(wire.AppendSlots(nil, of), l)}
+	case "columns":
+		return &wire.Columns{Shard: head, Query: query, Mask: parseMask(c, slots), Payload: wire.AppendIndices(nil, parseIndices(c, "at"))}
+	case "prune":
+		m := &wire.Prune{
+			Shard: head, Query: query, Do: c.Word(), Kind: c.Str("kind", ""), Rule: c.Str("rule", ""), Known: int(c.Int("known", 0)), Ties: c.Int("ties", 0),
+			Key: parseUint(c, c.Str("key", "0")),
+		}
+		switch m.Do {
+		case wire.PruneGram:
+			of := parseSlots(c, "of")
+			m.I1, m.Payload = len(of), wire.AppendSlots(nil, of)
+		case wire.PruneDots:
+			m.Mask = parseMask(c, slots)
+		case wire.PruneResult:
+			m.Mask, m.Result, m.Payload = parseMask(c, slots), result, wire.AppendFloats(nil, c.Floats("coef"))
+		}
 		return m
 	case "apply":
 		return &wire.Apply{Shard: head, Query: query, Damping: c.Float("damping", 1)}

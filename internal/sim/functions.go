@@ -22,7 +22,7 @@ type function struct {
 func (q *question) vary(w *world) {
 	r := w.rng.Float64()
 	switch {
-	case q.kind == wire.KindRow:
+	case q.kind != wire.KindVector && q.kind != wire.KindCombine:
 	case q.kind == wire.KindVector && q.damping != tinyDamping && r < 0.1:
 		q.kind = wire.KindFisher
 	case q.kind == wire.KindVector && q.damping != tinyDamping && r < 0.2:

@@ -4,18 +4,21 @@ import "mfac/wire"
 
 // question is what a client asks, with all that the reference needs to answer it.
 type question struct {
-	kind    string
-	vectors [][]float64 // as the shards see them
-	dtype   wire.DType
-	result  wire.DType
-	damping float64 // 0: the run's
-	divisor wire.Divisor
-	steps   []wire.Step
-	coef    [][]float64
-	atLeast wire.Version
-	exactly wire.Version
-	minRows int
-	after   wire.Version // versions that had been told when it was asked
+	kind     string
+	vectors  [][]float64 // as the shards see them
+	dtype    wire.DType
+	result   wire.DType
+	damping  float64 // 0: the run's
+	divisor  wire.Divisor
+	steps    []wire.Step
+	coef     [][]float64
+	columns  []int64 // of H⁻¹
+	rule     string  // of a prune
+	sparsity float64
+	atLeast  wire.Version
+	exactly  wire.Version
+	minRows  int
+	after    wire.Version // versions that had been told when it was asked
 	function
 }
 
@@ -84,6 +87,15 @@ func (c *client) question() *question {
 			}
 			q.coef = append(q.coef, a)
 		}
+	case r < 0.85:
+		q.kind = wire.KindDiag
+	case r < 0.9:
+		q.kind = wire.KindColumn
+		for range 1 + w.rng.IntN(2) {
+			q.columns = append(q.columns, int64(w.rng.IntN(int(w.shape.dim))))
+		}
+	case r < 0.95:
+		w.prune(q)
 	default:
 		q.kind, q.result, q.damping, q.divisor = wire.KindRow, wire.F32, 0, ""
 		q.steps = []wire.Step{steps[w.rng.IntN(len(steps))].Step}
@@ -92,7 +104,12 @@ func (c *client) question() *question {
 	return q
 }
 
-func (q *question) outputs() int { return max(len(q.vectors), len(q.coef), q.samples, 1) }
+func (q *question) outputs() int {
+	if q.prunes() {
+		return 1
+	}
+	return max(len(q.vectors), len(q.coef), len(q.columns), q.samples, 1)
+}
 
 func (q *question) message(token uint64) *wire.Query {
 	m := &wire.Query{
@@ -107,6 +124,11 @@ func (q *question) message(token uint64) *wire.Query {
 		for _, a := range q.coef {
 			m.Payload = wire.AppendFloats(m.Payload, a)
 		}
+	case wire.KindDiag:
+	case wire.KindPrune, wire.KindCompensate:
+		m.DType, m.Rule, m.Sparsity, m.Masked = q.dtype, q.rule, q.sparsity, len(q.vectors) > 1
+	case wire.KindColumn:
+		m.Payload = wire.AppendIndices(nil, q.columns)
 	default:
 		m.Payload = wire.AppendUint64s(nil, q.steps)
 	}

@@ -1,0 +1,141 @@
+package client
+
+import (
+	"context"
+
+	"mfac/wire"
+)
+
+// This file: pruning, and prescribed changes of weights (docs/pruning.md).
+
+// Pruning says which weights Prune sets to 0, and how it adapts the others.
+type Pruning struct {
+	// Sparsity is the part of the run's d weights that are 0 in the end: ⌊Sparsity·d⌋, those that were
+	// pruned before included. In [0, 1).
+	Sparsity float64
+	// Rule is wire.RuleSummed ("summed", the default), as M-FAC does, or wire.RuleJoint ("joint"), the
+	// least increase of the quadratic for the weights that are chosen.
+	Rule string
+	// Mask, unless nil, has a number for each weight: 0 where it may be pruned, wire.MaskFixed (1) where it
+	// is not to be touched, wire.MaskPruned (−1) where it was pruned before. H is that of the others
+	// alone. It names one weight at least, and leaves one.
+	Mask []int8
+}
+
+// Prune sets dst to the weights w, pruned by curvature. The score of a weight is w_i²/(2[H⁻¹]_ii); the
+// lowest of all d are chosen exactly, equal ones by index, and end as +0. The others are adapted:
+//
+//	summed  w − H⁻¹t, with t_i = w_i/[H⁻¹]_ii for those that are chosen, 0 elsewhere
+//	joint   w + Gᵀ(NλI + A)⁻¹ G_S w_S over the kept columns, A = GGᵀ, with w_S those that are chosen
+//
+// All is worked out in float64 by the workers, and rounded once. It takes m²/2 products a column for the
+// scores, and as many again for the joint update or with a mask. The answer has no bound: docs/pruning.md
+// says how exact it is. dst and w have the run's dim numbers and must not overlap. wire.CodeIllConditioned
+// where H⁻¹'s diagonal would be off by more than 1e-3.
+func (r *Run) Prune(ctx context.Context, dst, w []float32, p Pruning, opts ...QueryOption) (Answer, error) {
+	return prune(ctx, r, dst, w, p, opts)
+}
+
+// Prune64 is Prune in float64.
+func (r *Run) Prune64(ctx context.Context, dst, w []float64, p Pruning, opts ...QueryOption) (Answer, error) {
+	return prune(ctx, r, dst, w, p, opts)
+}
+
+func prune[T Float](ctx context.Context, r *Run, dst, w []T, p Pruning, opts []QueryOption) (Answer, error) {
+	if p.Rule == "" {
+		p.Rule = wire.RuleSummed
+	}
+	c, err := queryCall[T](opts)
+	if err == nil {
+		err = c.suits(wire.KindPrune)
+	}
+	if err == nil {
+		err = wire.CheckSparsity(p.Sparsity)
+	}
+	if err == nil {
+		err = wire.CheckRule(p.Rule)
+	}
+	if err == nil {
+		err = checkChange(r, dst, w)
+	}
+	in := [][]T{w}
+	if err == nil && p.Mask != nil {
+		if err = r.checkDim("mask", len(p.Mask)); err == nil {
+			in = append(in, maskOf[T](p.Mask))
+		}
+	}
+	if err != nil {
+		return Answer{}, asking(wire.KindPrune, err)
+	}
+	q := r.change(wire.KindPrune, whole(dst, c.result), vectors[T]{v: in, as: c.wire}, len(in), c)
+	q.req.Sparsity, q.req.Rule = p.Sparsity, p.Rule
+	return q.ask(ctx)
+}
+
+// Compensate sets dst to the change of all weights that raises the quadratic least when those that
+// fixed names change by delta, as quantisation does: delta where fixed is true, elsewhere
+//
+//	−Gᵀ(NλI + A)⁻¹ G_S delta_S
+//
+// over the columns that are not fixed, A = GGᵀ of them. Joint pruning is delta_S = −w_S. delta is looked at
+// only where fixed is true. One weight at least is fixed, and one is not. All three have the run's dim
+// numbers; dst and delta must not overlap. Float64 throughout, rounded once; the answer has no bound.
+func (r *Run) Compensate(ctx context.Context, dst, delta []float32, fixed []bool, opts ...QueryOption) (Answer, error) {
+	return compensate(ctx, r, dst, delta, fixed, opts)
+}
+
+// Compensate64 is Compensate in float64.
+func (r *Run) Compensate64(ctx context.Context, dst, delta []float64, fixed []bool, opts ...QueryOption) (Answer, error) {
+	return compensate(ctx, r, dst, delta, fixed, opts)
+}
+
+func compensate[T Float](ctx context.Context, r *Run, dst, delta []T, fixed []bool, opts []QueryOption) (Answer, error) {
+	c, err := queryCall[T](opts)
+	if err == nil {
+		err = c.suits(wire.KindCompensate)
+	}
+	if err == nil {
+		err = checkChange(r, dst, delta)
+	}
+	if err == nil {
+		err = r.checkDim("mask", len(fixed))
+	}
+	if err != nil {
+		return Answer{}, asking(wire.KindCompensate, err)
+	}
+	mask := make([]T, len(fixed))
+	for j, is := range fixed {
+		if is {
+			mask[j] = wire.MaskFixed
+		}
+	}
+	return r.change(wire.KindCompensate, whole(dst, c.result), vectors[T]{v: [][]T{delta, mask}, as: c.wire}, 2, c).ask(ctx)
+}
+
+// change asks for one vector made of several.
+func (r *Run) change(kind string, out output, in input, sends int, c *call) *question {
+	q := r.question(kind, 1, out, c)
+	q.in, q.sends, q.req.Masked = in, sends, sends > 1
+	return q
+}
+
+func checkChange[T Float](r *Run, dst, w []T) error {
+	if err := r.checkDim("result", len(dst)); err != nil {
+		return err
+	}
+	if err := r.checkDim("weights", len(w)); err != nil {
+		return err
+	}
+	if overlap(dst, w) { // w may have to be sent again when part of dst is there
+		return wire.Invalid("result", "in the weights' memory", "in its own")
+	}
+	return nil
+}
+
+func maskOf[T Float](mask []int8) []T {
+	x := make([]T, len(mask))
+	for j, m := range mask {
+		x[j] = T(m)
+	}
+	return x
+}
