@@ -222,6 +222,61 @@ func TestDiagonals(t *testing.T) {
 	}
 }
 
+// TestDiagonalPerSample: gradients of single examples are sparse, alike within a class and very
+// unlike in size, and λ = 1e-8 is 1e-9 of their squares. Elements against 106 bits.
+func TestDiagonalPerSample(t *testing.T) {
+	const (
+		d, m, classes = 5000, 96, 6
+		lambda        = 1e-8
+		each          = 1e-9 // relative, of every element
+	)
+	rng := rand.New(rand.NewPCG(31, 32))
+	means := make([][]float32, classes)
+	for i := range means {
+		means[i] = normal(rng, d)
+	}
+	rows := make([][]float32, m)
+	for i := range rows {
+		rows[i] = normal(rng, d)
+		size := float32(math.Pow(10, -3*rng.Float64()))
+		for j := range rows[i] {
+			if rows[i][j] = size * (means[i%classes][j] + 0.1*rows[i][j]); (i%classes+j)%4 > 0 { // units that are off
+				rows[i][j] = 0
+			}
+		}
+	}
+	c := start(t, shape{workers: 2})
+	cl := c.client()
+	r := c.attach(cl, client.RunConfig{Name: "samples", Dim: d, Window: m, Damping: lambda, Shards: 2})
+	ctx := within(t, time.Minute)
+	if _, err := r.PublishMany(ctx, 0, rows); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]float64, d)
+	a, err := r.Diag64(ctx, got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ref, shift := newPrecise(rows), product(m, lambda)
+	off2, norm2, worst := 0.0, 0.0, 0.0
+	for j := 0; j < d; j += 251 {
+		y := make([]double, m)
+		for i := range y {
+			y[i].hi = ref.rows[i][j]
+		}
+		h := double{1, 0}
+		for i, x := range ref.solve(y, shift) {
+			h = h.minus(x.times(ref.rows[i][j]))
+		}
+		e := math.Abs(product(got[j], lambda).minus(h).hi)
+		off2, norm2, worst = off2+e*e, norm2+h.hi*h.hi, max(worst, e/h.hi)
+	}
+	t.Logf("elements within %.2g, together %.2g, bound %.2g", worst, math.Sqrt(off2/norm2), a.Bound())
+	if !(worst <= each) || !(math.Sqrt(off2/norm2) <= a.Bound()) {
+		t.Errorf("an element is off by %g, together they are by %g, bound %g", worst, math.Sqrt(off2/norm2), a.Bound())
+	}
+}
+
 // The bytes are the same whatever the number of workers and of threads, and of the pieces that are
 // asked for.
 func TestDiagonalSameBytes(t *testing.T) {
