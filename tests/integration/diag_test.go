@@ -322,6 +322,48 @@ func TestDiagonalSameBytes(t *testing.T) {
 	}
 }
 
+// The largest sub-block: its columns come from the shards in many messages, its numbers in many pages;
+// elements are those of small ones.
+func TestLargestSubblock(t *testing.T) {
+	const d, m = 3000, 70
+	c := start(t, shape{workers: 2})
+	cl := c.client()
+	r := c.attach(cl, client.RunConfig{Name: "block", Dim: d, Window: m, Damping: 1e-3, Shards: 3})
+	ctx := within(t, time.Minute)
+	rng := rand.New(rand.NewPCG(33, 34))
+	rows := make([][]float32, m)
+	for i := range rows {
+		rows[i] = normal(rng, d)
+	}
+	if _, err := r.PublishMany(ctx, 0, rows); err != nil {
+		t.Fatal(err)
+	}
+	index := make([]int64, wire.MaxIndices)
+	for i, j := range rng.Perm(d)[:len(index)] {
+		index[i] = int64(j)
+	}
+	block, a, err := r.Subblock(ctx, index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	diag := make([]float64, d)
+	if _, err := r.Diag64(ctx, diag); err != nil {
+		t.Fatal(err)
+	}
+	for i, j := range index {
+		if x := block[i*len(index)+i]; !(math.Abs(x-diag[j]) <= (a.Bound()+benignBound)*x) {
+			t.Fatalf("element %d is %g, of the diagonal %g", j, x, diag[j])
+		}
+	}
+	for range 5 {
+		i, k := rng.IntN(len(index)), rng.IntN(len(index))
+		x, _, err := r.Element(ctx, index[i], index[k])
+		if err != nil || x != block[i*len(index)+k] || x != block[k*len(index)+i] {
+			t.Errorf("element (%d, %d) is %g alone, %g in the block (%v)", index[i], index[k], x, block[i*len(index)+k], err)
+		}
+	}
+}
+
 // What can't be answered says why and changes nothing.
 func TestDiagonalRefused(t *testing.T) {
 	const d, m = 1000, 40
