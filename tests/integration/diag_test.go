@@ -40,8 +40,8 @@ func (e *exact) column(j int64, rows []int64, n int, lambda float64) []*big.Floa
 
 func float(x *big.Float) float64 { v, _ := x.Float64(); return v }
 
-// offBy is |got − want/λ|·λ.
-func offBy(got, lambda float64, want *big.Float) float64 {
+// offElement is |got − want/λ|·λ.
+func offElement(got, lambda float64, want *big.Float) float64 {
 	x := number(got)
 	x.Mul(x, number(lambda))
 	return math.Abs(float(x.Sub(x, want)))
@@ -57,7 +57,7 @@ func checkBlock(t testing.TB, e *exact, what string, got []float64, index []int6
 	for i := range index {
 		for k := range index {
 			scale := math.Sqrt(float(want[i][i]) * float(want[k][k]))
-			if o := offBy(got[i*len(index)+k], lambda, want[i][k]); !(o <= bound*scale) {
+			if o := offElement(got[i*len(index)+k], lambda, want[i][k]); !(o <= bound*scale) {
 				t.Errorf("%s: element (%d, %d) is off by %.3g of √(h_i h_j), its bound is %.3g", what, index[i], index[k], o/scale, bound)
 			}
 		}
@@ -98,7 +98,7 @@ func TestDiagonalVectors(t *testing.T) {
 		worst := 0.0
 		for j := int64(0); j < vectorsDim; j += 97 {
 			want := ref.column(j, []int64{j}, vectorsWindow, lambda)[0]
-			worst = max(worst, offBy(got64[j], lambda, want)/float(want))
+			worst = max(worst, offElement(got64[j], lambda, want)/float(want))
 		}
 		if t.Logf("λ = %g: each element within %.2g, bound %.2g", lambda, worst, a.Bound()); !(worst <= each) {
 			t.Errorf("λ = %g: an element is off by %g, want at most %g", lambda, worst, each)
