@@ -513,6 +513,7 @@ func TestPruneVectors(t *testing.T) {
 						t.Errorf("%s: %d zeros, want %d", what, zeros, want)
 					}
 					if rule != wire.RuleSummed {
+						checkMinimal(t, what, grads[len(grads)-vectorsWindow:], []float64{0.01, 1e-5}[i], wide, got)
 						continue
 					}
 					want := v.f64(fmt.Sprintf("pruned_full_%d_%s", percent, lambda))
@@ -532,6 +533,37 @@ func TestPruneVectors(t *testing.T) {
 					}
 				}
 			}
+		}
+	}
+}
+
+// checkMinimal sees that Hδ of a joint pruning is zero on the kept weights: some ε tr(F)‖δ‖, which is at
+// least ‖F‖‖δ‖, as δ is the solution of a nearby system.
+func checkMinimal(t *testing.T, what string, grads [][]float32, lambda float64, w, got []float64) {
+	t.Helper()
+	delta, norm, trace := make([]float64, len(w)), 0.0, 0.0
+	for j := range w {
+		delta[j] = got[j] - w[j]
+		norm += delta[j] * delta[j]
+	}
+	grad := make([]float64, len(w))
+	for j := range grad {
+		grad[j] = lambda * delta[j]
+	}
+	n := float64(len(grads))
+	for _, g := range grads {
+		y := 0.0
+		for j, x := range g {
+			y += float64(x) * delta[j]
+			trace += float64(x) * float64(x) / n
+		}
+		for j, x := range g {
+			grad[j] += float64(x) * y / n
+		}
+	}
+	for j := range got {
+		if got[j] != 0 && !(math.Abs(grad[j]) <= 1e-13*(trace+lambda)*math.Sqrt(norm)) {
+			t.Fatalf("%s: the gradient of weight %d is %g of tr(H)‖δ‖", what, j, grad[j]/(trace+lambda)/math.Sqrt(norm))
 		}
 	}
 }
