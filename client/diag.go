@@ -8,7 +8,7 @@ import (
 	"mfac/wire"
 )
 
-// This file: diagonal, columns, elements and sub-blocks of H⁻¹ (docs/maths.md, "Elements, diagonal,
+// This file: diagonal, columns, elements and sub-blocks of H⁻¹ (maths.md, "Elements, diagonal,
 // columns").
 
 // Diag sets dst to the diagonal of H⁻¹, the run's dim numbers: (1 − ‖w_j‖²)/λ with W = L⁻¹G, worked

@@ -14,7 +14,7 @@ const (
 	// factorWindow is how many pieces of a factor are on their way to one shard.
 	factorWindow = 4
 
-	// blockProducts is the most products that a sub-block may take: some seconds, in which nothing
+	// blockProducts is the most products that a sub-block may take: about a second, in which nothing
 	// else of the run is answered.
 	blockProducts = 1 << 32
 )

@@ -40,8 +40,8 @@ func (e *exact) column(j int64, rows []int64, n int, lambda float64) []*big.Floa
 
 func float(x *big.Float) float64 { v, _ := x.Float64(); return v }
 
-// offBy is |got − want/λ|·λ.
-func offBy(got, lambda float64, want *big.Float) float64 {
+// offElement is |got − want/λ|·λ.
+func offElement(got, lambda float64, want *big.Float) float64 {
 	x := number(got)
 	x.Mul(x, number(lambda))
 	return math.Abs(float(x.Sub(x, want)))
@@ -57,7 +57,7 @@ func checkBlock(t testing.TB, e *exact, what string, got []float64, index []int6
 	for i := range index {
 		for k := range index {
 			scale := math.Sqrt(float(want[i][i]) * float(want[k][k]))
-			if o := offBy(got[i*len(index)+k], lambda, want[i][k]); !(o <= bound*scale) {
+			if o := offElement(got[i*len(index)+k], lambda, want[i][k]); !(o <= bound*scale) {
 				t.Errorf("%s: element (%d, %d) is off by %.3g of √(h_i h_j), its bound is %.3g", what, index[i], index[k], o/scale, bound)
 			}
 		}
@@ -98,7 +98,7 @@ func TestDiagonalVectors(t *testing.T) {
 		worst := 0.0
 		for j := int64(0); j < vectorsDim; j += 97 {
 			want := ref.column(j, []int64{j}, vectorsWindow, lambda)[0]
-			worst = max(worst, offBy(got64[j], lambda, want)/float(want))
+			worst = max(worst, offElement(got64[j], lambda, want)/float(want))
 		}
 		if t.Logf("λ = %g: each element within %.2g, bound %.2g", lambda, worst, a.Bound()); !(worst <= each) {
 			t.Errorf("λ = %g: an element is off by %g, want at most %g", lambda, worst, each)
@@ -222,6 +222,61 @@ func TestDiagonals(t *testing.T) {
 	}
 }
 
+// TestDiagonalPerSample: gradients of single examples are sparse, alike within a class and very
+// unlike in size, and λ = 1e-8 is 1e-9 of their squares. Elements against 106 bits.
+func TestDiagonalPerSample(t *testing.T) {
+	const (
+		d, m, classes = 5000, 96, 6
+		lambda        = 1e-8
+		each          = 1e-9 // relative, of every element
+	)
+	rng := rand.New(rand.NewPCG(31, 32))
+	means := make([][]float32, classes)
+	for i := range means {
+		means[i] = normal(rng, d)
+	}
+	rows := make([][]float32, m)
+	for i := range rows {
+		rows[i] = normal(rng, d)
+		size := float32(math.Pow(10, -3*rng.Float64()))
+		for j := range rows[i] {
+			if rows[i][j] = size * (means[i%classes][j] + 0.1*rows[i][j]); (i%classes+j)%4 > 0 { // units that are off
+				rows[i][j] = 0
+			}
+		}
+	}
+	c := start(t, shape{workers: 2})
+	cl := c.client()
+	r := c.attach(cl, client.RunConfig{Name: "samples", Dim: d, Window: m, Damping: lambda, Shards: 2})
+	ctx := within(t, time.Minute)
+	if _, err := r.PublishMany(ctx, 0, rows); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]float64, d)
+	a, err := r.Diag64(ctx, got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ref, shift := newPrecise(rows), product(m, lambda)
+	off2, norm2, worst := 0.0, 0.0, 0.0
+	for j := 0; j < d; j += 251 {
+		y := make([]double, m)
+		for i := range y {
+			y[i].hi = ref.rows[i][j]
+		}
+		h := double{1, 0}
+		for i, x := range ref.solve(y, shift) {
+			h = h.minus(x.times(ref.rows[i][j]))
+		}
+		e := math.Abs(product(got[j], lambda).minus(h).hi)
+		off2, norm2, worst = off2+e*e, norm2+h.hi*h.hi, max(worst, e/h.hi)
+	}
+	t.Logf("elements within %.2g, together %.2g, bound %.2g", worst, math.Sqrt(off2/norm2), a.Bound())
+	if !(worst <= each) || !(math.Sqrt(off2/norm2) <= a.Bound()) {
+		t.Errorf("an element is off by %g, together they are by %g, bound %g", worst, math.Sqrt(off2/norm2), a.Bound())
+	}
+}
+
 // The bytes are the same whatever the number of workers and of threads, and of the pieces that are
 // asked for.
 func TestDiagonalSameBytes(t *testing.T) {
@@ -263,6 +318,48 @@ func TestDiagonalSameBytes(t *testing.T) {
 		}
 		if !cmp.Equal(got, want) {
 			t.Errorf("%+v: other bytes", s)
+		}
+	}
+}
+
+// The largest sub-block: its columns come from the shards in many messages, its numbers in many pages;
+// elements are those of small ones.
+func TestLargestSubblock(t *testing.T) {
+	const d, m = 3000, 70
+	c := start(t, shape{workers: 2})
+	cl := c.client()
+	r := c.attach(cl, client.RunConfig{Name: "block", Dim: d, Window: m, Damping: 1e-3, Shards: 3})
+	ctx := within(t, time.Minute)
+	rng := rand.New(rand.NewPCG(33, 34))
+	rows := make([][]float32, m)
+	for i := range rows {
+		rows[i] = normal(rng, d)
+	}
+	if _, err := r.PublishMany(ctx, 0, rows); err != nil {
+		t.Fatal(err)
+	}
+	index := make([]int64, wire.MaxIndices)
+	for i, j := range rng.Perm(d)[:len(index)] {
+		index[i] = int64(j)
+	}
+	block, a, err := r.Subblock(ctx, index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	diag := make([]float64, d)
+	if _, err := r.Diag64(ctx, diag); err != nil {
+		t.Fatal(err)
+	}
+	for i, j := range index {
+		if x := block[i*len(index)+i]; !(math.Abs(x-diag[j]) <= (a.Bound()+benignBound)*x) {
+			t.Fatalf("element %d is %g, of the diagonal %g", j, x, diag[j])
+		}
+	}
+	for range 5 {
+		i, k := rng.IntN(len(index)), rng.IntN(len(index))
+		x, _, err := r.Element(ctx, index[i], index[k])
+		if err != nil || x != block[i*len(index)+k] || x != block[k*len(index)+i] {
+			t.Errorf("element (%d, %d) is %g alone, %g in the block (%v)", index[i], index[k], x, block[i*len(index)+k], err)
 		}
 	}
 }
