@@ -2,6 +2,9 @@ package client
 
 import (
 	"context"
+	"fmt"
+	"math"
+	"slices"
 
 	"mfac/wire"
 )
@@ -20,6 +23,9 @@ type Pruning struct {
 	// is not to be touched, wire.MaskPruned (−1) where it was pruned before. H is that of the others
 	// alone. It names one weight at least, and leaves one.
 	Mask []int8
+	// Steps prunes in that many steps with the same gradients, each of which leaves the same part of
+	// the weights that are left; those pruned before leave H. Weights are float64 in between. 0 is 1.
+	Steps int
 }
 
 // Prune sets dst to the weights w, pruned by curvature. The score of a weight is w_i²/(2[H⁻¹]_ii); the
@@ -55,21 +61,86 @@ func prune[T Float](ctx context.Context, r *Run, dst, w []T, p Pruning, opts []Q
 	if err == nil {
 		err = wire.CheckRule(p.Rule)
 	}
+	if err == nil && (p.Steps < 0 || p.Steps > maxPruneSteps) {
+		err = wire.Invalid("steps", p.Steps, fmt.Sprintf("in [1, %d]", maxPruneSteps))
+	}
 	if err == nil {
 		err = checkChange(r, dst, w)
 	}
-	in := [][]T{w}
 	if err == nil && p.Mask != nil {
-		if err = r.checkDim("mask", len(p.Mask)); err == nil {
-			in = append(in, maskOf[T](p.Mask))
-		}
+		err = r.checkDim("mask", len(p.Mask))
 	}
 	if err != nil {
 		return Answer{}, asking(wire.KindPrune, err)
 	}
-	q := r.change(wire.KindPrune, whole(dst, c.result), vectors[T]{v: in, as: c.wire}, len(in), c)
+	if p.Steps > 1 {
+		return pruneSteps(ctx, r, dst, w, p, c)
+	}
+	return pruneOnce(ctx, r, whole(dst, c.result), w, p, c)
+}
+
+// pruneOnce is one step. The result need not be of the weights' type.
+func pruneOnce[T Float](ctx context.Context, r *Run, out output, w []T, p Pruning, c *call) (Answer, error) {
+	in := [][]T{w}
+	if p.Mask != nil {
+		in = append(in, maskOf[T](p.Mask))
+	}
+	q := r.change(wire.KindPrune, out, vectors[T]{v: in, as: c.wire}, len(in), c)
 	q.req.Sparsity, q.req.Rule = p.Sparsity, p.Rule
 	return q.ask(ctx)
+}
+
+// maxPruneSteps is more than are of use.
+const maxPruneSteps = 1000
+
+// pruneSteps prunes in p.Steps steps, all from the version of the first one.
+func pruneSteps[T Float](ctx context.Context, r *Run, dst, w []T, p Pruning, c *call) (Answer, error) {
+	ctx, done, err := r.c.begin(ctx) // one deadline over all of them
+	if err != nil {
+		return Answer{}, asking(wire.KindPrune, err)
+	}
+	defer done()
+	now, next := make([]float64, len(w)), make([]float64, len(w))
+	mask := make([]int8, len(w))
+	copy(mask, p.Mask)
+	d := float64(len(w))
+	gone := 0.0
+	for j, x := range w {
+		now[j] = float64(x)
+		if mask[j] == wire.MaskPruned {
+			gone++
+		}
+	}
+	in := *c // the steps after the first send float64
+	kept := 1 - gone/d
+	for t := 1; t < p.Steps; t++ {
+		sparsity := min(p.Sparsity, 1-kept*math.Pow((1-p.Sparsity)/kept, float64(t)/float64(p.Steps)))
+		if !(math.Floor(sparsity*d) > gone) { // nothing to be pruned
+			continue
+		}
+		step := Pruning{Sparsity: sparsity, Rule: p.Rule, Mask: mask}
+		if gone == 0 && p.Mask == nil {
+			step.Mask = nil
+		}
+		a, err := pruneOnce(ctx, r, whole(next, wire.F64), now, step, &in)
+		if err != nil {
+			return Answer{}, err
+		}
+		in.wire, in.exactly, in.atLeast = wire.F64, a.Version, 0
+		now, next = next, now
+		for j, x := range now {
+			// Of others that are 0, as dead weights are, no more than were to be pruned.
+			if x == 0 && mask[j] == wire.MaskFree && gone < math.Floor(sparsity*d) {
+				mask[j] = wire.MaskPruned
+				gone++
+			}
+		}
+	}
+	p.Steps = 1
+	if p.Mask = mask; gone == 0 && !slices.Contains(mask, wire.MaskFixed) {
+		p.Mask = nil
+	}
+	return pruneOnce(ctx, r, whole(dst, c.result), now, p, &in)
 }
 
 // Compensate sets dst to the change of all weights that raises the quadratic least when those that

@@ -20,6 +20,7 @@ type changing struct {
 	run, in, out string
 	sparsity     float64
 	rule         string
+	steps        int
 	mask         string
 	damping      float64
 	divisor      string
@@ -61,6 +62,9 @@ many weights of each tensor are 0, where the run has a layout.`,
 			if err := wire.CheckRule(o.rule); err != nil {
 				return err
 			}
+			if o.steps < 1 || o.steps > 1000 {
+				return wire.Invalid("steps", o.steps, "in [1, 1000]")
+			}
 			return t.change(cmd, &o, true)
 		},
 	}
@@ -69,6 +73,7 @@ many weights of each tensor are 0, where the run has a layout.`,
 	o.files(f)
 	f.Float64Var(&o.sparsity, "sparsity", 0, "part `S` of all weights that are to be 0, in [0, 1) (required)")
 	f.StringVar(&o.rule, "rule", wire.RuleSummed, "`rule` by which the others are adapted: summed or joint")
+	f.IntVar(&o.steps, "steps", 1, "prune in `T` steps with the same gradients, each leaving the same part of what is left")
 	f.StringVar(&o.mask, "mask", "", "`file` that says which weights are not to be touched, and which were pruned before")
 	o.flags(f)
 	return cmd
@@ -279,7 +284,7 @@ func changeTo[T npy.Float](ctx context.Context, o *changing, in *npy.File, mask 
 	v, dst := rows[0], make([]T, len(rows[0]))
 	var answer client.Answer
 	if prune {
-		answer, err = p(ctx, dst, v, client.Pruning{Sparsity: o.sparsity, Rule: o.rule, Mask: mask}, o.options...)
+		answer, err = p(ctx, dst, v, client.Pruning{Sparsity: o.sparsity, Rule: o.rule, Mask: mask, Steps: o.steps}, o.options...)
 	} else {
 		fixed := make([]bool, len(mask))
 		for j, m := range mask {

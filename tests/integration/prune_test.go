@@ -380,6 +380,87 @@ func TestPruneMinimises(t *testing.T) {
 	}
 }
 
+// TestPruneSteps compares pruning in steps with as many prunings by dense algebra.
+func TestPruneSteps(t *testing.T) {
+	t.Parallel()
+	c := start(t, shape{workers: 2})
+	const d, steps = 80, 4
+	pc := newPruneCase(t, c.client(), "steps", d, 10, 10, 3, "")
+	ctx := within(t, time.Minute)
+	w, got := make([]float64, d), make([]float64, d)
+	for j := range w {
+		w[j] = pc.rng.NormFloat64()
+	}
+	for _, rule := range []string{wire.RuleSummed, wire.RuleJoint} {
+		for _, masked := range []bool{false, true} {
+			p := client.Pruning{Sparsity: 0.85, Rule: rule, Steps: steps}
+			mask, kept := make([]int8, d), 1.0
+			if masked {
+				mask[3], mask[7], mask[50] = wire.MaskFixed, wire.MaskPruned, wire.MaskPruned
+				p.Mask, kept = slices.Clone(mask), 1-2.0/d
+			}
+			want := slices.Clone(w)
+			for step := 1; step <= steps; step++ {
+				sparsity := p.Sparsity
+				if step < steps {
+					sparsity = 1 - kept*math.Pow((1-p.Sparsity)/kept, float64(step)/steps)
+				}
+				chosen, _ := pc.ref.choice(t, want, mask, sparsity)
+				want = pc.ref.pruned(t, want, mask, chosen, rule)
+				for _, j := range chosen {
+					mask[j] = wire.MaskPruned
+				}
+			}
+			a, err := pc.run.Prune64(ctx, got, w, p)
+			if err != nil || a.Version != 10 {
+				t.Fatalf("%+v: %+v, %v", p, a, err)
+			}
+			zeros := 0
+			for _, x := range got {
+				if x == 0 {
+					zeros++
+				}
+			}
+			if zeros != 68 {
+				t.Errorf("%+v: %d zeros, want 68", p, zeros)
+			}
+			checkPruned(t, fmt.Sprintf("%+v", p), got, want)
+			single, narrow := make([]float32, d), make([]float32, d)
+			wide := make([]float64, d)
+			for j := range w {
+				single[j] = float32(w[j])
+				wide[j] = float64(single[j])
+			}
+			if _, err := pc.run.Prune(ctx, narrow, single, p); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := pc.run.Prune64(ctx, got, wide, p); err != nil {
+				t.Fatal(err)
+			}
+			for j := range got {
+				if narrow[j] != float32(got[j]) {
+					t.Fatalf("weight %d is %g in float32, %g in float64", j, narrow[j], got[j])
+				}
+			}
+			if masked && !slices.Equal(p.Mask[:4], []int8{0, 0, 0, 1}) {
+				t.Error("the mask has changed")
+			}
+		}
+	}
+	dead := make([]float64, d)
+	dead[20] = 1
+	if _, err := pc.run.Prune64(ctx, got, dead, client.Pruning{Sparsity: 0.5, Steps: 3}); err != nil {
+		t.Errorf("weights that are 0: %v", err)
+	}
+	same := make([]float64, d)
+	if _, err := pc.run.Prune64(ctx, got, w, client.Pruning{Steps: 5}); err != nil || !slices.Equal(got, w) {
+		t.Errorf("nothing pruned in 5 steps: %v", err)
+	}
+	if _, err := pc.run.Prune64(ctx, same, got, client.Pruning{Steps: -1}); err == nil || !strings.Contains(err.Error(), "steps is -1") {
+		t.Errorf("-1 steps: %v", err)
+	}
+}
+
 // tolPrunedVectors is of the largest weight, for the reference's answers (testdata/README.md).
 const tolPrunedVectors = 1e-6
 
@@ -432,6 +513,7 @@ func TestPruneVectors(t *testing.T) {
 						t.Errorf("%s: %d zeros, want %d", what, zeros, want)
 					}
 					if rule != wire.RuleSummed {
+						checkMinimal(t, what, grads[len(grads)-vectorsWindow:], []float64{0.01, 1e-5}[i], wide, got)
 						continue
 					}
 					want := v.f64(fmt.Sprintf("pruned_full_%d_%s", percent, lambda))
@@ -451,6 +533,37 @@ func TestPruneVectors(t *testing.T) {
 					}
 				}
 			}
+		}
+	}
+}
+
+// checkMinimal sees that Hδ of a joint pruning is zero on the kept weights: some ε tr(F)‖δ‖, which is at
+// least ‖F‖‖δ‖, as δ is the solution of a nearby system.
+func checkMinimal(t *testing.T, what string, grads [][]float32, lambda float64, w, got []float64) {
+	t.Helper()
+	delta, norm, trace := make([]float64, len(w)), 0.0, 0.0
+	for j := range w {
+		delta[j] = got[j] - w[j]
+		norm += delta[j] * delta[j]
+	}
+	grad := make([]float64, len(w))
+	for j := range grad {
+		grad[j] = lambda * delta[j]
+	}
+	n := float64(len(grads))
+	for _, g := range grads {
+		y := 0.0
+		for j, x := range g {
+			y += float64(x) * delta[j]
+			trace += float64(x) * float64(x) / n
+		}
+		for j, x := range g {
+			grad[j] += float64(x) * y / n
+		}
+	}
+	for j := range got {
+		if got[j] != 0 && !(math.Abs(grad[j]) <= 1e-13*(trace+lambda)*math.Sqrt(norm)) {
+			t.Fatalf("%s: the gradient of weight %d is %g of tr(H)‖δ‖", what, j, grad[j]/(trace+lambda)/math.Sqrt(norm))
 		}
 	}
 }
