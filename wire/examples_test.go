@@ -84,6 +84,8 @@ func examples() []example {
 		{"values", &Values{Run: "digits", Epoch: exEpoch, Query: 15, Lo: 1, N: 2}},
 		{"values.reply", &ValuesReply{Lo: 1, N: 2, Payload: AppendFloats(nil, []float64{-0.5, 0.25})}},
 		{"close", &Close{Run: "digits", Epoch: exEpoch, Query: 13}},
+		{"forget", &Forget{Run: "digits", Token: 104, Payload: AppendUint64s(nil, []Step{5, 7})}},
+		{"set", &Set{Run: "digits", Token: 105, Damping: 1e-3, Divisor: Count}},
 		{"steps", &StepsRequest{Run: "digits"}},
 		{"steps.reply", &Steps{Version: 3, Rows: 3, Payload: AppendUint64s(nil, []Step{5, 6, 7})}},
 
@@ -107,6 +109,7 @@ func examples() []example {
 		{"products", &Multiply{Shard: exShard, Step: 7, Attempt: 9, Payload: AppendSlots(nil, []Slot{3})}},
 		{"products.reply", &Products{Shard: exShard, Step: 7, Attempt: 9, Payload: AppendProducts(nil, []Product{{0, 7, -0.5}, {3, 8, 2}, {1, 9, 14.3125}})}},
 		{"commit", &Commit{Shard: exShard, Version: 3, Step: 7, Attempt: 9, Slot: 1, Evict: true, EvictStep: 3, EvictSlot: 2, Query: 12, Result: F32, Payload: coef}},
+		{"evict", &Evict{Shard: exShard, Version: 4, Payload: AppendRows(nil, exRows)}},
 		{"drop", &Drop{Shard: exShard, Step: 7, Attempt: 9}},
 		{"prepare", &Prepare{Shard: exShard, Query: 13, Vectors: 1, DType: F32, Mask: exMask}},
 		{"coef", &Coef{Shard: exShard, Query: 13, Kind: KindVector, Vectors: 1, Damping: 1e-5, Result: F64, Mask: exMask, Payload: coef}},
