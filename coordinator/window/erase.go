@@ -57,4 +57,3 @@ func (w *Window) Erase(rows []int) error {
 	w.check()
 	return nil
 }
-
