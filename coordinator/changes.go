@@ -235,7 +235,8 @@ func (c *Core) resumeChange(best wire.Version) {
 		c.rec.Change = nil
 		return
 	}
-	c.changed.put(callerToken{ch.Caller, ch.Token}, outcome{reply: c.changeReply(ch)})
+	// At the version that is served now: a lost row may have made it another.
+	c.changed.put(callerToken{ch.Caller, ch.Token}, outcome{reply: c.changeReply(&Change{Version: c.version, Rows: len(c.rows)})})
 }
 
 // abandonChanges answers who waits for a change.

@@ -355,7 +355,7 @@ func (c *Core) control(e *Effects, in Request, s *shardState, m wire.Control) er
 		}
 	case *wire.Drop:
 		if st := s.staged[m.Step]; st != nil && st.attempt <= m.Attempt { // a lower one was superseded
-			c.unstage(e, s, st)
+			c.discard(e, s, st)
 		}
 	case *wire.Prepare:
 		if err := c.prepare(e, in, s, m); err != nil {

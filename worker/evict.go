@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"mfac/internal/planted"
 	"mfac/wire"
 )
 
@@ -54,6 +55,15 @@ func (c *Core) evict(e *Effects, in Request, s *shardState, m *wire.Evict) error
 	return nil
 }
 
+// discard forgets an attempt that comes to nothing, and zeroes what came of it: its step may be
+// committed by another attempt, and be forgotten.
+func (c *Core) discard(e *Effects, s *shardState, st *staged) {
+	c.unstage(e, s, st)
+	if st.slice.have > 0 || len(st.slice.spans) > 0 {
+		c.job(e, s, Erase{Slot: int(st.slot)}, nil, func(*Effects, Done) {})
+	}
+}
+
 // holds reports whether r is a row of the window.
 func (s *shardState) holds(r wire.Row) bool {
 	row, ok := s.row(r.Slot)
@@ -72,6 +82,9 @@ func (s *shardState) waits(seq uint64, from Token) bool {
 // erase zeroes slots, and answers a request when all of them are.
 func (c *Core) erase(e *Effects, in Request, s *shardState, seq uint64, slots []wire.Slot) {
 	s.passes[seq] = in.From
+	if planted.On(planted.EvictKeeps) {
+		e.send(s.finish(seq), &wire.OK{Seq: seq})
+	}
 	var failed *wire.Error
 	for i, slot := range slots {
 		var id JobID
