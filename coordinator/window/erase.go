@@ -6,10 +6,15 @@ import (
 	"strconv"
 )
 
+// fewErased is how many rows leave by updates of the factor, or of a larger window that part of it:
+// each costs up to n² rotations, all n³/3 multiplications make it anew.
+const fewErased = 16
+
 // Erase removes rows, of distinct indices in age order, as Drop does, and leaves no number of
-// theirs behind: what A and the factors still hold of them is zeroed. O(m²) beside the drops. An
-// InvalidError for an index out of range or named twice; then nothing has changed. Factors that
-// were handed out are stale, those of a Clone are that one's.
+// theirs behind: what A and the factors still hold of them is zeroed. O(m²) beside the drops; where
+// many leave, the factor is made anew when next asked for, O(n³). An InvalidError for an index out
+// of range or named twice; then nothing has changed. Factors that were handed out are stale, those
+// of a Clone are that one's.
 func (w *Window) Erase(rows []int) error {
 	if len(rows) == 0 {
 		return nil
@@ -23,10 +28,16 @@ func (w *Window) Erase(rows []int) error {
 			return &InvalidError{"row", strconv.Itoa(r), "named once"}
 		}
 	}
+	many := len(sorted) > max(fewErased, w.n/fewErased)
 	for _, r := range slices.Backward(sorted) { // in one order, whatever the caller's: W5
-		if err := w.Drop(r); err != nil {
+		if many {
+			w.remove(r)
+		} else if err := w.Drop(r); err != nil {
 			return err
 		}
+	}
+	if many {
+		w.start()
 	}
 	m := w.capacity
 	for _, s := range w.slot[w.n:] {

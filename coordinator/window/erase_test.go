@@ -3,6 +3,7 @@ package window
 import (
 	"errors"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -120,4 +121,40 @@ func TestEraseRefuses(t *testing.T) {
 		t.Errorf("%d rows are left", w.Len())
 	}
 	must(t, w.Append([]float64{4}))
+}
+
+// Where many rows leave the factor is made anew: the same as that of a window that never had them.
+func TestEraseMany(t *testing.T) {
+	const n, d = 60, 70
+	w, err := New(n, 0.5, Capacity)
+	must(t, err)
+	r := rand.New(rand.NewPCG(4, 2))
+	m := model{capacity: n, damping: 0.5, divisor: Capacity}
+	for range n {
+		g := make([]float64, d)
+		for i := range g {
+			g[i] = float64(r.IntN(9) - 4) // so that A is exact, whatever the order
+		}
+		must(t, w.Append(row(m.g, g)))
+		m.g = append(m.g, g)
+	}
+	var gone []int
+	for i := 0; i < n; i += 2 {
+		gone = append(gone, i)
+	}
+	must(t, w.Erase(gone))
+	for _, i := range slices.Backward(gone) {
+		m.g = slices.Delete(m.g, i, i+1)
+	}
+	m.compare(t, w)
+	f, err := w.Factor(0.5, Capacity)
+	must(t, err)
+	m.compareSolve(t, w, f, 3)
+	g := make([]float64, d)
+	g[0] = 1
+	must(t, w.Append(row(m.g, g)))
+	m.g = append(m.g, g)
+	f, err = w.Factor(0.5, Capacity)
+	must(t, err)
+	m.compareSolve(t, w, f, 5)
 }
