@@ -28,6 +28,8 @@ func describe(m wire.Message) string {
 	case *wire.Multiply:
 		slots, _ := wire.SlotList(m.Payload)
 		return head() + fmt.Sprintf(" step=%d attempt=%s with=%v", m.Step, id(m.Attempt), slots)
+	case *wire.Evict:
+		return head() + fmt.Sprintf(" version=%d rows=%s", m.Version, list(wire.Rows(m.Payload), describeRow))
 	case *wire.Commit:
 		s := head() + fmt.Sprintf(" version=%d step=%d attempt=%s slot=%d", m.Version, m.Step, id(m.Attempt), m.Slot)
 		if m.Evict {
@@ -74,7 +76,13 @@ func describe(m wire.Message) string {
 	case *wire.QueryReply:
 		return fmt.Sprintf("query=%s epoch=%v version=%d rows=%d", id(m.Query), m.Epoch, m.Version, m.Rows)
 	case *wire.ResultReply:
-		return fmt.Sprintf("%s version=%d rows=%d bounds=%s", m.State, m.Version, m.Rows, bounds(m.Bounds))
+		s := fmt.Sprintf("%s version=%d rows=%d bounds=%s", m.State, m.Version, m.Rows, bounds(m.Bounds))
+		if m.Values > 0 {
+			s += fmt.Sprintf(" values=%d", m.Values)
+		}
+		return s
+	case *wire.ValuesReply:
+		return fmt.Sprintf("values %d:%d %s", m.Lo, m.Lo+m.N, floats(m.Payload))
 	case *wire.Steps:
 		return fmt.Sprintf("steps version=%d %v", m.Version, wire.Uint64s[uint64](m.Payload))
 	case *wire.Info:

@@ -24,6 +24,9 @@ const (
 	OpResult = "result"
 	OpClose  = "close"
 	OpSteps  = "steps"
+	OpValues = "values"
+	OpForget = "forget"
+	OpSet    = "set"
 
 	OpChunk = "chunk"
 	OpVec   = "vec"
@@ -35,6 +38,7 @@ const (
 	OpStage      = "stage"
 	OpProducts   = "products"
 	OpCommit     = "commit"
+	OpEvict      = "evict"
 	OpDrop       = "drop"
 	OpPrepare    = "prepare"
 	OpCoef       = "coef"
