@@ -1,0 +1,20 @@
+// Package spectrum finds the eigenvalues of A = GGᵀ, and from them the numbers that H = GᵀG/N + λI
+// and K = A + NλI have at any λ and N. It knows neither d's columns, nor shards, nor the network.
+//
+// The main path:
+//
+//	n, err := w.GradedTo(a)         // A from a window.Window, which may then change
+//	s, err := spectrum.Of(a, n, stop) // O(n³), once for a version of the window
+//	at, err := s.At(lambda, N, d)     // O(n), for each λ
+//
+// A is brought to tridiagonal form by Householder's reflections, 4n³/3 multiplications and additions,
+// of which half are products of matrices; its eigenvalues are those of that form, O(n²). That costs
+// as much as some 4 to 6 factors of K, and answers at every λ; a factor gives log det K alone.
+//
+// Invariants:
+//
+//	S1  eigenvalues are sorted, largest first, and none is negative
+//	S2  each is within Spectrum.Error of the exact one of GGᵀ, the rounding of A's products included
+//	S3  every number comes with a bound of its error (Estimate)
+//	S4  same A, same bits, on one architecture
+package spectrum
