@@ -12,11 +12,12 @@ import (
 
 // question is a query on the way to its answer.
 type question struct {
-	r     *Run
-	req   wire.Query // all but token and deadline
-	in    input      // nil but for KindVector
-	out   output
-	lo, n int64 // the columns of the result that are wanted
+	r      *Run
+	req    wire.Query // all but token and deadline
+	in     input      // nil where no vectors are sent
+	out    output     // nil where the answer is numbers
+	lo, n  int64      // the columns of the result that are wanted
+	values []float64  // the answer, where it is numbers
 }
 
 func (r *Run) question(kind string, vectors int, out output, c *call) *question {
@@ -105,11 +106,18 @@ func (q *question) round(ctx context.Context) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
+	answer := Answer{Version: result.Version, Rows: result.Rows, Bounds: result.Bounds}
+	if q.out == nil {
+		if err := q.read(ctx, info, reply.Query, result.Values); err != nil {
+			return Answer{}, err
+		}
+		return answer, nil
+	}
 	pieces := cut(info, q.lo, q.n, q.req.Vectors, r.c.chunkBytes, q.out.dtype())
 	if err := r.download(info, reply.Query, pieces, q.out).run(ctx); err != nil {
 		return Answer{}, err
 	}
-	return Answer{Version: result.Version, Rows: result.Rows, Bounds: result.Bounds}, nil
+	return answer, nil
 }
 
 func (q *question) send(ctx context.Context, info *wire.Info, id wire.QueryID) error {

@@ -472,6 +472,8 @@ func (c *Core) request(e *Effects, in Request) error {
 		return c.query(e, in, m)
 	case *wire.Result:
 		return c.result(e, in, m)
+	case *wire.Values:
+		return c.valuesRequest(e, in, m)
 	case *wire.Close:
 		return c.closeRequest(e, in, m)
 	case *wire.StepsRequest:

@@ -74,7 +74,13 @@ func describe(m wire.Message) string {
 	case *wire.QueryReply:
 		return fmt.Sprintf("query=%s epoch=%v version=%d rows=%d", id(m.Query), m.Epoch, m.Version, m.Rows)
 	case *wire.ResultReply:
-		return fmt.Sprintf("%s version=%d rows=%d bounds=%s", m.State, m.Version, m.Rows, bounds(m.Bounds))
+		s := fmt.Sprintf("%s version=%d rows=%d bounds=%s", m.State, m.Version, m.Rows, bounds(m.Bounds))
+		if m.Values > 0 {
+			s += fmt.Sprintf(" values=%d", m.Values)
+		}
+		return s
+	case *wire.ValuesReply:
+		return fmt.Sprintf("values %d:%d %s", m.Lo, m.Lo+m.N, floats(m.Payload))
 	case *wire.Steps:
 		return fmt.Sprintf("steps version=%d %v", m.Version, wire.Uint64s[uint64](m.Payload))
 	case *wire.Info:

@@ -37,6 +37,7 @@ type query struct {
 	unsettled []window.Bound              // that need the shards' norms; nil where scalars do
 	then      func(*Effects, *wire.Error) // hears of a precondition's outcome
 	ready     bool
+	values    []float64 // the answer, where it is numbers
 	closing   bool
 	waiters   []waiter
 }
@@ -147,6 +148,7 @@ func (c *Core) room(m *wire.Query) error {
 		if q.pins() {
 			versions[q.version] = true
 		}
+		held += 8 * int64(len(q.values))
 		if !q.ready && !q.closing {
 			held += c.bytes(q.kind, q.vectors)
 		}
@@ -531,7 +533,7 @@ func (c *Core) answer(e *Effects, q *query) {
 }
 
 func (q *query) reply() *wire.ResultReply {
-	return &wire.ResultReply{State: wire.StateReady, Version: q.version, Rows: len(q.slots), Bounds: q.bounds}
+	return &wire.ResultReply{State: wire.StateReady, Version: q.version, Rows: len(q.slots), Bounds: q.bounds, Values: int64(len(q.values))}
 }
 
 // result answers a client when its query is ready.
@@ -539,10 +541,7 @@ func (c *Core) result(e *Effects, in Request, m *wire.Result) error {
 	q := c.queries[m.Query]
 	switch {
 	case q == nil || q.closing:
-		if err, ok := c.gone.get(m.Query); ok {
-			return err
-		}
-		return wire.Errorf(wire.CodeUnknownQuery, "query", uint64(m.Query), "open", "it was closed, or its coordinator changed")
+		return c.notOpen(m.Query)
 	case q.ready:
 		e.send(in.From, q.reply())
 	default:
@@ -566,7 +565,7 @@ func (c *Core) closeRequest(e *Effects, in Request, m *wire.Close) error {
 // is under way must not read a row that is written anew.
 func (c *Core) closeQuery(e *Effects, q *query, why *wire.Error) {
 	c.gone.put(q.id, why)
-	q.closing, q.win, q.coef, q.parts = true, nil, nil, nil
+	q.closing, q.win, q.coef, q.parts, q.values = true, nil, nil, nil, nil
 	for _, w := range q.waiters {
 		e.send(w.to, why)
 	}

@@ -558,6 +558,8 @@ func (p *player) message(c *script.Cmd) wire.Message {
 		return m
 	case "result":
 		return &wire.Result{Run: run, Epoch: epoch, Query: query}
+	case "values":
+		return &wire.Values{Run: run, Epoch: epoch, Query: query, Lo: c.Int("lo", 0), N: c.Int("n", 1)}
 	case "close":
 		return &wire.Close{Run: run, Epoch: epoch, Query: query}
 	case "steps":

@@ -230,7 +230,7 @@ func (s *Service) subscribe() error {
 	s.svc = svc
 	prefix := "mfac." + s.cfg.Tenant + ".c."
 	err = rpc.Endpoints(svc, prefix, []string{
-		wire.OpDelete, wire.OpInfo, wire.OpLayout, wire.OpOpen, wire.OpWait, wire.OpQuery, wire.OpResult, wire.OpClose, wire.OpSteps,
+		wire.OpDelete, wire.OpInfo, wire.OpLayout, wire.OpOpen, wire.OpWait, wire.OpQuery, wire.OpResult, wire.OpClose, wire.OpSteps, wire.OpValues,
 	}, s.log, func(string) func(rpc.Request) error { return s.toOwner })
 	if err == nil {
 		err = rpc.Endpoints(svc, prefix, []string{wire.OpCreate, wire.OpList, wire.OpStatus}, s.log,

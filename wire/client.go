@@ -202,12 +202,14 @@ type Result struct {
 }
 
 // ResultReply says that the result can be fetched. Bounds has one bound a vector: of the relative
-// error of the answer in the 2-norm, the rounding to the result's dtype included.
+// error of the answer in the 2-norm, the rounding to the result's dtype included. Values is how many
+// numbers there are to be asked for by Values; 0 where the result is of length d.
 type ResultReply struct {
 	State   string    `msgpack:"state"` // StatePending or StateReady
 	Version Version   `msgpack:"version"`
 	Rows    int       `msgpack:"rows"`
 	Bounds  []float64 `msgpack:"bounds"`
+	Values  int64     `msgpack:"values,omitempty"`
 }
 
 // Close ends a query and lets go of its version. Reply: OK, also for a query that is gone.

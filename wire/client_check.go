@@ -226,7 +226,7 @@ func (m *ResultReply) Validate() error {
 	if m.State != StatePending && m.State != StateReady {
 		return Invalid("state", m.State, "pending or ready")
 	}
-	return cmp.Or(checkCount("rows", m.Rows, MaxWindow), checkBounds(m.Bounds))
+	return cmp.Or(checkCount("rows", m.Rows, MaxWindow), checkBounds(m.Bounds), checkWithin("values", m.Values, 0, MaxValues))
 }
 
 // Validate implements Message.

@@ -50,7 +50,7 @@ var ranges = map[string][2]int64{
 	"dim": {600, MaxDim}, "window": {1, MaxWindow}, "spare": {1, MaxSpare}, "shards": {1, 20}, "rows": {0, MaxWindow}, "vectors": {1, MaxVectors},
 	"steps": {1, 40}, "min_rows": {0, MaxWindow}, "deadline_ms": {0, MaxDeadlineMS}, "credit_ms": {0, MaxDeadlineMS}, "shard": {0, MaxShards - 1},
 	"whole": {0, MaxShards - 1}, "index": {0, MaxVectors - 1}, "lo": {0, MaxDim / 2}, "n": {1, 1000}, "cols": {1, MaxDim / 2}, "slots": {2, maxSlots},
-	"slot": {0, maxSlots - 1}, "evict_slot": {0, maxSlots - 1}, "columns": {1, MaxDim}, "staged": {0, MaxDim},
+	"slot": {0, maxSlots - 1}, "evict_slot": {0, maxSlots - 1}, "columns": {1, MaxDim}, "staged": {0, MaxDim}, "values": {0, MaxValues},
 }
 
 // words are what the strings that are not free can be.
@@ -155,6 +155,11 @@ func repair(t *rapid.T, m Message) {
 		case KindRow:
 			m.Vectors, m.Result, m.Payload = 1, F32, AppendUint64s(nil, []Step{9})
 		}
+	case *Values:
+		m.Lo %= MaxValues - m.N
+	case *ValuesReply:
+		m.Lo %= MaxValues - m.N
+		m.Payload = floats(int(m.N))
 	case *Steps:
 		m.Payload = AppendUint64s(nil, make([]Step, m.Rows))
 	case *Chunk:

@@ -24,6 +24,7 @@ const (
 	OpResult = "result"
 	OpClose  = "close"
 	OpSteps  = "steps"
+	OpValues = "values"
 
 	OpChunk = "chunk"
 	OpVec   = "vec"

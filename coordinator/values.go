@@ -1,0 +1,44 @@
+package coordinator
+
+import (
+	"fmt"
+
+	"mfac/shard"
+	"mfac/wire"
+)
+
+// This file: queries whose answer is numbers. They stay here till the query is closed, and are
+// read a page at a time.
+
+// leave answers a query with numbers. It reads no row any more: the slots of its version are free.
+func (c *Core) leave(e *Effects, q *query, values []float64) {
+	q.values, q.win, q.parts = values, nil, nil
+	q.mask = shard.NewMask(c.rec.Spec.Slots())
+	c.answer(e, q)
+}
+
+// valuesRequest answers with a page of a query's numbers.
+func (c *Core) valuesRequest(e *Effects, in Request, m *wire.Values) error {
+	q := c.queries[m.Query]
+	if q == nil || q.closing {
+		return c.notOpen(m.Query)
+	}
+	if !q.ready {
+		return wire.Errorf(wire.CodeBusy, "query", uint64(m.Query), "ready", "wait for its result first")
+	}
+	count := int64(len(q.values))
+	if m.N > count || m.Lo > count-m.N {
+		return wire.Invalid("numbers", fmt.Sprintf("[%d, %d+%d)", m.Lo, m.Lo, m.N), fmt.Sprintf("within [0, %d), the query's", count))
+	}
+	page := q.values[m.Lo:][:m.N]
+	e.send(in.From, &wire.ValuesReply{Lo: m.Lo, N: m.N, Payload: wire.AppendFloats(nil, page)})
+	return nil
+}
+
+// notOpen is why a query is not open.
+func (c *Core) notOpen(id wire.QueryID) error {
+	if err, ok := c.gone.get(id); ok {
+		return err
+	}
+	return wire.Errorf(wire.CodeUnknownQuery, "query", uint64(id), "open", "it was closed, or its coordinator changed")
+}
