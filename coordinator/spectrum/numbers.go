@@ -27,62 +27,55 @@ func (s *Spectrum) At(lambda, divisor float64, d int64) Numbers {
 	r := int(min(int64(len(s.Alpha)), d))
 	rest := float64(d - int64(r))
 	shift := divisor * lambda
-	var logs, absLogs, inverses, logError, inverseError float64
+	var logs, absLogs, inverses, dim, logError, inverseError float64
 	for _, a := range s.Alpha[:r] {
 		k := a + shift
-		down := min(s.Error, a) // the exact α is within [a − down, a + Error]
 		l := math.Log(k / divisor)
 		logs += l
 		absLogs += math.Abs(l)
-		logError += max(math.Log1p(s.Error/k), -math.Log1p(-down/k))
-		inverses += divisor / k
-		inverseError += divisor / k * max(s.Error/(k+s.Error), down/(k-down))
+		inverses += 1 / k
+		dim += a / k
+		// The exact α is within [a − down, a + Error], so that k and 1/k are off by a factor 1 + x at most.
+		down := min(s.Error, a)
+		x := max(s.Error/k, down/(k-down))
+		inverseError += x / k
+		if x > 0.01 { // else log(1 + x) is hardly less
+			x = math.Log1p(x)
+		}
+		logError += x
 	}
 	// Sums of r terms, each off by some ε itself; log k, by some ε absolutely too.
 	terms := float64(r+8) * epsilon
 	logLambda := rest * math.Log(lambda)
+	outside := rest / lambda
 	n := Numbers{
 		LogDet:       Estimate{logLambda + logs, logError + terms*(math.Abs(logLambda)+absLogs) + 4*epsilon*float64(r)},
-		TraceInverse: Estimate{rest/lambda + inverses, inverseError + terms*(rest/lambda+inverses)},
-		EffectiveDim: s.effective(r, shift),
+		TraceInverse: Estimate{outside + divisor*inverses, divisor*inverseError + terms*(outside+divisor*inverses)},
+		EffectiveDim: Estimate{dim, shift*inverseError + terms*dim},
 	}
-	n.Largest, n.Smallest, n.CondH = s.extremes(r, rest > 0, shift, divisor)
+	n.Largest, n.Smallest, n.CondH = s.extremes(r, rest > 0, lambda, divisor)
 	if _, _, n.CondK = s.extremes(r, len(s.Alpha) > r, shift, 1); len(s.Alpha) == 0 {
 		n.CondK = Estimate{1, 0}
 	}
 	return n
 }
 
-// effective returns Σ α/(α + shift). Its terms grow with α.
-func (s *Spectrum) effective(r int, shift float64) Estimate {
-	var sum, off float64
-	for _, a := range s.Alpha[:r] {
-		k := a + shift
-		down := min(s.Error, a)
-		sum += a / k
-		off += shift / k * max(s.Error/(k+s.Error), down/(k-down))
+// extremes returns the largest and the smallest of base + α/divisor over the r largest α, and over a 0
+// besides where there is one, with their quotient.
+func (s *Spectrum) extremes(r int, zero bool, base, divisor float64) (largest, smallest, cond Estimate) {
+	largest, smallest = Estimate{base, 0}, Estimate{base, 0}
+	of := func(a float64) Estimate {
+		x := base + a/divisor
+		return Estimate{x, s.Error/divisor + 4*epsilon*x}
 	}
-	return Estimate{sum, off + float64(r+8)*epsilon*sum}
-}
-
-// extremes returns the largest and the smallest of (α + shift)/divisor over the r largest α, and over
-// a 0 besides where there is one, with their quotient.
-func (s *Spectrum) extremes(r int, zero bool, shift, divisor float64) (largest, smallest, cond Estimate) {
-	of := func(a, off float64) Estimate {
-		x := (a + shift) / divisor
-		return Estimate{x, off/divisor + 4*epsilon*x}
-	}
-	if r == 0 {
-		largest, smallest = of(0, 0), of(0, 0)
-	} else {
-		largest, smallest = of(s.Alpha[0], s.Error), of(s.Alpha[r-1], s.Error)
-		if zero {
-			smallest = of(0, 0)
+	if r > 0 {
+		largest = of(s.Alpha[0])
+		if !zero {
+			smallest = of(s.Alpha[r-1])
 		}
 	}
 	c := largest.Value / smallest.Value
-	least := shift / divisor * (1 - 4*epsilon) // no eigenvalue is less
-	up := (largest.Value + largest.Error) / max(smallest.Value-smallest.Error, least)
-	down := max(largest.Value-largest.Error, least) / (smallest.Value + smallest.Error)
-	return largest, smallest, Estimate{c, max(up-c, c-down) + 4*epsilon*c}
+	up := (largest.Value + largest.Error) / max(smallest.Value-smallest.Error, base)
+	down := max(largest.Value-largest.Error, base) / (smallest.Value + smallest.Error)
+	return largest, smallest, Estimate{c, max(up-c, c-down, 0) + 8*epsilon*c}
 }
