@@ -8,8 +8,10 @@
 //	at, err := s.At(lambda, N, d)     // O(n), for each λ
 //
 // A is brought to tridiagonal form by Householder's reflections, 4n³/3 multiplications and additions,
-// of which half are products of matrices; its eigenvalues are those of that form, O(n²). That costs
-// as much as some 4 to 6 factors of K, and answers at every λ; a factor gives log det K alone.
+// of which half are products of matrices; its eigenvalues are those of that form, O(n²). At n = 1024, 2048
+// and 4096 that takes as long as 4, 4 and 8 factors of K, which need a further product each for tr K⁻¹:
+// a list of three dampings or more is answered sooner from the eigenvalues, and a shorter one by the same
+// way, so that a number has the same bits in whatever list it is.
 //
 // Invariants:
 //
