@@ -120,12 +120,22 @@ func writeNumbers(path string, x []float64) error {
 }
 
 // plotSpectrum draws the eigenvalues by their rank, with lines at the run's λ, below which H hardly knows
-// them, and at their error, below which nothing is known of them.
+// them, and at their error, below which nothing is known of them, where that is near. What is far below the
+// error may as well be 0, which has no place on a logarithmic axis, and is left out.
 func plotSpectrum(path, run string, s client.Spectrum, lambda float64) error {
 	p := plot.New()
 	p.Title.Text = fmt.Sprintf("Eigenvalues of F: %s, version %d", run, s.Version)
 	p.X.Label.Text, p.Y.Label.Text = "rank", "eigenvalue"
-	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
+	p.X.Tick.Marker = plot.TickerFunc(func(lo, hi float64) []plot.Tick {
+		ticks := plot.DefaultTicks{}.Ticks(lo, hi)
+		for i, t := range ticks {
+			if t.Label != "" {
+				ticks[i].Label = fmt.Sprintf("%g", t.Value)
+			}
+		}
+		return ticks
+	})
+	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, decades{}
 	p.Add(plotter.NewGrid())
 	n := float64(len(s.Eigenvalues))
 	low, high := math.Inf(1), 0.0
@@ -145,7 +155,7 @@ func plotSpectrum(path, run string, s client.Spectrum, lambda float64) error {
 	}
 	var points plotter.XYs
 	for i, x := range s.Eigenvalues {
-		if x > 0 { // what is 0 has no place on a logarithmic axis
+		if x > 0 && x >= s.Error/10 {
 			points = append(points, plotter.XY{X: float64(i + 1), Y: x})
 			low, high = min(low, x), max(high, x)
 		}
@@ -153,8 +163,10 @@ func plotSpectrum(path, run string, s client.Spectrum, lambda float64) error {
 	if err := level("the run's λ", lambda, vg.Points(6)); err != nil {
 		return err
 	}
-	if err := level("error", s.Error, vg.Points(2)); err != nil {
-		return err
+	if s.Error > low/1000 {
+		if err := level("error", s.Error, vg.Points(2)); err != nil {
+			return err
+		}
 	}
 	if len(points) > 0 {
 		dots, err := plotter.NewScatter(points)
@@ -174,4 +186,20 @@ func plotSpectrum(path, run string, s client.Spectrum, lambda float64) error {
 		return fmt.Errorf("write the plot: %w", err)
 	}
 	return nil
+}
+
+// decades are ticks at powers of ten, of which at most ten or so have labels.
+type decades struct{}
+
+func (decades) Ticks(lo, hi float64) (ticks []plot.Tick) {
+	from, to := int(math.Ceil(math.Log10(lo)-1e-9)), int(math.Floor(math.Log10(hi)+1e-9))
+	every := 1 + (to-from)/10
+	for e := from; e <= to; e++ {
+		t := plot.Tick{Value: math.Pow(10, float64(e))}
+		if e%every == 0 {
+			t.Label = fmt.Sprintf("1e%d", e)
+		}
+		ticks = append(ticks, t)
+	}
+	return ticks
 }

@@ -35,10 +35,11 @@ func (s *Spectrum) At(lambda, divisor float64, d int64) Numbers {
 		absLogs += math.Abs(l)
 		inverses += 1 / k
 		dim += a / k
-		// The exact α is within [a − down, a + Error], so that k and 1/k are off by a factor 1 + x at most.
+		// The exact α is within [a − down, a + Error].
 		down := min(s.Error, a)
-		x := max(s.Error/k, down/(k-down))
-		inverseError += x / k
+		less := down / (k - down)
+		inverseError += max(s.Error/(k+s.Error), less) / k
+		x := max(s.Error/k, less)
 		if x > 0.01 { // else log(1 + x) is hardly less
 			x = math.Log1p(x)
 		}
