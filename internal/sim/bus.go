@@ -196,7 +196,7 @@ func phaseOf(m wire.Message) string {
 		return "open"
 	case *wire.Wait:
 		return "wait"
-	case *wire.Query, *wire.Result:
+	case *wire.Query, *wire.Result, *wire.Values:
 		return "query"
 	case *wire.Close, *wire.CloseQuery:
 		return "close"
