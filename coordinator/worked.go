@@ -22,6 +22,9 @@ func (o *owner) work(j Job) {
 		}
 		result := o.result(j, func() bool { return ctx.Err() != nil })
 		<-o.s.working
+		if ctx.Err() != nil {
+			return
+		}
 		select {
 		case o.inbox <- Done{j.ID, result}:
 		case <-ctx.Done():

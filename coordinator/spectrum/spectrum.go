@@ -43,9 +43,9 @@ type Spectrum struct {
 type Estimate struct{ Value, Error float64 }
 
 // Of finds the spectrum of the n×n matrix whose lower triangle a has row by row, of stride n; a is
-// lost. Rows should be sorted by their diagonal, the small ones first (window.GradedTo): in a matrix
-// of large and small rows the small eigenvalues then come out better than the bound says, though it is
-// no better for that. stop is asked now and then, twenty times a second or so: ErrStopped if it says so. ErrNotFinite
+// lost. Rows should be sorted by their diagonal, the small ones first (window.GradedTo): where they are of
+// very different size the small eigenvalues then come out better than the bound says (TestGradedRows),
+// though it is no better for that. stop is asked now and then, twenty times a second or so: ErrStopped if it says so. ErrNotFinite
 // where numbers overflow. O(n³), one thread.
 func Of(a []float64, n int, stop func() bool) (*Spectrum, error) {
 	if n < 0 || len(a) != n*n {
