@@ -529,8 +529,6 @@ func runOf(m wire.Message) string {
 		return m.Run
 	case *wire.Result:
 		return m.Run
-	case *wire.Values:
-		return m.Run
 	case *wire.Close:
 		return m.Run
 	case *wire.Values:
