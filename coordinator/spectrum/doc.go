@@ -3,9 +3,9 @@
 //
 // The main path:
 //
-//	n, err := w.GradedTo(a)         // A from a window.Window, which may then change
+//	n, err := w.GradedTo(a)           // A from a window.Window, which may then change
 //	s, err := spectrum.Of(a, n, stop) // O(n³), once for a version of the window
-//	at, err := s.At(lambda, N, d)     // O(n), for each λ
+//	at := s.At(lambda, N, d)          // O(n), for each λ
 //
 // A is brought to tridiagonal form by Householder's reflections, 4n³/3 multiplications and additions,
 // of which half are products of matrices; its eigenvalues are those of that form, O(n²). At n = 1024, 2048
