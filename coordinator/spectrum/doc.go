@@ -10,8 +10,8 @@
 // A is brought to tridiagonal form by Householder's reflections, 4n³/3 multiplications and additions,
 // of which half are products of matrices; its eigenvalues are those of that form, O(n²). At n = 1024, 2048
 // and 4096 that takes as long as 4, 4 and 8 factors of K, which need a further product each for tr K⁻¹:
-// a list of three dampings or more is answered sooner from the eigenvalues, and a shorter one by the same
-// way, so that a number has the same bits in whatever list it is.
+// a list of three dampings or more (of five at 4096) is answered sooner from the eigenvalues, and a shorter
+// one by the same way, so that a number has the same bits in whatever list it is.
 //
 // Invariants:
 //
