@@ -12,7 +12,7 @@ import (
 // Token names a request that waits for its answer. Zero is none.
 type Token uint64
 
-// Input is what happens to a core: a Request, a Reply, a Hello, a Tick or a Saved.
+// Input is what happens to a core: a Request, a Reply, a Hello, a Tick, a Saved or a Done.
 type Input interface{ input() }
 
 // Request is a client's message, decoded and valid in itself.
@@ -42,13 +42,15 @@ func (Saved) input()   {}
 
 // Effects are what the adapter carries out, in field order.
 type Effects struct {
-	Save    *Record // durable, by compare-and-set, then a Saved input
-	Calls   []Call  // to workers; may be lost, doubled, reordered: all idempotent
-	Sends   []Send  // answers to clients
-	Notes   []Note  // for the log
-	Delete  bool    // the run's record, layout and lease; then Deleted is to be called
-	Restart string  // take the lease again and start a new core, because …
-	Lost    string  // somebody else owns the run: stop
+	Save    *Record  // durable, by compare-and-set, then a Saved input
+	Jobs    []Job    // to be run beside the core, each then a Done input
+	Stops   []uint64 // jobs whose outcome nobody waits for
+	Calls   []Call   // to workers; may be lost, doubled, reordered: all idempotent
+	Sends   []Send   // answers to clients
+	Notes   []Note   // for the log
+	Delete  bool     // the run's record, layout and lease; then Deleted is to be called
+	Restart string   // take the lease again and start a new core, because …
+	Lost    string   // somebody else owns the run: stop
 }
 
 // Call is a request to a worker.
@@ -135,11 +137,11 @@ type Core struct {
 	gone       ring[wire.QueryID, *wire.Error]
 	ended      ring[callerToken, *wire.Error] // so that a late copy of a request opens nothing
 
-	gram gramLoad
-
 	changing *change // is under way
 	changes  []*change
 	changed  ring[callerToken, outcome]
+	gram     gramLoad
+	spectra  spectra
 }
 
 type phase int
@@ -228,6 +230,8 @@ func (c *Core) Step(in Input) Effects {
 	case Tick:
 		c.tick++
 		c.onTick(&e)
+	case Done:
+		c.done(&e, in)
 	case Saved:
 		if c.phase == saving {
 			c.install(&e)

@@ -38,6 +38,7 @@ type query struct {
 	then      func(*Effects, *wire.Error) // hears of a precondition's outcome
 	ready     bool
 	values    []float64 // the answer, where it is numbers
+	spectral  *spectral // nil but for numbers of the spectrum
 	closing   bool
 	waiters   []waiter
 }
@@ -267,6 +268,8 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 		err = c.combineQuery(e, q, m)
 	case wire.KindRow:
 		err = c.rowQuery(e, q, wire.Uint64s[wire.Step](m.Payload)[0])
+	case wire.KindScalars, wire.KindSpectrum:
+		err = c.spectralQuery(e, q, m)
 	}
 	if err != nil {
 		return err
@@ -576,6 +579,10 @@ func (c *Core) closeQuery(e *Effects, q *query, why *wire.Error) {
 	if q.token != (callerToken{}) { // a precondition has none
 		delete(c.tokens, q.token)
 		c.ended.put(q.token, why)
+	}
+	if q.spectral != nil { // no shard has heard of it
+		c.quit(e, q)
+		return
 	}
 	c.forget(func(m wire.Control) bool {
 		switch m := m.(type) {

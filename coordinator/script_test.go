@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -37,6 +38,7 @@ type player struct {
 	query    wire.QueryID               // the last one that was told
 	last     Token
 	callers  map[Token]string
+	jobs     []Job // that have not been run
 	out      strings.Builder
 }
 
@@ -95,6 +97,19 @@ func init() {
 		"tick":    (*player).tick,
 		"hello":   (*player).hello,
 		"saved":   func(p *player, _ *script.Cmd) { p.step(Saved{}) },
+		"job": func(p *player, c *script.Cmd) { // runs the earliest job, or breaks it
+			if len(p.jobs) == 0 {
+				c.Fail("no job waits")
+				return
+			}
+			j := p.jobs[0]
+			p.jobs = p.jobs[1:]
+			if c.Has("broken") {
+				p.step(Done{j.ID, errors.New("as the script says")})
+			} else {
+				p.step(Done{j.ID, j.Run(func() bool { return false })})
+			}
+		},
 		"stop":    func(p *player, c *script.Cmd) { p.perform(p.core.Stop(c.Word())) },
 		"deleted": func(p *player, _ *script.Cmd) { p.perform(p.core.Deleted()) },
 		"state":   func(p *player, _ *script.Cmd) { p.state() },
@@ -237,7 +252,7 @@ func (p *player) run(c *script.Cmd) {
 		w, rev, _ := strings.Cut(text, "@")
 		rec.Placed[s] = Place{w, parseID(c, rev)}
 	}
-	p.query = 0
+	p.query, p.jobs = 0, nil
 	p.alive, p.calls, p.callers, p.attempts = map[string]wire.Hello{}, nil, map[Token]string{}, map[wire.Step]wire.Attempt{}
 	p.cfg = Config{Coordinator: "c1", Record: rec, Epoch: epoch, TickMS: 50, SilentMS: 2000, StepMS: 10_000, QueryMS: 5000}
 	workers := "w1,w2"
@@ -444,6 +459,13 @@ func (p *player) perform(e Effects) {
 		}
 		p.printf("\n")
 	}
+	for _, j := range e.Jobs {
+		p.jobs = append(p.jobs, j)
+		p.printf("job %s\n", id(wire.QueryID(j.ID)))
+	}
+	for _, j := range e.Stops {
+		p.printf("stop job %s\n", id(wire.QueryID(j)))
+	}
 	for _, call := range e.Calls {
 		p.encodes(call.Msg)
 		again := slices.ContainsFunc(p.calls, func(m *made) bool { return m.msg.Head().Seq == call.Msg.Head().Seq })
@@ -546,7 +568,7 @@ func (p *player) message(c *script.Cmd) wire.Message {
 			attempt = wire.Attempt(parseID(c, s))
 		}
 		return &wire.Wait{Run: run, Epoch: epoch, Step: step, Attempt: attempt}
-	case "vector", "combine", "row":
+	case "vector", "combine", "row", "scalars", "spectrum":
 		m := &wire.Query{
 			Run: run, Token: token, Kind: c.Name, Vectors: int(c.Int("vectors", 1)), Result: result, Damping: damping, Divisor: divisor,
 			AtLeast: wire.Version(c.Int("at_least", 0)), Exactly: wire.Version(c.Int("exactly", 0)), MinRows: int(c.Int("min_rows", 0)), DeadlineMS: deadline,
@@ -561,6 +583,8 @@ func (p *player) message(c *script.Cmd) wire.Message {
 				m.Payload = wire.AppendUint64s(m.Payload, []uint64{parseID(c, s)})
 			}
 			m.Payload = wire.AppendFloats(m.Payload, c.Floats("coef"))
+		case "scalars":
+			m.Payload = wire.AppendFloats(nil, c.Floats("dampings"))
 		case "row":
 			m.Result, m.Payload = wire.F32, wire.AppendUint64s(nil, []wire.Step{step})
 		}

@@ -77,6 +77,8 @@ func examples() []example {
 		}},
 		{"query-bf16", &Query{Run: "digits", Token: 102, Kind: KindVector, Vectors: 1, DType: F16, Result: BF16}},
 		{"query-row", &Query{Run: "digits", Token: 101, Kind: KindRow, Vectors: 1, Result: F32, Exactly: 3, Payload: AppendUint64s(nil, []Step{7})}},
+		{"query-scalars", &Query{Run: "digits", Token: 103, Kind: KindScalars, Vectors: 1, Result: F64, Payload: AppendFloats(nil, []float64{1e-5, 1e-3})}},
+		{"query-spectrum", &Query{Run: "digits", Token: 104, Kind: KindSpectrum, Vectors: 1, Result: F64, Exactly: 3}},
 		{"query.reply", &QueryReply{Query: 13, Epoch: exEpoch, Version: 3, Rows: 3}},
 		{"result", &Result{Run: "digits", Epoch: exEpoch, Query: 13}},
 		{"result.reply", &ResultReply{State: StateReady, Version: 3, Rows: 3, Bounds: []float64{1.2e-12}}},

@@ -149,7 +149,12 @@ func repair(t *rapid.T, m Message) {
 	case *ResultReply:
 		m.State = rapid.SampledFrom([]string{StatePending, StateReady}).Draw(t, "state")
 	case *Query:
-		switch m.Kind = rapid.SampledFrom([]string{KindVector, KindCombine, KindRow}).Draw(t, "kind"); m.Kind {
+		switch m.Kind = rapid.SampledFrom([]string{KindVector, KindCombine, KindRow, KindScalars, KindSpectrum}).Draw(t, "kind"); m.Kind {
+		case KindScalars, KindSpectrum:
+			m.Vectors, m.Steps, m.Damping, m.Result = 1, 0, 0, F64
+			if m.Kind == KindScalars {
+				m.Payload = AppendFloats(nil, rapid.SliceOfN(rapid.Float64Range(1e-300, 1e300), 1, 9).Draw(t, "dampings"))
+			}
 		case KindCombine:
 			m.Payload = append(AppendUint64s(nil, make([]Step, m.Steps)), floats(m.Steps*m.Vectors)...)
 		case KindRow:

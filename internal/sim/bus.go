@@ -198,7 +198,7 @@ func phaseOf(m wire.Message) string {
 		return "wait"
 	case *wire.Forget, *wire.Set:
 		return "change"
-	case *wire.Query, *wire.Result:
+	case *wire.Query, *wire.Result, *wire.Values:
 		return "query"
 	case *wire.Close, *wire.CloseQuery:
 		return "close"

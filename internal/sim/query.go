@@ -25,6 +25,11 @@ const tinyDamping = 1e-10
 func (c *client) querier() {
 	w := c.w
 	for w.now < w.shape.quiet {
+		if w.chance(0.1) {
+			c.doing = "query scalars"
+			c.scalars(w.chance(0.2), w.now+15_000)
+			c.sleep(w.between(0, 500))
+		}
 		q := c.question()
 		c.doing = "query " + q.kind
 		slow := []ms{0, 0, 200, 1500}[w.rng.IntN(4)]
