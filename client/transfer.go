@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mfac/wire"
@@ -67,6 +68,7 @@ type transfer struct {
 	start  func(p piece) (job, error)
 	sent   func(i int) // told of each piece that is through, or nil
 
+	again  atomic.Bool // whether a piece was sent or asked for more than once
 	cancel context.CancelFunc
 	mu     sync.Mutex
 	err    error // the first one
@@ -105,6 +107,16 @@ func (t *transfer) run(ctx context.Context) error {
 		return ended(ctx, nil)
 	}
 	return t.err
+}
+
+// timed is run, whose time tells how good the size of its pieces is.
+func (t *transfer) timed(ctx context.Context, grid chosen) error {
+	start := time.Now()
+	err := t.run(ctx)
+	if err == nil && !t.again.Load() {
+		grid.took(time.Since(start))
+	}
+	return err
 }
 
 // feed starts the pieces of one worker in order, each when it may be in flight.
@@ -207,11 +219,12 @@ func (t *transfer) piece(ctx context.Context, l *link, way *pace, j job, held se
 		if !pause.sleep(ctx) {
 			return ended(ctx, err)
 		}
-		again, gone := l.acquire(ctx, way, held.size)
+		turn, gone := l.acquire(ctx, way, held.size)
 		if gone != nil {
 			return ended(ctx, err)
 		}
-		held, want = again, l.want(0)
+		t.again.Store(true)
+		held, want = turn, l.want(0)
 	}
 }
 
@@ -277,6 +290,12 @@ func (r *Run) download(info *wire.Info, q wire.QueryID, pieces []piece, out outp
 			}}, nil
 		},
 	}
+}
+
+// fetch fetches the same columns of k results of a query to out.
+func (r *Run) fetch(ctx context.Context, info *wire.Info, q wire.QueryID, lo, n int64, k int, out output) error {
+	grid := r.c.choose(wire.OpFetch, n*int64(k)*int64(out.dtype().Size()))
+	return r.download(info, q, cut(info, lo, n, k, grid.bytes, out.dtype()), out).timed(ctx, grid)
 }
 
 func columnsOf(lo, n int64, t wire.DType) string { return fmt.Sprintf("[%d, %d) %s", lo, lo+n, t) }
