@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"mfac/wire"
 )
 
 // way is a model of the way to a worker and back, in virtual time: chunks pass a bottleneck one
@@ -308,5 +310,38 @@ func TestPaceOfLoss(t *testing.T) {
 	}
 	if got > two {
 		t.Errorf("took %v, with two chunks %v", got, two)
+	}
+}
+
+// Over NATS, at a worker that takes one chunk after the other and gives credit for any number.
+func TestPaceOverTheBus(t *testing.T) {
+	f := newFake(t, "a")
+	r := f.attached(16 * 300)
+	f.credit = func(string, int64) (int64, int64) { return 1 << 20, 60_000 }
+	l := r.c.link("a")
+	n, most := map[string]int{}, map[string]int{}
+	f.on(func(op, _ string, _ wire.Message) (wire.Message, bool) {
+		if op != wire.OpVec && op != wire.OpFetch {
+			return nil, false
+		}
+		time.Sleep(time.Millisecond) // nobody else is answered
+		if n[op]++; n[op] > 100 {
+			l.mu.Lock()
+			most[op] = max(most[op], l.chunks)
+			l.mu.Unlock()
+		}
+		return nil, false
+	})
+	dst := make([]float32, 16*300)
+	if _, err := r.IHVP(t.Context(), dst, ramp(16*300)); err != nil {
+		t.Fatal(err)
+	}
+	wantTwice(t, dst, ramp(16*300))
+	for _, op := range []string{wire.OpVec, wire.OpFetch} {
+		// Three or four; where the machine was busy just when a chunk was alone, more: credit and
+		// memory would let 32 wait.
+		if most[op] < 2 || most[op] > 8 {
+			t.Errorf("%s: %d in flight", op, most[op])
+		}
 	}
 }
