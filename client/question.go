@@ -113,8 +113,7 @@ func (q *question) round(ctx context.Context) (Answer, error) {
 		}
 		return answer, nil
 	}
-	pieces := cut(info, q.lo, q.n, q.req.Vectors, r.c.chunkBytes, q.out.dtype())
-	if err := r.download(info, reply.Query, pieces, q.out).run(ctx); err != nil {
+	if err := r.fetch(ctx, info, reply.Query, q.lo, q.n, q.req.Vectors, q.out); err != nil {
 		return Answer{}, err
 	}
 	return answer, nil
@@ -123,13 +122,14 @@ func (q *question) round(ctx context.Context) (Answer, error) {
 func (q *question) send(ctx context.Context, info *wire.Info, id wire.QueryID) error {
 	r := q.r
 	t := q.in.dtype()
-	pieces := cut(info, 0, r.spec.Dim, q.req.Vectors, r.c.chunkBytes, t)
+	grid := r.c.choose(wire.OpVec, r.spec.Dim*int64(q.req.Vectors)*int64(t.Size()))
+	pieces := cut(info, 0, r.spec.Dim, q.req.Vectors, grid.bytes, t)
 	return r.upload(info, pieces, q.in, wire.OpVec,
 		func(p piece, payload []byte) wire.Message {
 			return &wire.Vec{Run: r.name, Epoch: info.Epoch, Query: id, Index: p.index, Shard: p.shard,
 				Lo: p.lo, N: p.n, DType: t, Payload: payload}
 		},
-		func(m wire.Message, sum uint32, want int64) { v := m.(*wire.Vec); v.Sum, v.Want = sum, want }).run(ctx)
+		func(m wire.Message, sum uint32, want int64) { v := m.(*wire.Vec); v.Sum, v.Want = sum, want }).timed(ctx, grid)
 }
 
 // reason is why a worker doesn't know the query any more: the coordinator may have refused it
