@@ -162,6 +162,7 @@ const (
 //	vector   Vectors vectors of dtype DType follow, in Vec chunks to the workers
 //	combine  payload: Steps × uint64 step numbers, then Vectors × Steps × float64 coefficients
 //	row      payload: one uint64 step number
+//	scores, pairs, influence, self: see scores.go
 //
 // Token makes it idempotent: the same caller and token get the same query again.
 type Query struct {

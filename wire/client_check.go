@@ -197,8 +197,10 @@ func (m *Query) Validate() error {
 			return Invalid("result", m.Result, "f32, which says all that a row holds")
 		}
 		return checkLen(m.Payload, 8)
+	case KindScores, KindPairs, KindInfluence, KindSelf:
+		return m.checkScalars()
 	}
-	return Invalid("kind", m.Kind, "vector, combine or row")
+	return Invalid("kind", m.Kind, "one of the protocol: vector, combine, row, scores, …")
 }
 
 func checkOptions(damping float64, divisor Divisor, result DType) error {

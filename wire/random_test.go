@@ -149,7 +149,13 @@ func repair(t *rapid.T, m Message) {
 	case *ResultReply:
 		m.State = rapid.SampledFrom([]string{StatePending, StateReady}).Draw(t, "state")
 	case *Query:
-		switch m.Kind = rapid.SampledFrom([]string{KindVector, KindCombine, KindRow}).Draw(t, "kind"); m.Kind {
+		switch m.Kind = rapid.SampledFrom([]string{KindVector, KindCombine, KindRow, KindScores, KindPairs, KindInfluence, KindSelf}).Draw(t, "kind"); m.Kind {
+		case KindScores:
+			m.Result = F64
+		case KindPairs:
+			m.Result, m.Payload = F64, make([]byte, 16)
+		case KindInfluence, KindSelf:
+			m.Result, m.Vectors = F64, 1
 		case KindCombine:
 			m.Payload = append(AppendUint64s(nil, make([]Step, m.Steps)), floats(m.Steps*m.Vectors)...)
 		case KindRow:
@@ -201,6 +207,8 @@ func repair(t *rapid.T, m Message) {
 		} else {
 			m.Payload = floats(6 * m.Vectors)
 		}
+	case *DotVectors:
+		m.Payload = AppendPairs(nil, []Pair{{0, MaxVectors - 1}, {3, 3}})
 	case *Numbers:
 		m.Count %= 100
 		m.Payload = floats(m.Count)

@@ -40,6 +40,7 @@ const (
 	OpPrepare    = "prepare"
 	OpCoef       = "coef"
 	OpNorms      = "norms"
+	OpPairs      = "pairs"
 	OpCloseQuery = "close_query"
 	OpRelease    = "release"
 
