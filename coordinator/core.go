@@ -477,6 +477,9 @@ func (c *Core) request(e *Effects, in Request) error {
 	case *wire.Close:
 		return c.closeRequest(e, in, m)
 	case *wire.StepsRequest:
+		if m.Query != 0 {
+			return c.querySteps(e, in, m.Query)
+		}
 		steps := c.Steps()
 		e.send(in.From, &wire.Steps{Version: c.version, Rows: len(steps), Payload: wire.AppendUint64s(nil, steps)})
 		return nil

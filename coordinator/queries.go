@@ -37,8 +37,9 @@ type query struct {
 	unsettled []window.Bound              // that need the shards' norms; nil where scalars do
 	then      func(*Effects, *wire.Error) // hears of a precondition's outcome
 	ready     bool
-	values    []float64 // the answer, where it is numbers …
-	row       int       // … or, where they are worked out as they are read, how many a row of the window has
+	values    []float64   // the answer, where it is numbers …
+	row       int         // … or, where they are worked out as they are read, how many a row of the window has
+	steps     []wire.Step // of the rows that the numbers are of
 	pairs     []wire.Pair
 	closing   bool
 	waiters   []waiter
@@ -276,6 +277,9 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 	q := c.newQuery(c.version, c.rows, m.Damping, m.Divisor, m.Result)
 	q.token, q.readers, q.kind, q.vectors, q.dtype = key, []string{in.Caller}, m.Kind, m.Vectors, m.DType
 	q.deadline = c.deadlineOf(m.DeadlineMS, c.cfg.QueryMS, maxQueryMS)
+	if m.Kind == wire.KindScores || readsWindow(m.Kind) {
+		q.steps = c.Steps()
+	}
 	var err error
 	switch m.Kind {
 	case wire.KindVector, wire.KindScores, wire.KindPairs:

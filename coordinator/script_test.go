@@ -574,7 +574,11 @@ func (p *player) message(c *script.Cmd) wire.Message {
 	case "close":
 		return &wire.Close{Run: run, Epoch: epoch, Query: query}
 	case "steps":
-		return &wire.StepsRequest{Run: run}
+		m := &wire.StepsRequest{Run: run}
+		if s := c.Str("query", ""); s != "" {
+			m.Query = query
+		}
+		return m
 	case "info":
 		return &wire.InfoRequest{Run: run}
 	case "delete":

@@ -53,3 +53,16 @@ func (c *Core) notOpen(id wire.QueryID) error {
 	}
 	return wire.Errorf(wire.CodeUnknownQuery, "query", uint64(id), "open", "it was closed, or its coordinator changed")
 }
+
+// querySteps tells the steps of the rows that a query's numbers are of.
+func (c *Core) querySteps(e *Effects, in Request, id wire.QueryID) error {
+	q := c.queries[id]
+	if q == nil || q.closing {
+		return c.notOpen(id)
+	}
+	if q.steps == nil {
+		return wire.Invalid("query", uint64(id), "one whose numbers are of the window's rows")
+	}
+	e.send(in.From, &wire.Steps{Version: q.version, Rows: len(q.steps), Payload: wire.AppendUint64s(nil, q.steps)})
+	return nil
+}

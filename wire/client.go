@@ -220,9 +220,11 @@ type Close struct {
 	Query QueryID `msgpack:"query"`
 }
 
-// StepsRequest asks which steps are in the window. Reply: Steps.
+// StepsRequest asks which steps are in the window, or in that of a query whose answer is numbers by
+// its rows. Reply: Steps.
 type StepsRequest struct {
-	Run string `msgpack:"run"`
+	Run   string  `msgpack:"run"`
+	Query QueryID `msgpack:"query,omitempty"`
 }
 
 // Steps lists the steps in the window, oldest first. Payload: Rows × uint64.

@@ -89,6 +89,7 @@ func examples() []example {
 		{"values.reply", &ValuesReply{Lo: 1, N: 2, Payload: AppendFloats(nil, []float64{-0.5, 0.25})}},
 		{"close", &Close{Run: "digits", Epoch: exEpoch, Query: 13}},
 		{"steps", &StepsRequest{Run: "digits"}},
+		{"steps-query", &StepsRequest{Run: "digits", Query: 15}},
 		{"steps.reply", &Steps{Version: 3, Rows: 3, Payload: AppendUint64s(nil, []Step{5, 6, 7})}},
 
 		{"chunk", &Chunk{Run: "digits", Epoch: exEpoch, Step: 7, Attempt: 9, Shard: 1, Lo: 6, N: 6, DType: F32, Sum: Checksum(chunk), Want: 4_000_000, Payload: chunk}},
