@@ -530,6 +530,8 @@ func runOf(m wire.Message) string {
 		return m.Run
 	case *wire.Close:
 		return m.Run
+	case *wire.Values:
+		return m.Run
 	case *wire.StepsRequest:
 		return m.Run
 	}
