@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/big"
+	"slices"
 	"testing"
 	"time"
 
@@ -208,6 +209,42 @@ func TestScalarsOfVectors(t *testing.T) {
 		near("pair", p.Values, []float64{floats.Dot(widened(vec), x), floats.Dot(widened(vec), xLast), floats.Dot(widened(last), xLast)})
 		if s.Steps[0] != 13 || s.Steps[31] != 44 || !(s.Bound() <= 1e-8) {
 			t.Errorf("λ = %s: of steps %v, bound %g", lambda, s.Steps, s.Bound())
+		}
+	}
+}
+
+// scalars asks for all numbers of a run; k vectors together are the k alone.
+func scalars(t *testing.T, run *client.Run, vs [][]float64, out map[string]any) {
+	t.Helper()
+	ctx := within(t, time.Minute)
+	fail := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := run.Scores64(ctx, vs)
+	fail(err)
+	pairs := [][2]int{{0, 1}, {1, 0}, {2, 2}, {3, 0}}
+	p, err := run.Pairs64(ctx, vs, pairs)
+	fail(err)
+	in, err := run.Influence(ctx)
+	fail(err)
+	self, err := run.SelfInfluence(ctx)
+	fail(err)
+	out["scores"], out["pairs"], out["influence"], out["self"] = s, p, in, self
+	for i, v := range vs {
+		alone, err := run.Scores64(ctx, [][]float64{v})
+		fail(err)
+		if !slices.Equal(bits64(alone.Scores[0]), bits64(s.Scores[i])) || alone.Bounds[0] != s.Bounds[i] {
+			t.Errorf("scores of vector %d alone are other bits than together with others", i)
+		}
+	}
+	for i, ij := range pairs {
+		alone, err := run.Pairs64(ctx, [][]float64{vs[ij[0]], vs[ij[1]]}, [][2]int{{0, 1}})
+		fail(err)
+		if !slices.Equal(bits64(alone.Values), bits64(p.Values[i:i+1])) || alone.Bounds[0] != p.Bounds[i] {
+			t.Errorf("pair %v alone is other bits than together with others", ij)
 		}
 	}
 }
