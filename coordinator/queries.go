@@ -148,7 +148,9 @@ func (c *Core) bytes(kind string, vectors int) int64 {
 	switch kind {
 	case wire.KindVector:
 		return each * int64(len(c.shards)+2)
-	case wire.KindScores, wire.KindPairs: // the products, K⁻¹ of them, and uᵀv
+	case wire.KindScores: // and the scores
+		return each * int64(len(c.shards)+4)
+	case wire.KindPairs: // and uᵀv of each pair
 		return each*int64(len(c.shards)+4) + 8*wire.MaxPairs*int64(len(c.shards)+2)
 	case wire.KindInfluence, wire.KindSelf: // a factor at a damping of its own
 		return 8 * int64(c.rec.Spec.Window) * int64(c.rec.Spec.Window)
