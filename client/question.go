@@ -13,11 +13,13 @@ import (
 // question is a query on the way to its answer.
 type question struct {
 	r      *Run
-	req    wire.Query // all but token and deadline
-	in     input      // nil where no vectors are sent
-	out    output     // nil where the answer is numbers
-	lo, n  int64      // the columns of the result that are wanted
-	values []float64  // the answer, where it is numbers
+	req    wire.Query  // all but token and deadline
+	in     input       // nil where no vectors are sent
+	out    output      // nil where the answer is numbers
+	lo, n  int64       // the columns of the result that are wanted
+	values []float64   // the answer, where it is numbers
+	byRow  bool        // the numbers are of the rows of a window
+	steps  []wire.Step // of these
 }
 
 func (r *Run) question(kind string, vectors int, out output, c *call) *question {

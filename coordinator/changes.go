@@ -184,12 +184,16 @@ func (c *Core) savedChange(e *Effects) {
 	}
 }
 
-// closeReaders ends the queries that read any of the rows, whoever waits for them. Shards end them
-// before they zero the rows, whichever message comes first.
+// closeReaders ends the queries that read any of the rows, or whose numbers are of one, whoever waits
+// for them. Shards end them before they zero the rows, whichever message comes first.
 func (c *Core) closeReaders(e *Effects, rows []wire.Row) {
+	c.spectra.known = nil
 	for _, id := range sortedKeys(c.queries) {
 		q := c.queries[id]
-		if i := slices.IndexFunc(rows, func(r wire.Row) bool { return q.mask.Has(int(r.Slot)) }); i >= 0 && !q.closing {
+		reads := func(r wire.Row) bool {
+			return q.spectral != nil || q.mask.Has(int(r.Slot)) || slices.Contains(q.steps, r.Step)
+		}
+		if i := slices.IndexFunc(rows, reads); i >= 0 && !q.closing {
 			c.closeQuery(e, q, wire.Errorf(wire.CodeVersionGone, "query", uint64(q.id), "on rows that are in memory", "step %d of version %d was forgotten", uint64(rows[i].Step), q.version))
 		}
 	}

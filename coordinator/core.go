@@ -493,6 +493,9 @@ func (c *Core) request(e *Effects, in Request) error {
 	case *wire.Set:
 		return c.change(e, in, m.Token)
 	case *wire.StepsRequest:
+		if m.Query != 0 {
+			return c.querySteps(e, in, m.Query)
+		}
 		steps := c.Steps()
 		e.send(in.From, &wire.Steps{Version: c.version, Rows: len(steps), Payload: wire.AppendUint64s(nil, steps)})
 		return nil

@@ -47,6 +47,8 @@ func describe(m wire.Message) string {
 		return head() + fmt.Sprintf(" query=%s %s vectors=%d damping=%g %s mask=%v coef=%s", id(m.Query), m.Kind, m.Vectors, m.Damping, m.Result, slotList(m.Mask), floats(m.Payload))
 	case *wire.Norms:
 		return head() + " query=" + id(m.Query)
+	case *wire.DotVectors:
+		return head() + fmt.Sprintf(" query=%s of=%v", id(m.Query), wire.PairList(m.Payload))
 	case *wire.CloseQuery:
 		return head() + " query=" + id(m.Query)
 	case *wire.Release:

@@ -37,8 +37,11 @@ type query struct {
 	unsettled []window.Bound              // that need the shards' norms; nil where scalars do
 	then      func(*Effects, *wire.Error) // hears of a precondition's outcome
 	ready     bool
-	values    []float64 // the answer, where it is numbers
-	spectral  *spectral // nil but for numbers of the spectrum
+	spectral  *spectral   // nil but for numbers of the spectrum
+	values    []float64   // the answer, where it is numbers …
+	row       int         // … or, where they are worked out as they are read, how many a row of the window has
+	steps     []wire.Step // of the rows that the numbers are of
+	pairs     []wire.Pair
 	closing   bool
 	waiters   []waiter
 }
@@ -119,7 +122,18 @@ func limit(q *query, bound float64) *wire.Error {
 
 // pins reports whether a query still needs the factor of its version.
 func (q *query) pins() bool {
-	return q.kind == wire.KindVector && q.coef == nil && !q.ready && !q.closing
+	if readsWindow(q.kind) {
+		return !q.closing
+	}
+	return sendsVectors(q.kind) && q.coef == nil && !q.ready && !q.closing
+}
+
+// count is how many numbers the answer has.
+func (q *query) count() int64 {
+	if q.row > 0 {
+		return int64(q.row) * int64(len(q.slots))
+	}
+	return int64(len(q.values))
 }
 
 // snapshotBytes is what a version that queries pin takes: A, a factor of the run's own, and one at
@@ -135,6 +149,12 @@ func (c *Core) bytes(kind string, vectors int) int64 {
 	switch kind {
 	case wire.KindVector:
 		return each * int64(len(c.shards)+2)
+	case wire.KindScores: // and the scores
+		return each * int64(len(c.shards)+4)
+	case wire.KindPairs: // and uᵀv of each pair
+		return each*int64(len(c.shards)+4) + 8*wire.MaxPairs*int64(len(c.shards)+2)
+	case wire.KindInfluence, wire.KindSelf: // a factor at a damping of its own
+		return 8 * int64(c.rec.Spec.Window) * int64(c.rec.Spec.Window)
 	case wire.KindCombine:
 		return each
 	}
@@ -150,11 +170,11 @@ func (c *Core) room(m *wire.Query) error {
 			versions[q.version] = true
 		}
 		held += 8 * int64(len(q.values))
-		if !q.ready && !q.closing {
+		if (!q.ready || readsWindow(q.kind)) && !q.closing {
 			held += c.bytes(q.kind, q.vectors)
 		}
 	}
-	if most := max(1, c.queryBytes/c.snapshotBytes()); m.Kind == wire.KindVector && !versions[c.version] && int64(len(versions)) >= most {
+	if most := max(1, c.queryBytes/c.snapshotBytes()); (sendsVectors(m.Kind) || readsWindow(m.Kind)) && !versions[c.version] && int64(len(versions)) >= most {
 		return wire.Errorf(wire.CodeBusy, "versions with vectors under way", len(versions), fmt.Sprintf("below %d, each of which keeps its window", most), "ask again when one is answered")
 	}
 	if need := c.bytes(m.Kind, m.Vectors); held > 0 && need > c.queryBytes-held {
@@ -260,10 +280,16 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 	q := c.newQuery(c.version, c.rows, m.Damping, m.Divisor, m.Result)
 	q.token, q.readers, q.kind, q.vectors, q.dtype = key, []string{in.Caller}, m.Kind, m.Vectors, m.DType
 	q.deadline = c.deadlineOf(m.DeadlineMS, c.cfg.QueryMS, maxQueryMS)
+	if m.Kind == wire.KindScores || readsWindow(m.Kind) {
+		q.steps = c.Steps()
+	}
 	var err error
 	switch m.Kind {
-	case wire.KindVector:
+	case wire.KindVector, wire.KindScores, wire.KindPairs:
+		q.pairs = wire.PairList(m.Payload)
 		c.prepare(e, q)
+	case wire.KindInfluence, wire.KindSelf:
+		err = c.influenceQuery(e, q)
 	case wire.KindCombine:
 		err = c.combineQuery(e, q, m)
 	case wire.KindRow:
@@ -351,7 +377,7 @@ func (c *Core) prepare(e *Effects, q *query) {
 				return
 			}
 			if q.left--; q.left == 0 {
-				if err := c.solve(e, q); err != nil {
+				if err := c.multiplied(e, q); err != nil {
 					c.refuse(e, q, wire.AsError(err))
 				}
 			}
@@ -536,7 +562,7 @@ func (c *Core) answer(e *Effects, q *query) {
 }
 
 func (q *query) reply() *wire.ResultReply {
-	return &wire.ResultReply{State: wire.StateReady, Version: q.version, Rows: len(q.slots), Bounds: q.bounds, Values: int64(len(q.values))}
+	return &wire.ResultReply{State: wire.StateReady, Version: q.version, Rows: len(q.slots), Bounds: q.bounds, Values: q.count()}
 }
 
 // result answers a client when its query is ready.
@@ -591,6 +617,8 @@ func (c *Core) closeQuery(e *Effects, q *query, why *wire.Error) {
 		case *wire.Coef:
 			return m.Query == q.id
 		case *wire.Norms:
+			return m.Query == q.id
+		case *wire.DotVectors:
 			return m.Query == q.id
 		}
 		return false

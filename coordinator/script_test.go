@@ -416,6 +416,8 @@ func queryOf(m wire.Message) wire.QueryID {
 		return m.Query
 	case *wire.Norms:
 		return m.Query
+	case *wire.DotVectors:
+		return m.Query
 	case *wire.CloseQuery:
 		return m.Query
 	}
@@ -568,14 +570,23 @@ func (p *player) message(c *script.Cmd) wire.Message {
 			attempt = wire.Attempt(parseID(c, s))
 		}
 		return &wire.Wait{Run: run, Epoch: epoch, Step: step, Attempt: attempt}
-	case "vector", "combine", "row", "scalars", "spectrum":
+	case "vector", "combine", "row", "scores", "pairs", "influence", "self", "scalars", "spectrum":
 		m := &wire.Query{
 			Run: run, Token: token, Kind: c.Name, Vectors: int(c.Int("vectors", 1)), Result: result, Damping: damping, Divisor: divisor,
 			AtLeast: wire.Version(c.Int("at_least", 0)), Exactly: wire.Version(c.Int("exactly", 0)), MinRows: int(c.Int("min_rows", 0)), DeadlineMS: deadline,
 		}
 		switch c.Name {
-		case "vector":
+		case "vector", "scores":
 			m.DType = wire.F32
+		case "pairs":
+			m.DType = wire.F32
+			for _, s := range c.List("of") {
+				var r wire.Pair
+				if _, err := fmt.Sscanf(s, "%d:%d", &r.U, &r.V); err != nil {
+					c.Fail("pairs: %w", err)
+				}
+				m.Payload = wire.AppendPairs(m.Payload, []wire.Pair{r})
+			}
 		case "combine":
 			steps := c.List("steps")
 			m.Steps = len(steps)
@@ -604,7 +615,11 @@ func (p *player) message(c *script.Cmd) wire.Message {
 	case "close":
 		return &wire.Close{Run: run, Epoch: epoch, Query: query}
 	case "steps":
-		return &wire.StepsRequest{Run: run}
+		m := &wire.StepsRequest{Run: run}
+		if s := c.Str("query", ""); s != "" {
+			m.Query = query
+		}
+		return m
 	case "info":
 		return &wire.InfoRequest{Run: run}
 	case "delete":

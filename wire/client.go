@@ -162,6 +162,7 @@ const (
 //	vector   Vectors vectors of dtype DType follow, in Vec chunks to the workers
 //	combine  payload: Steps × uint64 step numbers, then Vectors × Steps × float64 coefficients
 //	row      payload: one uint64 step number
+//	scores, pairs, influence, self: see scores.go
 //
 // Token makes it idempotent: the same caller and token get the same query again.
 type Query struct {
@@ -219,9 +220,11 @@ type Close struct {
 	Query QueryID `msgpack:"query"`
 }
 
-// StepsRequest asks which steps are in the window. Reply: Steps.
+// StepsRequest asks which steps are in the window, or in that of a query whose answer is numbers by
+// its rows. Reply: Steps.
 type StepsRequest struct {
-	Run string `msgpack:"run"`
+	Run   string  `msgpack:"run"`
+	Query QueryID `msgpack:"query,omitempty"`
 }
 
 // Steps lists the steps in the window, oldest first. Payload: Rows × uint64.

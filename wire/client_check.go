@@ -199,6 +199,8 @@ func (m *Query) Validate() error {
 		return checkLen(m.Payload, 8)
 	case KindScalars, KindSpectrum:
 		return m.checkSpectrum()
+	case KindScores, KindPairs, KindInfluence, KindSelf:
+		return m.checkScalars()
 	}
 	return Invalid("kind", m.Kind, "one of the protocol's kinds of query")
 }

@@ -149,12 +149,18 @@ func repair(t *rapid.T, m Message) {
 	case *ResultReply:
 		m.State = rapid.SampledFrom([]string{StatePending, StateReady}).Draw(t, "state")
 	case *Query:
-		switch m.Kind = rapid.SampledFrom([]string{KindVector, KindCombine, KindRow, KindScalars, KindSpectrum}).Draw(t, "kind"); m.Kind {
+		switch m.Kind = rapid.SampledFrom([]string{KindVector, KindCombine, KindRow, KindScalars, KindSpectrum, KindScores, KindPairs, KindInfluence, KindSelf}).Draw(t, "kind"); m.Kind {
 		case KindScalars, KindSpectrum:
 			m.Vectors, m.Steps, m.Damping, m.Result = 1, 0, 0, F64
 			if m.Kind == KindScalars {
 				m.Payload = AppendFloats(nil, rapid.SliceOfN(rapid.Float64Range(1e-300, 1e300), 1, 9).Draw(t, "dampings"))
 			}
+		case KindScores:
+			m.Result = F64
+		case KindPairs:
+			m.Result, m.Payload = F64, make([]byte, 16)
+		case KindInfluence, KindSelf:
+			m.Result, m.Vectors = F64, 1
 		case KindCombine:
 			m.Payload = append(AppendUint64s(nil, make([]Step, m.Steps)), floats(m.Steps*m.Vectors)...)
 		case KindRow:
@@ -210,6 +216,8 @@ func repair(t *rapid.T, m Message) {
 		} else {
 			m.Payload = floats(6 * m.Vectors)
 		}
+	case *DotVectors:
+		m.Payload = AppendPairs(nil, []Pair{{0, MaxVectors - 1}, {3, 3}})
 	case *Numbers:
 		m.Count %= 100
 		m.Payload = floats(m.Count)

@@ -43,6 +43,7 @@ const (
 	OpPrepare    = "prepare"
 	OpCoef       = "coef"
 	OpNorms      = "norms"
+	OpPairs      = "pairs"
 	OpCloseQuery = "close_query"
 	OpRelease    = "release"
 

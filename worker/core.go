@@ -369,6 +369,8 @@ func (c *Core) control(e *Effects, in Request, s *shardState, m wire.Control) er
 		}
 	case *wire.Norms:
 		return c.norms(e, in, s, m)
+	case *wire.DotVectors:
+		return c.dotVectors(e, in, s, m)
 	case *wire.CloseQuery:
 		c.closeQuery(e, s, m.Query)
 	default:

@@ -99,6 +99,8 @@ func describeJob(j Job) string {
 		}
 	case Residuals:
 		what = fmt.Sprintf("residuals of query %d", op.Query)
+	case DotPairs:
+		what = fmt.Sprintf("dots of %v of query %d", op.Pairs, op.Query)
 	case Compute:
 		what = fmt.Sprintf("compute %s %d of query %d from %d, %d columns", op.Kind, op.Index, op.Query, op.Lo, op.N)
 	}

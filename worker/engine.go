@@ -321,6 +321,8 @@ func (g *Engine) do(j Job) (Done, error) {
 		return n.dots(op, j.Abort)
 	case Residuals:
 		return n.residuals(op, j.Abort)
+	case DotPairs:
+		return n.dotPairs(op, j.Abort)
 	case Compute:
 		return g.compute(n, op, j.Abort)
 	}

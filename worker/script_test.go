@@ -334,6 +334,16 @@ func (p *player) message(c *script.Cmd) wire.Message {
 		return m
 	case "norms":
 		return &wire.Norms{Shard: head, Query: query}
+	case "pairs":
+		var pairs []wire.Pair
+		for _, s := range c.List("of") {
+			var r wire.Pair
+			if _, err := fmt.Sscanf(s, "%d:%d", &r.U, &r.V); err != nil {
+				c.Fail("pairs: %w", err)
+			}
+			pairs = append(pairs, r)
+		}
+		return &wire.DotVectors{Shard: head, Query: query, Payload: wire.AppendPairs(nil, pairs)}
 	case "close":
 		return &wire.CloseQuery{Shard: head, Query: query}
 	case "release":

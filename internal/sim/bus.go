@@ -204,7 +204,7 @@ func phaseOf(m wire.Message) string {
 		return "close"
 	case *wire.Stage, *wire.Multiply:
 		return "stage"
-	case *wire.Fetch, *wire.Chunk, *wire.Vec, *wire.Commit, *wire.Evict, *wire.Drop, *wire.Prepare, *wire.Coef, *wire.Norms,
+	case *wire.Fetch, *wire.Chunk, *wire.Vec, *wire.Commit, *wire.Evict, *wire.Drop, *wire.Prepare, *wire.Coef, *wire.Norms, *wire.DotVectors,
 		*wire.Adopt, *wire.Install, *wire.Gram, *wire.Release, *wire.Hello:
 		return m.Type()
 	}

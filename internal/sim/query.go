@@ -88,6 +88,13 @@ func (c *client) question() *question {
 			}
 			q.coef = append(q.coef, a)
 		}
+	case r < 0.9: // numbers, which lie at the coordinator
+		q.kind, q.result = wire.KindScores, wire.F64
+		v := make([]float64, w.shape.dim)
+		for i := range v {
+			v[i] = nearest(w.rng.NormFloat64(), q.dtype)
+		}
+		q.vectors = append(q.vectors, v)
 	default:
 		q.kind, q.result, q.damping, q.divisor = wire.KindRow, wire.F32, 0, ""
 		q.steps = []wire.Step{steps[w.rng.IntN(len(steps))].Step}
@@ -103,7 +110,7 @@ func (q *question) message(token uint64) *wire.Query {
 		AtLeast: q.atLeast, Exactly: q.exactly, MinRows: q.minRows,
 	}
 	switch q.kind {
-	case wire.KindVector:
+	case wire.KindVector, wire.KindScores:
 		m.DType = q.dtype
 	case wire.KindCombine:
 		m.Steps = len(q.steps)
@@ -190,7 +197,7 @@ func (c *client) query(q *question, slow ms, abandon bool, until ms) (answered b
 // answer sends the vectors, waits for the result and fetches it.
 func (c *client) answer(q *question, r *wire.QueryReply, slow ms, abandon bool, until ms) wire.Code {
 	w := c.w
-	if q.kind == wire.KindVector {
+	if len(q.vectors) > 0 {
 		var wants []want
 		for i, v := range q.vectors {
 			for _, s := range c.grid(0, w.shape.dim, []int64{5, 16, 100}[w.rng.IntN(3)]) {
@@ -222,6 +229,13 @@ func (c *client) answer(q *question, r *wire.QueryReply, slow ms, abandon bool, 
 	}
 	if abandon {
 		return wire.CodeDropped
+	}
+	if q.kind == wire.KindScores {
+		x, code := c.values(r, ready.Values, slow, until)
+		if code == "" {
+			w.check.answered(c, q, r, ready, [][]float64{x})
+		}
+		return code
 	}
 	out, code := c.fetch(r.Epoch, r.Query, q.outputs(), q.result, slow, until)
 	if code == "" {
@@ -265,6 +279,33 @@ func (c *client) all(wants []want, until ms, take func(wire.Message)) wire.Code 
 		wants = append(rest, wants[n:]...)
 	}
 	return ""
+}
+
+// values reads the numbers that a query left at the coordinator, a few at a time.
+func (c *client) values(r *wire.QueryReply, count int64, slow, until ms) ([]float64, wire.Code) {
+	w := c.w
+	var x []float64
+	for silent := 0; int64(len(x)) < count; {
+		if silent > 3 || w.now > until {
+			return nil, wire.CodeTimeout
+		}
+		if slow > 0 {
+			c.sleep(w.between(0, slow))
+		}
+		lo := int64(len(x))
+		switch m := c.owner(&wire.Values{Run: runName, Epoch: r.Epoch, Query: r.Query, Lo: lo, N: min(3, count-lo)}).(type) {
+		case *wire.ValuesReply:
+			if m.Lo != lo || m.N > min(3, count-lo) {
+				w.fail("V6 numbers [%d, %d) of query %d, asked for those from %d", m.Lo, m.Lo+m.N, uint64(r.Query), lo)
+			}
+			x, silent = append(x, wire.Floats(m.Payload)...), 0
+		case *wire.Error:
+			return nil, m.Code
+		default:
+			silent++
+		}
+	}
+	return x, ""
 }
 
 // fetch gets all columns of a query's results.

@@ -104,7 +104,7 @@ func (k *checker) reference(q *question, i int, g [][]float64, index map[wire.St
 	}
 	// (v − Gᵀ K⁻¹ G v)/λ for a vector, N Gᵀ K⁻¹ a for a combination, K = GGᵀ + NλI
 	right := make([]float64, len(g))
-	if q.kind == wire.KindVector {
+	if len(q.vectors) > 0 {
 		for r := range g {
 			right[r] = dot(g[r], q.vectors[i])
 		}
@@ -114,6 +114,12 @@ func (k *checker) reference(q *question, i int, g [][]float64, index map[wire.St
 		}
 	}
 	c := solve(g, n*damping, right)
+	if q.kind == wire.KindScores { // N K⁻¹Gv
+		for r := range c {
+			c[r] *= n
+		}
+		return c
+	}
 	x := make([]float64, s.dim)
 	for col := range x {
 		for r := range g {

@@ -39,6 +39,7 @@ func (s *site) endpoints(run string) []endpoint {
 		&wire.Query{Run: run, Token: 3, Kind: wire.KindVector, Vectors: 1, DType: wire.F32, Result: wire.F32},
 		&wire.Result{Run: run, Epoch: info.Epoch, Query: 1}, &wire.Close{Run: run, Epoch: info.Epoch, Query: 1}, &wire.StepsRequest{Run: run},
 		&wire.Forget{Run: run, Token: 5, Payload: wire.AppendUint64s(nil, []wire.Step{999})}, &wire.Set{Run: run, Token: 6, Damping: info.Spec.Damping},
+		&wire.Values{Run: run, Epoch: info.Epoch, Query: 1, N: 1},
 	} {
 		list = append(list, endpoint{s.sub.Coordinator(m.Type(), s.name), m})
 	}
@@ -55,7 +56,7 @@ func (s *site) endpoints(run string) []endpoint {
 		&wire.Stage{Shard: head, Step: 40, Attempt: 1 << 40, Slot: 5}, &wire.Multiply{Shard: head, Step: 40}, &wire.Commit{Shard: head, Version: 9, Step: 40},
 		&wire.Evict{Shard: head, Version: 9, Payload: wire.AppendRows(nil, []wire.Row{{Slot: 0, Step: 40}})},
 		&wire.Drop{Shard: head, Step: 40}, &wire.Prepare{Shard: head, Query: 1, Vectors: 1, DType: wire.F32, Mask: mask},
-		&wire.Coef{Shard: head, Query: 1, Kind: wire.KindRow, Vectors: 1, Result: wire.F32, Mask: mask}, &wire.Norms{Shard: head, Query: 1},
+		&wire.Coef{Shard: head, Query: 1, Kind: wire.KindRow, Vectors: 1, Result: wire.F32, Mask: mask}, &wire.Norms{Shard: head, Query: 1}, &wire.DotVectors{Shard: head, Query: 1, Payload: make([]byte, 8)},
 		&wire.CloseQuery{Shard: head, Query: 1}, &wire.Release{Shard: head, UID: info.UID},
 	} {
 		list = append(list, endpoint{s.sub.Control("w0", m.Type(), s.name), m})
