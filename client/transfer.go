@@ -68,7 +68,8 @@ type transfer struct {
 	start  func(p piece) (job, error)
 	sent   func(i int) // told of each piece that is through, or nil
 
-	again  atomic.Bool // whether a piece was sent or asked for more than once
+	lost   atomic.Pointer[wire.Error] // a number that the wire's dtype can't say, of a piece that was sent
+	again  atomic.Bool                // whether a piece was sent or asked for more than once
 	cancel context.CancelFunc
 	mu     sync.Mutex
 	err    error // the first one
@@ -105,6 +106,10 @@ func (t *transfer) run(ctx context.Context) error {
 	wg.Wait()
 	if t.err == nil && ctx.Err() != nil {
 		return ended(ctx, nil)
+	}
+	// Another piece, or another try, may hear what came of it first: that there is no such query any more.
+	if l := t.lost.Load(); l != nil && (code(t.err) == wire.CodeNotFinite || code(t.err) == wire.CodeUnknownQuery) {
+		return l
 	}
 	return t.err
 }
@@ -239,31 +244,35 @@ func spoilt(err error) bool {
 func (r *Run) upload(info *wire.Info, pieces []piece, in input,
 	op string, message func(p piece, payload []byte) wire.Message, complete func(m wire.Message, sum uint32, want int64)) *transfer {
 	c := r.c
-	return &transfer{
+	t := &transfer{
 		c: c, info: info, pieces: pieces, size: int64(in.dtype().Size()), window: in.window(len(info.Workers)),
-		start: func(p piece) (job, error) {
-			l, err := in.load(p.index, p.lo, p.n)
-			if err != nil {
-				return job{}, err
-			}
-			m := message(p, l.payload)
-			subject := c.subjects.Worker(info.Workers[info.Owner[p.shard]], op, c.name)
-			// Just before NATS reads it too, not when it is loaded: that is up to a window of chunks
-			// earlier, and it would be read from memory twice.
-			sum := sync.OnceValue(func() uint32 { return wire.Checksum(l.payload) })
-			return job{done: l.done, send: func(ctx context.Context, timeout time.Duration, want int64) (*grant, error) {
-				complete(m, sum(), want)
-				reply, err := tryFor[*wire.Ack](ctx, c, subject, op, m, timeout)
-				if l.lost != nil && (err == nil || code(err) == wire.CodeNotFinite) {
-					err = l.lost // which knows what the number was
-				}
-				if err != nil {
-					return nil, err
-				}
-				return grantOf(reply.Credit, reply.CreditMS), nil
-			}}, nil
-		},
 	}
+	t.start = func(p piece) (job, error) {
+		l, err := in.load(p.index, p.lo, p.n)
+		if err != nil {
+			return job{}, err
+		}
+		if l.lost != nil {
+			t.lost.CompareAndSwap(nil, l.lost)
+		}
+		m := message(p, l.payload)
+		subject := c.subjects.Worker(info.Workers[info.Owner[p.shard]], op, c.name)
+		// Just before NATS reads it too, not when it is loaded: that is up to a window of chunks
+		// earlier, and it would be read from memory twice.
+		sum := sync.OnceValue(func() uint32 { return wire.Checksum(l.payload) })
+		return job{done: l.done, send: func(ctx context.Context, timeout time.Duration, want int64) (*grant, error) {
+			complete(m, sum(), want)
+			reply, err := tryFor[*wire.Ack](ctx, c, subject, op, m, timeout)
+			if err != nil {
+				return nil, err
+			}
+			if l.lost != nil {
+				return nil, l.lost
+			}
+			return grantOf(reply.Credit, reply.CreditMS), nil
+		}}, nil
+	}
+	return t
 }
 
 // download is the transfer of a query's result to out.
