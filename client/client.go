@@ -31,7 +31,8 @@ type Client struct {
 	name       string
 	subjects   wire.Subjects
 	log        *zap.Logger
-	chunkBytes int
+	chunkBytes int   // the most in one message
+	gridSizes  []int // of those that are chosen from; only chunkBytes if that was given
 	tryTimeout time.Duration
 	denied     atomic.Pointer[denial]
 
@@ -44,13 +45,14 @@ type Client struct {
 	calls    sync.WaitGroup // the calls in progress
 	closers  sync.WaitGroup // those who tell that a query is done with
 	links    map[string]*link
+	grids    map[gridKey]*grid
 	closeAll sync.Once
 }
 
 // Connect connects to the NATS servers at url (several with commas between) and returns when the
 // connection is there. It does not ask whether a coordinator is.
 func Connect(ctx context.Context, url string, opts ...Option) (*Client, error) {
-	c := &Client{links: map[string]*link{}}
+	c := &Client{links: map[string]*link{}, grids: map[gridKey]*grid{}}
 	cfg := config{tenant: "default", tryTimeout: defaultTryTimeout}
 	cfg.nats.URL = url
 	cfg.nats.Timeout = defaultConnectTimeout
@@ -110,8 +112,10 @@ func (c *Client) dial(ctx context.Context, cfg *config) error {
 
 func (c *Client) setChunkBytes(n int) error {
 	most := int(min(wire.MaxPayload, c.nc.MaxPayload()-headerBytes))
+	c.gridSizes = []int{n}
 	if n == 0 {
 		n = min(DefaultChunkBytes, most)
+		c.gridSizes = gridSizes(n)
 	}
 	if n > most || n < wire.F64.Size() {
 		return wire.Errorf(wire.CodeInvalid, "chunk bytes", n, fmt.Sprintf("in [8, %d]", most),

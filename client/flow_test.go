@@ -64,19 +64,23 @@ func TestLink(t *testing.T) {
 		l := &link{}
 		ctx, cancel := context.WithCancel(t.Context())
 		order := make(chan int, 10)
-		take := func(i int, ctx context.Context, bytes int64) {
+		var held [20]sent
+		take := func(i int, ctx context.Context, p *pace, bytes int64) {
 			go func() {
-				if l.acquire(ctx, bytes) == nil {
+				if s, err := l.acquire(ctx, p, size{bytes, bytes}); err == nil {
+					held[i] = s
 					order <- i
 				}
 			}()
 			synctest.Wait()
 		}
+		give := func(i int, p *pace, g *grant) { l.release(p, held[i], nil, g) }
 		come := func() (got []int) {
 			synctest.Wait()
 			for len(order) > 0 {
 				got = append(got, <-order)
 			}
+			slices.Sort(got) // goroutines that are let go at once run in any order
 			return got
 		}
 		want := func(what string, want ...int) {
@@ -85,34 +89,51 @@ func TestLink(t *testing.T) {
 				t.Fatalf("%s: %v came, want %v", what, got, want)
 			}
 		}
-		take(1, t.Context(), 10)
-		take(2, t.Context(), 10)
-		take(3, ctx, 30)
-		take(4, t.Context(), 10)
+		take(1, t.Context(), &l.up, 10)
+		take(2, t.Context(), &l.up, 10)
+		take(3, ctx, &l.up, 30)
+		take(4, t.Context(), &l.up, 10)
 		want("the first alone", 1)
-		l.release(10, grantOf(25, 1000))
+		give(1, &l.up, grantOf(25, 1000))
 		want("3 does not fit, 4 does not pass it", 2)
 		cancel()
 		want("4 moves up", 4)
-		l.release(10, nil)
-		take(5, t.Context(), 15)
-		take(6, t.Context(), 5)
+		give(2, &l.up, nil)
+		take(5, t.Context(), &l.up, 15)
+		take(6, t.Context(), &l.up, 5)
 		want("as much as the credit", 5)
 		time.Sleep(2 * time.Second)
-		l.release(10, nil)
+		give(4, &l.up, nil)
 		want("credit has expired: nothing beside the one in flight")
-		l.release(15, nil)
+		give(5, &l.up, nil)
 		want("one in flight", 6)
-		l.release(5, grantOf(math.MaxInt64, math.MaxInt64))
-		if l.bytes != 0 || l.chunks != 0 || l.credit != mostCredit || time.Until(l.until) != mostCreditTime {
+		give(6, &l.up, grantOf(math.MaxInt64, math.MaxInt64))
+		if l.bytes != 0 || l.chunks != 0 || l.up.bytes != 0 || l.up.chunks != 0 || l.credit != mostCredit || time.Until(l.until) != mostCreditTime {
 			t.Errorf("link is %+v", l)
 		}
-		l.slow()
-		take(7, t.Context(), 1)
-		take(8, t.Context(), 1)
+		l.slow(&l.up)
+		take(7, t.Context(), &l.up, 1)
+		take(8, t.Context(), &l.up, 1)
 		want("no credit while busy", 7)
-		l.release(1, nil)
+		give(7, &l.up, nil)
 		want("one after the other", 8)
+		give(8, &l.up, grantOf(math.MaxInt64, math.MaxInt64))
+
+		// A silence on one way makes it measure anew; two are in flight until then.
+		take(9, t.Context(), &l.up, 64)
+		l.release(&l.up, held[9], &silence{}, nil)
+		for i := 10; i <= 13; i++ {
+			take(i, t.Context(), &l.up, 64)
+		}
+		take(14, t.Context(), &l.down, 64)
+		take(15, t.Context(), &l.down, 64)
+		take(16, t.Context(), &l.down, 64)
+		want("two of each way: results pass", 9, 10, 11, 14, 15)
+		time.Sleep(time.Millisecond)
+		give(14, &l.down, nil)
+		want("one of its own way comes, not one of the other", 16)
+		give(10, &l.up, nil)
+		want("twice as many, and two", 12, 13)
 	})
 }
 

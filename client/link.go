@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -9,20 +10,25 @@ import (
 
 // link is the flow control to one worker, shared by all calls of a client. Without credit one
 // chunk may be in flight; with credit, and until it expires, so many bytes of chunks and of
-// results asked for. Who waits is served in turn.
+// results asked for, and of these no more than keep the way busy. Who waits is served in turn, but
+// passes those who wait for the other way.
 type link struct {
-	mu     sync.Mutex
-	bytes  int64 // in flight
-	chunks int   // in flight
-	credit int64
-	until  time.Time // when credit expires
-	wanted int64     // bytes that calls in progress have yet to send or fetch
-	queue  []*turn
+	mu       sync.Mutex
+	bytes    int64 // in flight
+	chunks   int   // in flight
+	credit   int64
+	until    time.Time // when credit expires
+	wanted   int64     // bytes that calls in progress have yet to send or fetch
+	up, down pace      // of chunks and vecs, and of results
+	queue    []*turn
 }
 
+// turn is one who waits to be sent by way of pace, which is the link's up or down.
 type turn struct {
-	bytes int64
-	come  chan struct{} // closed when it has come
+	pace *pace
+	size size
+	sent sent          // once it has come
+	come chan struct{} // closed when it has come
 }
 
 // grant is the credit that a reply gives.
@@ -44,50 +50,65 @@ func grantOf(bytes, ms int64) *grant {
 	}
 }
 
-// acquire waits until bytes may be in flight besides the others.
-func (l *link) acquire(ctx context.Context, bytes int64) error {
+// acquire waits until a chunk may be in flight besides the others.
+func (l *link) acquire(ctx context.Context, p *pace, s size) (sent, error) {
 	l.mu.Lock()
-	if len(l.queue) == 0 && l.fits(bytes) {
-		l.take(bytes)
+	t := &turn{pace: p, size: s}
+	if len(l.queue) == 0 && l.fits(t) {
+		l.take(t)
 		l.mu.Unlock()
-		return nil
+		return t.sent, nil
 	}
-	t := &turn{bytes: bytes, come: make(chan struct{})}
+	t.come = make(chan struct{})
 	l.queue = append(l.queue, t)
+	l.serve()
 	l.mu.Unlock()
 	select {
 	case <-t.come:
-		return nil
+		return t.sent, nil
 	case <-ctx.Done():
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	select {
 	case <-t.come: // at the same moment
-		l.give(bytes)
+		l.give(t.size.bytes)
+		p.refused(t.sent)
 	default:
 		l.queue = slices.DeleteFunc(l.queue, func(q *turn) bool { return q == t })
 	}
 	l.serve() // whoever stood behind it may fit
-	return ctx.Err()
+	return sent{}, ctx.Err()
 }
 
-// release says that bytes are not in flight any more, and what credit the reply gave, if one came.
-func (l *link) release(bytes int64, g *grant) {
+// release says that a chunk is not in flight any more, how the try ended, and what credit the reply
+// gave, if one came.
+func (l *link) release(p *pace, s sent, err error, g *grant) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.give(bytes)
+	l.give(s.size.bytes)
+	now := time.Now()
 	if g != nil {
-		l.credit, l.until = g.bytes, time.Now().Add(g.period)
+		l.credit, l.until = g.bytes, now.Add(g.period)
+	}
+	var none *silence
+	switch {
+	case err == nil:
+		p.answered(now, s, slices.ContainsFunc(l.queue, func(t *turn) bool { return t.pace == p }))
+	case errors.As(err, &none):
+		p.lost(s)
+	default:
+		p.refused(s)
 	}
 	l.serve()
 }
 
 // slow takes the credit away: the worker has said that it is busy.
-func (l *link) slow() {
+func (l *link) slow(p *pace) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.credit = 0
+	p.busy()
 }
 
 // want adds to the bytes yet to be sent, and returns them.
@@ -98,17 +119,42 @@ func (l *link) want(bytes int64) int64 {
 	return l.wanted
 }
 
-func (l *link) fits(bytes int64) bool {
-	return l.chunks == 0 || l.bytes+bytes <= l.credit && time.Now().Before(l.until)
+func (l *link) fits(t *turn) bool { return l.covers(t) && t.pace.fits(time.Now(), t.size) }
+
+// covers reports whether there is credit for a chunk.
+func (l *link) covers(t *turn) bool {
+	return l.chunks == 0 || l.bytes+t.size.bytes <= l.credit && time.Now().Before(l.until)
 }
 
-func (l *link) take(bytes int64) { l.bytes += bytes; l.chunks++ }
+func (l *link) take(t *turn) {
+	l.bytes += t.size.bytes
+	l.chunks++
+	t.sent = t.pace.send(time.Now(), t.size)
+}
+
 func (l *link) give(bytes int64) { l.bytes -= bytes; l.chunks-- }
 
+// serve lets those go who fit. Nobody passes one who waits for credit, which is for both ways.
 func (l *link) serve() {
-	for len(l.queue) > 0 && l.fits(l.queue[0].bytes) {
-		l.take(l.queue[0].bytes)
-		close(l.queue[0].come)
-		l.queue = l.queue[1:]
+	var full *pace // one way
+	waiting := l.queue[:0]
+	for i, t := range l.queue {
+		switch {
+		case t.pace == full:
+			waiting = append(waiting, t)
+		case !t.pace.fits(time.Now(), t.size) && full == nil:
+			full = t.pace
+			waiting = append(waiting, t)
+		case !l.fits(t): // for want of credit, or both ways are full
+			waiting = append(waiting, l.queue[i:]...)
+			clear(l.queue[len(waiting):])
+			l.queue = waiting
+			return
+		default:
+			l.take(t)
+			close(t.come)
+		}
 	}
+	clear(l.queue[len(waiting):])
+	l.queue = waiting
 }

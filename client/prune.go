@@ -85,7 +85,7 @@ func pruneOnce[T Float](ctx context.Context, r *Run, out output, w []T, p Prunin
 	if p.Mask != nil {
 		in = append(in, maskOf[T](p.Mask))
 	}
-	q := r.change(wire.KindPrune, out, vectors[T]{v: in, as: c.wire}, len(in), c)
+	q := r.changeOf(wire.KindPrune, out, vectors[T]{v: in, as: c.wire}, len(in), c)
 	q.req.Sparsity, q.req.Rule = p.Sparsity, p.Rule
 	return q.ask(ctx)
 }
@@ -180,11 +180,11 @@ func compensate[T Float](ctx context.Context, r *Run, dst, delta []T, fixed []bo
 			mask[j] = wire.MaskFixed
 		}
 	}
-	return r.change(wire.KindCompensate, whole(dst, c.result), vectors[T]{v: [][]T{delta, mask}, as: c.wire}, 2, c).ask(ctx)
+	return r.changeOf(wire.KindCompensate, whole(dst, c.result), vectors[T]{v: [][]T{delta, mask}, as: c.wire}, 2, c).ask(ctx)
 }
 
-// change asks for one vector made of several.
-func (r *Run) change(kind string, out output, in input, sends int, c *call) *question {
+// changeOf asks for one vector made of several.
+func (r *Run) changeOf(kind string, out output, in input, sends int, c *call) *question {
 	q := r.question(kind, 1, out, c)
 	q.in, q.sends, q.req.Masked = in, sends, sends > 1
 	return q

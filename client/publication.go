@@ -18,6 +18,7 @@ type publication struct {
 	step     wire.Step
 	token    uint64
 	shared   bool // with other publishers, who send the other columns
+	own      bool // the token is this call's alone: nobody else can have sent pieces on another grid
 	in       input
 	lo, n    int64
 	pre      *wire.Precondition
@@ -29,8 +30,9 @@ type publication struct {
 
 	epoch    wire.Epoch   // of the last open
 	attempt  wire.Attempt // 0: none yet
-	pieces   []piece
-	acked    []bool // of pieces, at epoch and attempt
+	grid     chosen
+	pieces   []piece // the same in all rounds
+	acked    []bool  // of pieces, at epoch and attempt
 	ackedMu  sync.Mutex
 	patience time.Duration // how long a whole step may be pending before all is looked at again
 }
@@ -116,13 +118,19 @@ func (p *publication) round(ctx context.Context) (committed, error) {
 	if p.deadline == 0 {
 		defer p.keepAlive(ctx)()
 	}
-	if err := p.send(ctx, info, whole); err != nil {
+	start := time.Now()
+	plain, err := p.send(ctx, info, whole)
+	if err != nil {
 		return committed{}, err
 	}
 	if p.noWait {
 		return committed{&wire.WaitReply{}, info}, nil
 	}
-	return p.wait(ctx, info)
+	done, err := p.wait(ctx, info)
+	if err == nil && plain {
+		p.grid.took(time.Since(start))
+	}
+	return done, err
 }
 
 func (p *publication) open(ctx context.Context) (*wire.Info, []int, error) {
@@ -184,10 +192,16 @@ func (p *publication) keepAlive(ctx context.Context) (stop func()) {
 	}
 }
 
-// send sends the pieces that the shards have not acknowledged.
-func (p *publication) send(ctx context.Context, info *wire.Info, whole []int) error {
-	if p.pieces == nil {
-		p.pieces = cut(info, p.lo, p.n, 1, p.r.c.chunkBytes, p.in.dtype())
+// send sends the pieces that the shards have not acknowledged. plain is whether these were all, and
+// went through at once.
+func (p *publication) send(ctx context.Context, info *wire.Info, whole []int) (plain bool, _ error) {
+	first := p.pieces == nil
+	if first {
+		p.grid = chosen{bytes: p.r.c.chunkBytes}
+		if p.own {
+			p.grid = p.r.c.choose(wire.OpChunk, p.n*int64(p.in.dtype().Size()))
+		}
+		p.pieces = cut(info, p.lo, p.n, 1, p.grid.bytes, p.in.dtype())
 	}
 	if p.acked == nil {
 		p.acked = make([]bool, len(p.pieces))
@@ -212,7 +226,8 @@ func (p *publication) send(ctx context.Context, info *wire.Info, whole []int) er
 		defer p.ackedMu.Unlock()
 		p.acked[i] = true
 	}
-	return t.run(ctx)
+	err := t.run(ctx)
+	return first && len(whole) == 0 && !t.again.Load(), err
 }
 
 // wait polls until the step is committed.

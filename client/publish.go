@@ -116,7 +116,7 @@ func whole[T Float](v []T, as wire.DType) vectors[T] { return vectors[T]{v: [][]
 
 // publication is that of a whole gradient.
 func (r *Run) publication(step wire.Step, in input, c *call) *publication {
-	p := &publication{r: r, step: step, token: rand.Uint64(), in: in, n: r.spec.Dim, deadline: c.stepDeadline,
+	p := &publication{r: r, step: step, token: rand.Uint64(), own: c.token == nil, in: in, n: r.spec.Dim, deadline: c.stepDeadline,
 		beat: stepBeat, noWait: c.noWait}
 	if c.token != nil {
 		p.token = *c.token
@@ -127,7 +127,7 @@ func (r *Run) publication(step wire.Step, in input, c *call) *publication {
 // columns is the publication of some columns.
 func (r *Run) columns(step wire.Step, lo int64, cols []float32, c *call) *publication {
 	p := r.publication(step, vectors[float32]{v: [][]float32{cols}, lo: lo, as: c.wire}, c)
-	p.lo, p.n, p.shared = lo, int64(len(cols)), true
+	p.lo, p.n, p.shared, p.own = lo, int64(len(cols)), true, false
 	if c.token == nil {
 		p.token = 0
 	}
@@ -248,8 +248,7 @@ func (r *Run) precondition(ctx context.Context, p *publication, out output, c *c
 	case reply.Refused != nil:
 		err = reply.Refused
 	case reply.Query != 0:
-		pieces := cut(reply.info, p.lo, p.n, 1, r.c.chunkBytes, out.dtype())
-		if err = r.download(reply.info, reply.Query, pieces, out).run(ctx); err == nil {
+		if err = r.fetch(ctx, reply.info, reply.Query, p.lo, p.n, 1, out); err == nil {
 			return answer, nil
 		}
 		if ctx.Err() != nil {

@@ -14,12 +14,14 @@ import (
 // question is a query on the way to its answer.
 type question struct {
 	r      *Run
-	req    wire.Query // all but token and deadline
-	in     input      // nil where no vectors are sent
-	out    output     // nil where the answer is numbers
-	lo, n  int64      // the columns of the result that are wanted
-	sends  int        // vectors that are sent, where these are not as many as are fetched
-	values []float64  // the answer, where it is numbers
+	req    wire.Query  // all but token and deadline
+	in     input       // nil where no vectors are sent
+	out    output      // nil where the answer is numbers
+	lo, n  int64       // the columns of the result that are wanted
+	sends  int         // vectors that are sent, where these are not as many as are fetched
+	values []float64   // the answer, where it is numbers
+	byRow  bool        // the numbers are of the rows of a window
+	steps  []wire.Step // of these
 
 	progress func(done, total int64) // WithProgress, or nil
 }
@@ -120,23 +122,35 @@ func (q *question) round(ctx context.Context) (Answer, error) {
 		}
 		return answer, nil
 	}
-	pieces := cut(info, q.lo, q.n, q.req.Vectors, q.pieceBytes(reply.Rows), q.out.dtype())
-	if err := r.download(info, reply.Query, pieces, q.out).watched(q.progress).run(ctx); err != nil {
+	if err := q.fetch(ctx, info, reply); err != nil {
 		return Answer{}, err
 	}
 	return answer, nil
 }
 
+// fetch fetches the result. How fast a diagonal comes says nothing of the size of its pieces.
+func (q *question) fetch(ctx context.Context, info *wire.Info, reply *wire.QueryReply) error {
+	r, t := q.r, q.out.dtype()
+	grid := r.c.choose(wire.OpFetch, q.n*int64(q.req.Vectors)*int64(t.Size()))
+	if q.req.Kind == wire.KindDiag {
+		grid = chosen{c: r.c, bytes: q.pieceBytes(reply.Rows)}
+	}
+	pieces := cut(info, q.lo, q.n, q.req.Vectors, grid.bytes, t)
+	return r.download(info, reply.Query, pieces, q.out).watched(q.progress).timed(ctx, grid)
+}
+
 func (q *question) send(ctx context.Context, info *wire.Info, id wire.QueryID) error {
 	r := q.r
 	t := q.in.dtype()
-	pieces := cut(info, 0, r.spec.Dim, max(q.sends, q.req.Vectors), r.c.chunkBytes, t)
+	sends := max(q.sends, q.req.Vectors)
+	grid := r.c.choose(wire.OpVec, r.spec.Dim*int64(sends)*int64(t.Size()))
+	pieces := cut(info, 0, r.spec.Dim, sends, grid.bytes, t)
 	return r.upload(info, pieces, q.in, wire.OpVec,
 		func(p piece, payload []byte) wire.Message {
 			return &wire.Vec{Run: r.name, Epoch: info.Epoch, Query: id, Index: p.index, Shard: p.shard,
 				Lo: p.lo, N: p.n, DType: t, Payload: payload}
 		},
-		func(m wire.Message, sum uint32, want int64) { v := m.(*wire.Vec); v.Sum, v.Want = sum, want }).run(ctx)
+		func(m wire.Message, sum uint32, want int64) { v := m.(*wire.Vec); v.Sum, v.Want = sum, want }).timed(ctx, grid)
 }
 
 // reason is why a worker doesn't know the query any more: the coordinator may have refused it

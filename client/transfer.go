@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mfac/wire"
@@ -63,9 +64,12 @@ type transfer struct {
 	skip   []bool // pieces that need nothing, or nil
 	size   int64  // bytes of a number
 	window int    // the most pieces in flight at one worker, whatever its credit
+	down   bool   // results: from their workers
 	start  func(p piece) (job, error)
 	sent   func(i int) // told of each piece that is through, or nil
 
+	lost   atomic.Pointer[wire.Error] // a number that the wire's dtype can't say, of a piece that was sent
+	again  atomic.Bool                // whether a piece was sent or asked for more than once
 	cancel context.CancelFunc
 	mu     sync.Mutex
 	err    error // the first one
@@ -103,14 +107,33 @@ func (t *transfer) run(ctx context.Context) error {
 	if t.err == nil && ctx.Err() != nil {
 		return ended(ctx, nil)
 	}
+	// Another piece, or another try, may hear what came of it first: that there is no such query any more.
+	if l := t.lost.Load(); l != nil && (code(t.err) == wire.CodeNotFinite || code(t.err) == wire.CodeUnknownQuery) {
+		return l
+	}
 	return t.err
+}
+
+// timed is run, whose time tells how good the size of its pieces is.
+func (t *transfer) timed(ctx context.Context, grid chosen) error {
+	start := time.Now()
+	err := t.run(ctx)
+	if err == nil && !t.again.Load() {
+		grid.took(time.Since(start))
+	}
+	return err
 }
 
 // feed starts the pieces of one worker in order, each when it may be in flight.
 func (t *transfer) feed(ctx context.Context, l *link, list []int) {
-	var left int64
+	way := &l.up
+	if t.down {
+		way = &l.down
+	}
+	var left, largest int64
 	for _, i := range list {
 		left += t.pieces[i].n * t.size
+		largest = max(largest, t.pieces[i].n*t.size)
 	}
 	l.want(left)
 	defer func() { l.want(-left) }()
@@ -133,7 +156,8 @@ func (t *transfer) feed(ctx context.Context, l *link, list []int) {
 			return
 		}
 		bytes := p.n * t.size
-		if l.acquire(ctx, bytes) != nil {
+		s, err := l.acquire(ctx, way, size{bytes, largest})
+		if err != nil {
 			j.done()
 			return
 		}
@@ -142,7 +166,7 @@ func (t *transfer) feed(ctx context.Context, l *link, list []int) {
 		wg.Go(func() {
 			defer func() { <-room }()
 			defer j.done()
-			if err := t.piece(ctx, l, j, bytes, want); err != nil {
+			if err := t.piece(ctx, l, way, j, s, want); err != nil {
 				t.fail(err)
 			} else if t.sent != nil {
 				t.sent(i)
@@ -153,7 +177,7 @@ func (t *transfer) feed(ctx context.Context, l *link, list []int) {
 
 // piece tries until the piece is through. It holds the link when it is called, and doesn't when
 // it returns.
-func (t *transfer) piece(ctx context.Context, l *link, j job, bytes, want int64) error {
+func (t *transfer) piece(ctx context.Context, l *link, way *pace, j job, held sent, want int64) error {
 	pause := backoff{least: leastPause, most: mostPause}
 	timeout := t.c.tryTimeout
 	var silent, bad int
@@ -161,7 +185,7 @@ func (t *transfer) piece(ctx context.Context, l *link, j job, bytes, want int64)
 	var last error
 	for {
 		g, err := j.send(ctx, timeout, want)
-		l.release(bytes, g)
+		l.release(way, held, err, g)
 		if err == nil {
 			return nil
 		}
@@ -185,7 +209,7 @@ func (t *transfer) piece(ctx context.Context, l *link, j job, bytes, want int64)
 				return err
 			}
 		case code(err) == wire.CodeBusy:
-			l.slow()
+			l.slow(way)
 		case code(err) == wire.CodeNotOpen:
 			// The coordinator's word to the worker may still be on its way.
 			if notYet.IsZero() {
@@ -197,10 +221,15 @@ func (t *transfer) piece(ctx context.Context, l *link, j job, bytes, want int64)
 		default:
 			return err
 		}
-		if !pause.sleep(ctx) || l.acquire(ctx, bytes) != nil {
+		if !pause.sleep(ctx) {
 			return ended(ctx, err)
 		}
-		want = l.want(0)
+		turn, gone := l.acquire(ctx, way, held.size)
+		if gone != nil {
+			return ended(ctx, err)
+		}
+		t.again.Store(true)
+		held, want = turn, l.want(0)
 	}
 }
 
@@ -215,31 +244,35 @@ func spoilt(err error) bool {
 func (r *Run) upload(info *wire.Info, pieces []piece, in input,
 	op string, message func(p piece, payload []byte) wire.Message, complete func(m wire.Message, sum uint32, want int64)) *transfer {
 	c := r.c
-	return &transfer{
+	t := &transfer{
 		c: c, info: info, pieces: pieces, size: int64(in.dtype().Size()), window: in.window(len(info.Workers)),
-		start: func(p piece) (job, error) {
-			l, err := in.load(p.index, p.lo, p.n)
-			if err != nil {
-				return job{}, err
-			}
-			m := message(p, l.payload)
-			subject := c.subjects.Worker(info.Workers[info.Owner[p.shard]], op, c.name)
-			// Just before NATS reads it too, not when it is loaded: that is up to a window of chunks
-			// earlier, and it would be read from memory twice.
-			sum := sync.OnceValue(func() uint32 { return wire.Checksum(l.payload) })
-			return job{done: l.done, send: func(ctx context.Context, timeout time.Duration, want int64) (*grant, error) {
-				complete(m, sum(), want)
-				reply, err := tryFor[*wire.Ack](ctx, c, subject, op, m, timeout)
-				if l.lost != nil && (err == nil || code(err) == wire.CodeNotFinite) {
-					err = l.lost // which knows what the number was
-				}
-				if err != nil {
-					return nil, err
-				}
-				return grantOf(reply.Credit, reply.CreditMS), nil
-			}}, nil
-		},
 	}
+	t.start = func(p piece) (job, error) {
+		l, err := in.load(p.index, p.lo, p.n)
+		if err != nil {
+			return job{}, err
+		}
+		if l.lost != nil {
+			t.lost.CompareAndSwap(nil, l.lost)
+		}
+		m := message(p, l.payload)
+		subject := c.subjects.Worker(info.Workers[info.Owner[p.shard]], op, c.name)
+		// Just before NATS reads it too, not when it is loaded: that is up to a window of chunks
+		// earlier, and it would be read from memory twice.
+		sum := sync.OnceValue(func() uint32 { return wire.Checksum(l.payload) })
+		return job{done: l.done, send: func(ctx context.Context, timeout time.Duration, want int64) (*grant, error) {
+			complete(m, sum(), want)
+			reply, err := tryFor[*wire.Ack](ctx, c, subject, op, m, timeout)
+			if err != nil {
+				return nil, err
+			}
+			if l.lost != nil {
+				return nil, l.lost
+			}
+			return grantOf(reply.Credit, reply.CreditMS), nil
+		}}, nil
+	}
+	return t
 }
 
 // download is the transfer of a query's result to out.
@@ -247,7 +280,7 @@ func (r *Run) download(info *wire.Info, q wire.QueryID, pieces []piece, out outp
 	c := r.c
 	t := out.dtype()
 	return &transfer{
-		c: c, info: info, pieces: pieces, size: int64(t.Size()), window: out.window(len(info.Workers)),
+		c: c, info: info, pieces: pieces, size: int64(t.Size()), window: out.window(len(info.Workers)), down: true,
 		start: func(p piece) (job, error) {
 			m := &wire.Fetch{Run: info.Spec.Name, Epoch: info.Epoch, Query: q, Index: p.index, Shard: p.shard, Lo: p.lo, N: p.n, DType: t}
 			subject := c.subjects.Worker(info.Workers[info.Owner[p.shard]], wire.OpFetch, c.name)
@@ -266,6 +299,12 @@ func (r *Run) download(info *wire.Info, q wire.QueryID, pieces []piece, out outp
 			}}, nil
 		},
 	}
+}
+
+// fetch fetches the same columns of k results of a query to out.
+func (r *Run) fetch(ctx context.Context, info *wire.Info, q wire.QueryID, lo, n int64, k int, out output) error {
+	grid := r.c.choose(wire.OpFetch, n*int64(k)*int64(out.dtype().Size()))
+	return r.download(info, q, cut(info, lo, n, k, grid.bytes, out.dtype()), out).timed(ctx, grid)
 }
 
 func columnsOf(lo, n int64, t wire.DType) string { return fmt.Sprintf("[%d, %d) %s", lo, lo+n, t) }

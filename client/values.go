@@ -22,9 +22,17 @@ type numbersOnly struct{ output }
 
 func (numbersOnly) dtype() wire.DType { return wire.F64 }
 
-// read fetches the numbers that a query has left at the coordinator, page by page.
+// read fetches the numbers that a query has left at the coordinator, page by page, and the steps
+// that they are of.
 func (q *question) read(ctx context.Context, info *wire.Info, id wire.QueryID, count int64) error {
-	q.values = make([]float64, 0, count)
+	if q.byRow {
+		window, err := ask[*wire.Steps](ctx, q.r.c, wire.OpSteps, &wire.StepsRequest{Run: q.r.name, Query: id}, whileNoRoom)
+		if err != nil {
+			return err
+		}
+		q.steps = wire.Uint64s[wire.Step](window.Payload)
+	}
+	q.values = make([]float64, 0, min(count, 8*wire.MaxValuesReply))
 	for lo := int64(0); lo < count; lo = int64(len(q.values)) {
 		req := &wire.Values{Run: q.r.name, Epoch: info.Epoch, Query: id, Lo: lo, N: min(count-lo, wire.MaxValuesReply)}
 		page, err := ask[*wire.ValuesReply](ctx, q.r.c, wire.OpValues, req, whileNoRoom)

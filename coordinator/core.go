@@ -12,7 +12,7 @@ import (
 // Token names a request that waits for its answer. Zero is none.
 type Token uint64
 
-// Input is what happens to a core: a Request, a Reply, a Hello, a Tick or a Saved.
+// Input is what happens to a core: a Request, a Reply, a Hello, a Tick, a Saved or a Done.
 type Input interface{ input() }
 
 // Request is a client's message, decoded and valid in itself.
@@ -31,7 +31,7 @@ type Hello struct{ Msg wire.Hello }
 // Tick says that Config.TickMS milliseconds have gone by.
 type Tick struct{}
 
-// Saved says that the record of Effects.Save is written. Only a takeover waits for that.
+// Saved says that the record of Effects.Save is written. A takeover and a change wait for that.
 type Saved struct{}
 
 func (Request) input() {}
@@ -42,13 +42,15 @@ func (Saved) input()   {}
 
 // Effects are what the adapter carries out, in field order.
 type Effects struct {
-	Save    *Record // durable, by compare-and-set, then a Saved input
-	Calls   []Call  // to workers; may be lost, doubled, reordered: all idempotent
-	Sends   []Send  // answers to clients
-	Notes   []Note  // for the log
-	Delete  bool    // the run's record, layout and lease; then Deleted is to be called
-	Restart string  // take the lease again and start a new core, because …
-	Lost    string  // somebody else owns the run: stop
+	Save    *Record  // durable, by compare-and-set, then a Saved input
+	Jobs    []Job    // to be run beside the core, each then a Done input
+	Stops   []uint64 // jobs whose outcome nobody waits for
+	Calls   []Call   // to workers; may be lost, doubled, reordered: all idempotent
+	Sends   []Send   // answers to clients
+	Notes   []Note   // for the log
+	Delete  bool     // the run's record, layout and lease; then Deleted is to be called
+	Restart string   // take the lease again and start a new core, because …
+	Lost    string   // somebody else owns the run: stop
 }
 
 // Call is a request to a worker.
@@ -135,7 +137,11 @@ type Core struct {
 	gone       ring[wire.QueryID, *wire.Error]
 	ended      ring[callerToken, *wire.Error] // so that a late copy of a request opens nothing
 
-	gram gramLoad
+	changing *change // is under way
+	changes  []*change
+	changed  ring[callerToken, outcome]
+	gram     gramLoad
+	spectra  spectra
 }
 
 type phase int
@@ -202,6 +208,7 @@ func NewCore(cfg Config) *Core {
 		c.workers[h.Worker] = &peer{hello: h}
 	}
 	c.shards = make([]shardOf, cfg.Record.Spec.Shards)
+	c.changed = newRing[callerToken, outcome](memory)
 	return c
 }
 
@@ -223,10 +230,13 @@ func (c *Core) Step(in Input) Effects {
 	case Tick:
 		c.tick++
 		c.onTick(&e)
+	case Done:
+		c.done(&e, in)
 	case Saved:
 		if c.phase == saving {
 			c.install(&e)
 		}
+		c.savedChange(&e)
 	}
 	if c.phase == placing {
 		c.place(&e)
@@ -288,6 +298,7 @@ func (c *Core) abandon(e *Effects, err *wire.Error) {
 		e.send(r.From, err)
 	}
 	c.held = nil
+	c.abandonChanges(e, err)
 }
 
 // Stop answers everybody who waits, because the adapter is stopping or has lost the lease.
@@ -361,6 +372,7 @@ func (c *Core) onTick(e *Effects) {
 		}
 		q.waiters = c.pending(e, q.waiters, &wire.ResultReply{State: wire.StatePending, Version: q.version, Rows: len(q.slots)})
 	}
+	c.pendingChanges(e)
 }
 
 // forgetPeers drops workers that have been silent for long and have no shard of the run.
@@ -455,7 +467,7 @@ func (c *Core) request(e *Effects, in Request) error {
 	case *wire.Wait:
 		return c.waitStep(e, in, m)
 	case *wire.Query:
-		if c.committing != nil { // the window is between two versions
+		if c.committing != nil || c.changing != nil { // the window is between two versions
 			if len(c.held) >= maxQueries {
 				return wire.Errorf(wire.CodeBusy, "queries during a commit", len(c.held), fmt.Sprintf("below %d", maxQueries))
 			}
@@ -476,7 +488,14 @@ func (c *Core) request(e *Effects, in Request) error {
 		return c.valuesRequest(e, in, m)
 	case *wire.Close:
 		return c.closeRequest(e, in, m)
+	case *wire.Forget:
+		return c.change(e, in, m.Token)
+	case *wire.Set:
+		return c.change(e, in, m.Token)
 	case *wire.StepsRequest:
+		if m.Query != 0 {
+			return c.querySteps(e, in, m.Query)
+		}
 		steps := c.Steps()
 		e.send(in.From, &wire.Steps{Version: c.version, Rows: len(steps), Payload: wire.AppendUint64s(nil, steps)})
 		return nil

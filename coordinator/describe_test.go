@@ -28,6 +28,8 @@ func describe(m wire.Message) string {
 	case *wire.Multiply:
 		slots, _ := wire.SlotList(m.Payload)
 		return head() + fmt.Sprintf(" step=%d attempt=%s with=%v", m.Step, id(m.Attempt), slots)
+	case *wire.Evict:
+		return head() + fmt.Sprintf(" version=%d rows=%s", m.Version, list(wire.Rows(m.Payload), describeRow))
 	case *wire.Commit:
 		s := head() + fmt.Sprintf(" version=%d step=%d attempt=%s slot=%d", m.Version, m.Step, id(m.Attempt), m.Slot)
 		if m.Evict {
@@ -80,6 +82,8 @@ func describe(m wire.Message) string {
 		return s
 	case *wire.Norms:
 		return head() + " query=" + id(m.Query)
+	case *wire.DotVectors:
+		return head() + fmt.Sprintf(" query=%s of=%v", id(m.Query), wire.PairList(m.Payload))
 	case *wire.CloseQuery:
 		return head() + " query=" + id(m.Query)
 	case *wire.Release:

@@ -17,12 +17,21 @@
 //	          every shard; a precondition's coefficients travel with it
 //	committed when every shard has acknowledged: only now is anybody told
 //
+// A change that no step makes, one at a time, not beside a commit:
+//
+//	forget    the record is written (how far the run was, who asked), queries that read the rows end,
+//	          every shard hears evict: at version+1 the rows have left it, and are zero
+//	set       λ or the divisor: the record is written, the factor is made anew when next asked for
+//
 // Invariants:
 //
 //	C1  nobody is told "committed" before every shard has acknowledged it at this epoch
 //	C2  steps commit in growing order; versions grow by one a commit and are never reused
 //	C3  a slot is reserved only when it holds no row, no open step, and no query reads it
 //	C4  the window's rows, in age order, are the rows of A
+//
+// What takes long beside all that, the eigenvalues of A, is a Job: an effect that the adapter runs on
+// another goroutine, and whose outcome is an input.
 //
 // Service is the adapter: leases and records in KV, NATS in and out, a goroutine for each run
 // that it owns.

@@ -14,21 +14,21 @@ import (
 type function struct {
 	seed  uint64
 	first int64
-	steps []wire.Step // of a sample's rows, oldest first
+	drawn []wire.Step // of a sample's rows, oldest first
 }
 
 // sampleQuery begins samples: the shards make z.
 func (c *Core) sampleQuery(e *Effects, q *query, m *wire.Query) {
 	q.dtype, q.seed, q.first = wire.F64, m.Seed, m.First
 	for _, r := range c.rows {
-		q.steps = append(q.steps, r.Step)
+		q.drawn = append(q.drawn, r.Step)
 	}
 	c.prepare(e, q)
 }
 
 func (q *query) prepareMessage() *wire.Prepare {
 	m := &wire.Prepare{Query: q.id, Vectors: q.vectors, DType: q.dtype, Mask: q.mask, Seed: q.seed, First: q.first}
-	if q.kind != wire.KindVector {
+	if q.kind != wire.KindVector && wire.Prepared(q.kind) {
 		m.Kind = q.kind
 	}
 	return m
@@ -41,6 +41,10 @@ func (c *Core) multiplied(e *Effects, q *query) error {
 		return c.product(e, q)
 	case wire.KindSample:
 		return c.sample(e, q)
+	case wire.KindScores:
+		return c.scores(e, q)
+	case wire.KindPairs:
+		return c.pairs(e, q)
 	}
 	return c.solve(e, q)
 }
@@ -82,7 +86,7 @@ func (c *Core) sample(e *Effects, q *query) error {
 	rhs := make([]float64, len(q.slots))
 	return c.eachVector(e, q, func(x, y []float64, i int, norm2 float64) (window.Bound, error) {
 		src := normal.Source{Seed: q.seed, Index: uint32(q.first + int64(i)), Domain: normal.Steps}
-		for j, step := range q.steps {
+		for j, step := range q.drawn {
 			u[j] = src.At(uint64(step))
 			rhs[j] = math.FMA(-root, u[j], y[j])
 		}

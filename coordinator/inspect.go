@@ -35,6 +35,7 @@ type InspectedQuery struct {
 	Mask    shard.Mask
 	Ready   bool // to be fetched
 	Closing bool
+	Alone   bool // answered here: no shard has it
 }
 
 var phaseNames = [...]string{"placing", "adopting", "saving", "installing", "loading", "serving", "failed", "stopped"}
@@ -60,7 +61,7 @@ func (c *Core) Inspect() Inspection {
 		if q.win != nil {
 			kept[q.win] = true
 		}
-		in.Queries = append(in.Queries, InspectedQuery{id, q.version, append(shard.Mask(nil), q.mask...), q.ready, q.closing})
+		in.Queries = append(in.Queries, InspectedQuery{id, q.version, append(shard.Mask(nil), q.mask...), q.ready, q.closing, q.spectral != nil})
 	}
 	in.Pinned = len(kept)
 	return in

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -79,6 +80,8 @@ type owner struct {
 	answers   map[Token]answer
 	last      Token
 	deletes   []Token
+	jobs      map[uint64]context.CancelFunc
+	working   sync.WaitGroup
 	lost      string
 	renewed   time.Time
 	restarted int
@@ -95,7 +98,7 @@ const forgetAnswers = 2 * time.Minute
 func newOwner(s *Service, name string, revision uint64) *owner {
 	return &owner{
 		s: s, name: name, revision: revision, log: s.log.With(zap.String("run", name)),
-		inbox: make(chan any, inboxLength), answers: map[Token]answer{}, renewed: time.Now(),
+		inbox: make(chan any, inboxLength), answers: map[Token]answer{}, jobs: map[uint64]context.CancelFunc{}, renewed: time.Now(),
 	}
 }
 
@@ -129,6 +132,8 @@ func (o *owner) run() {
 	}
 	defer func() { _ = o.replies.Unsubscribe() }()
 	defer o.drain()
+	defer o.working.Wait()
+	defer o.stopJobs()
 	if !o.begin(o.revision) {
 		return
 	}
@@ -159,6 +164,9 @@ func (o *owner) run() {
 				}
 				o.step(Request{From: o.last, Caller: in.Caller, Msg: in.Msg})
 				o.deletes = nil // answered, or not this run's
+			case Done:
+				o.stopJob(in.Job)
+				o.step(in)
 			case Input:
 				o.step(in)
 			}
@@ -256,6 +264,12 @@ func (o *owner) perform(e Effects) {
 	if e.Save != nil {
 		o.save(e.Save)
 	}
+	for _, j := range e.Jobs {
+		o.work(j)
+	}
+	for _, id := range e.Stops {
+		o.stopJob(id)
+	}
 	for _, c := range e.Calls {
 		if err := rpc.Publish(o.s.nc, o.s.sub.Control(c.Worker, c.Msg.Type(), o.s.cfg.Name), o.replyTo, c.Msg); err != nil {
 			o.log.Debug("call not sent", zap.String("worker", c.Worker), zap.Error(err)) // it is sent again
@@ -314,6 +328,7 @@ func (o *owner) restart(why string) {
 		return
 	}
 	o.log.Warn("run taken over anew", zap.String("why", why))
+	o.stopJobs()
 	if o.restarted++; o.restarted > 1 && time.Since(o.renewed) < tick { // not in a tight circle
 		select {
 		case <-time.After(4 * tick):

@@ -39,7 +39,11 @@ type query struct {
 	unsettled []window.Bound              // that need the shards' norms; nil where scalars do
 	then      func(*Effects, *wire.Error) // hears of a precondition's outcome
 	ready     bool
-	values    []float64 // the answer, where it is numbers
+	spectral  *spectral   // nil but for numbers of the spectrum
+	values    []float64   // the answer, where it is numbers …
+	row       int         // … or, where they are worked out as they are read, how many a row of the window has
+	steps     []wire.Step // of the rows that the numbers are of
+	pairs     []wire.Pair
 	function            // of H, other than its inverse
 	checked   *checked  // nil but where residuals are asked for
 	residuals []float64 // of the answers; nil likewise
@@ -127,12 +131,28 @@ func limit(q *query, bound float64) *wire.Error {
 
 // pins reports whether a query still needs the factor of its version.
 func (q *query) pins() bool {
+	if readsWindow(q.kind) {
+		return !q.closing
+	}
 	return (q.checked != nil || needsWindow(q.kind) && q.coef == nil) && !q.ready && !q.closing
 }
 
-// needsWindow reports whether queries of a kind need the factor of their version later than at once.
+// needsWindow reports whether queries of a kind need the factor of their version later than at once, till
+// they are ready.
 func needsWindow(kind string) bool {
-	return wire.Prepared(kind) || kind == wire.KindColumn || kind == wire.KindSubblock || kind == wire.KindPrune
+	switch kind {
+	case wire.KindScores, wire.KindPairs, wire.KindColumn, wire.KindSubblock, wire.KindPrune:
+		return true
+	}
+	return wire.Prepared(kind)
+}
+
+// count is how many numbers the answer has.
+func (q *query) count() int64 {
+	if q.row > 0 {
+		return int64(q.row) * int64(len(q.slots))
+	}
+	return int64(len(q.values))
 }
 
 // snapshotBytes is what a version that queries pin takes: A, a factor of the run's own, and one at
@@ -150,6 +170,12 @@ func (c *Core) bytes(kind string, vectors int, checked bool) int64 {
 		return each * int64(len(c.shards)+7)
 	case wire.Prepared(kind):
 		return each * int64(len(c.shards)+2)
+	case kind == wire.KindScores: // and the scores
+		return each * int64(len(c.shards)+4)
+	case kind == wire.KindPairs: // and uᵀv of each pair
+		return each*int64(len(c.shards)+4) + 8*wire.MaxPairs*int64(len(c.shards)+2)
+	case kind == wire.KindInfluence, kind == wire.KindSelf: // a factor at a damping of its own
+		return 8 * int64(c.rec.Spec.Window) * int64(c.rec.Spec.Window)
 	case kind == wire.KindCombine:
 		return each
 	}
@@ -165,11 +191,11 @@ func (c *Core) room(m *wire.Query) error {
 			versions[q.version] = true
 		}
 		held += 8 * int64(len(q.values))
-		if !q.ready && !q.closing {
+		if (!q.ready || readsWindow(q.kind)) && !q.closing {
 			held += c.bytes(q.kind, q.vectors, q.checked != nil) + c.diagBytes(q.kind, len(q.index)) + c.pruneBytes(q.kind)
 		}
 	}
-	if most := max(1, c.queryBytes/c.snapshotBytes()); (needsWindow(m.Kind) || m.Verify || m.Refine) && !versions[c.version] && int64(len(versions)) >= most {
+	if most := max(1, c.queryBytes/c.snapshotBytes()); (needsWindow(m.Kind) || readsWindow(m.Kind) || m.Verify || m.Refine) && !versions[c.version] && int64(len(versions)) >= most {
 		return wire.Errorf(wire.CodeBusy, "versions with vectors under way", len(versions), fmt.Sprintf("below %d, each of which keeps its window", most), "ask again when one is answered")
 	}
 	if need := c.bytes(m.Kind, m.Vectors, m.Verify || m.Refine) + c.diagBytes(m.Kind, len(m.Payload)/8) + c.pruneBytes(m.Kind); held > 0 && need > c.queryBytes-held {
@@ -275,15 +301,24 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 	q := c.newQuery(c.version, c.rows, m.Damping, m.Divisor, m.Result)
 	q.token, q.readers, q.kind, q.vectors, q.dtype = key, []string{in.Caller}, m.Kind, m.Vectors, m.DType
 	q.deadline = c.deadlineOf(m.DeadlineMS, c.cfg.QueryMS, maxQueryMS)
+	switch m.Kind { // numbers outlive the mask: who forgets a row must find them
+	case wire.KindScores, wire.KindPairs, wire.KindSubblock, wire.KindInfluence, wire.KindSelf:
+		q.steps = c.Steps()
+	}
 	var err error
 	if m.Verify || m.Refine {
 		q.checked = &checked{refine: m.Refine}
 	}
 	switch m.Kind {
-	case wire.KindVector, wire.KindFisher, wire.KindHessian:
+	case wire.KindVector, wire.KindFisher, wire.KindHessian, wire.KindScores, wire.KindPairs:
+		if m.Kind == wire.KindPairs {
+			q.pairs = wire.PairList(m.Payload)
+		}
 		c.prepare(e, q)
 	case wire.KindSample:
 		c.sampleQuery(e, q, m)
+	case wire.KindInfluence, wire.KindSelf:
+		err = c.influenceQuery(e, q)
 	case wire.KindCombine:
 		err = c.combineQuery(e, q, m)
 	case wire.KindRow:
@@ -294,6 +329,8 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 		err = c.columnsQuery(e, q, wire.Indices(m.Payload))
 	case wire.KindPrune, wire.KindCompensate:
 		err = c.pruneQuery(e, q, m)
+	case wire.KindScalars, wire.KindSpectrum:
+		err = c.spectralQuery(e, q, m)
 	}
 	if err != nil {
 		return err
@@ -578,7 +615,10 @@ func (c *Core) norms(e *Effects, q *query) {
 // answer tells who waits that the result can be fetched.
 func (c *Core) answer(e *Effects, q *query) {
 	q.ready, q.unsettled, q.coef, q.bounds = true, nil, nil, c.rounded(q)
-	q.win, q.checked = nil, nil
+	q.checked = nil
+	if !readsWindow(q.kind) {
+		q.win = nil
+	}
 	for _, w := range q.waiters {
 		e.send(w.to, q.reply())
 	}
@@ -589,7 +629,7 @@ func (c *Core) answer(e *Effects, q *query) {
 }
 
 func (q *query) reply() *wire.ResultReply {
-	return &wire.ResultReply{State: wire.StateReady, Version: q.version, Rows: len(q.slots), Bounds: q.bounds, Values: int64(len(q.values)), Residuals: q.residuals}
+	return &wire.ResultReply{State: wire.StateReady, Version: q.version, Rows: len(q.slots), Bounds: q.bounds, Values: q.count(), Residuals: q.residuals}
 }
 
 // result answers a client when its query is ready.
@@ -633,6 +673,10 @@ func (c *Core) closeQuery(e *Effects, q *query, why *wire.Error) {
 		delete(c.tokens, q.token)
 		c.ended.put(q.token, why)
 	}
+	if q.spectral != nil { // no shard has heard of it
+		c.quit(e, q)
+		return
+	}
 	c.forget(func(m wire.Control) bool {
 		switch m := m.(type) {
 		case *wire.Prepare:
@@ -646,6 +690,8 @@ func (c *Core) closeQuery(e *Effects, q *query, why *wire.Error) {
 		case *wire.Columns:
 			return m.Query == q.id
 		case *wire.Prune:
+			return m.Query == q.id
+		case *wire.DotVectors:
 			return m.Query == q.id
 		}
 		return about(m, q.id)

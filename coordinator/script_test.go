@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -38,6 +39,7 @@ type player struct {
 	query    wire.QueryID               // the last one that was told
 	last     Token
 	callers  map[Token]string
+	jobs     []Job // that have not been run
 	out      strings.Builder
 }
 
@@ -96,6 +98,19 @@ func init() {
 		"tick":    (*player).tick,
 		"hello":   (*player).hello,
 		"saved":   func(p *player, _ *script.Cmd) { p.step(Saved{}) },
+		"job": func(p *player, c *script.Cmd) { // runs the earliest job, or breaks it
+			if len(p.jobs) == 0 {
+				c.Fail("no job waits")
+				return
+			}
+			j := p.jobs[0]
+			p.jobs = p.jobs[1:]
+			if c.Has("broken") {
+				p.step(Done{j.ID, errors.New("as the script says")})
+			} else {
+				p.step(Done{j.ID, j.Run(func() bool { return false })})
+			}
+		},
 		"stop":    func(p *player, c *script.Cmd) { p.perform(p.core.Stop(c.Word())) },
 		"deleted": func(p *player, _ *script.Cmd) { p.perform(p.core.Deleted()) },
 		"state":   func(p *player, _ *script.Cmd) { p.state() },
@@ -242,11 +257,17 @@ func (p *player) run(c *script.Cmd) {
 		step := wire.Step(parseID(c, s))
 		rec.Newest = &step
 	}
+	if s := c.Str("change", ""); s != "" { // of the client with token 9: version/rows
+		rec.Change = &Change{Caller: "client", Token: 9}
+		if _, err := fmt.Sscanf(s, "%d/%d", &rec.Change.Version, &rec.Change.Rows); err != nil {
+			c.Fail("change: %w", err)
+		}
+	}
 	for s, text := range c.List("placed") {
 		w, rev, _ := strings.Cut(text, "@")
 		rec.Placed[s] = Place{w, parseID(c, rev)}
 	}
-	p.query = 0
+	p.query, p.jobs = 0, nil
 	p.alive, p.calls, p.callers, p.attempts = map[string]wire.Hello{}, nil, map[Token]string{}, map[wire.Step]wire.Attempt{}
 	p.cfg = Config{Coordinator: "c1", Record: rec, Epoch: epoch, TickMS: 50, SilentMS: 2000, StepMS: 10_000, QueryMS: 5000}
 	workers := "w1,w2"
@@ -422,6 +443,8 @@ func queryOf(m wire.Message) wire.QueryID {
 		return m.Query
 	case *wire.Prune:
 		return m.Query
+	case *wire.DotVectors:
+		return m.Query
 	case *wire.CloseQuery:
 		return m.Query
 	}
@@ -460,7 +483,17 @@ func (p *player) perform(e Effects) {
 		if n := e.Save.Newest; n != nil {
 			p.printf(" newest=%d", *n)
 		}
+		if ch := e.Save.Change; ch != nil {
+			p.printf(" damping=%g divisor=%s change=%s/%d:%d/%d", e.Save.Spec.Damping, e.Save.Spec.Divisor, ch.Caller, ch.Token, ch.Version, ch.Rows)
+		}
 		p.printf("\n")
+	}
+	for _, j := range e.Jobs {
+		p.jobs = append(p.jobs, j)
+		p.printf("job %s\n", id(wire.QueryID(j.ID)))
+	}
+	for _, j := range e.Stops {
+		p.printf("stop job %s\n", id(wire.QueryID(j)))
 	}
 	for _, call := range e.Calls {
 		p.encodes(call.Msg)
@@ -564,19 +597,29 @@ func (p *player) message(c *script.Cmd) wire.Message {
 			attempt = wire.Attempt(parseID(c, s))
 		}
 		return &wire.Wait{Run: run, Epoch: epoch, Step: step, Attempt: attempt}
-	case "vector", "combine", "row", "fisher", "hessian", "sample", "diag", "column", "subblock", "prune", "compensate":
+	case "vector", "combine", "row", "fisher", "hessian", "sample", "diag", "column", "subblock", "prune", "compensate",
+		"scores", "pairs", "influence", "self", "scalars", "spectrum":
 		m := &wire.Query{
 			Run: run, Token: token, Kind: c.Name, Vectors: int(c.Int("vectors", 1)), Result: result, Damping: damping, Divisor: divisor,
 			AtLeast: wire.Version(c.Int("at_least", 0)), Exactly: wire.Version(c.Int("exactly", 0)), MinRows: int(c.Int("min_rows", 0)), DeadlineMS: deadline,
 			Verify: c.Has("verify"), Refine: c.Has("refine"), Seed: uint64(c.Int("seed", 0)), First: c.Int("first", 0),
 		}
 		switch c.Name {
-		case "vector", "fisher", "hessian":
+		case "vector", "fisher", "hessian", "scores":
 			m.DType = wire.F32
 		case "prune":
 			m.DType, m.Sparsity, m.Rule, m.Masked = wire.F32, c.Float("sparsity", 0.5), c.Str("rule", wire.RuleSummed), c.Has("masked")
 		case "compensate":
 			m.DType, m.Masked = wire.F32, true
+		case "pairs":
+			m.DType = wire.F32
+			for _, s := range c.List("of") {
+				var r wire.Pair
+				if _, err := fmt.Sscanf(s, "%d:%d", &r.U, &r.V); err != nil {
+					c.Fail("pairs: %w", err)
+				}
+				m.Payload = wire.AppendPairs(m.Payload, []wire.Pair{r})
+			}
 		case "combine":
 			steps := c.List("steps")
 			m.Steps = len(steps)
@@ -584,6 +627,8 @@ func (p *player) message(c *script.Cmd) wire.Message {
 				m.Payload = wire.AppendUint64s(m.Payload, []uint64{parseID(c, s)})
 			}
 			m.Payload = wire.AppendFloats(m.Payload, c.Floats("coef"))
+		case "scalars":
+			m.Payload = wire.AppendFloats(nil, c.Floats("dampings"))
 		case "row":
 			m.Result, m.Payload = wire.F32, wire.AppendUint64s(nil, []wire.Step{step})
 		case "column", "subblock":
@@ -597,12 +642,24 @@ func (p *player) message(c *script.Cmd) wire.Message {
 		return m
 	case "result":
 		return &wire.Result{Run: run, Epoch: epoch, Query: query}
+	case "forget":
+		m := &wire.Forget{Run: run, Token: token}
+		for _, s := range c.List("steps") {
+			m.Payload = wire.AppendUint64s(m.Payload, []uint64{parseID(c, s)})
+		}
+		return m
+	case "set":
+		return &wire.Set{Run: run, Token: token, Damping: damping, Divisor: divisor}
 	case "values":
 		return &wire.Values{Run: run, Epoch: epoch, Query: query, Lo: c.Int("lo", 0), N: c.Int("n", 1)}
 	case "close":
 		return &wire.Close{Run: run, Epoch: epoch, Query: query}
 	case "steps":
-		return &wire.StepsRequest{Run: run}
+		m := &wire.StepsRequest{Run: run}
+		if s := c.Str("query", ""); s != "" {
+			m.Query = query
+		}
+		return m
 	case "info":
 		return &wire.InfoRequest{Run: run}
 	case "delete":

@@ -172,6 +172,7 @@ const (
 //	compensate  changes follow as vector 0, a mask of those that are prescribed as vector 1
 //	fisher, hessian  as vector
 //	sample   Vectors samples of Seed, numbers First, First+1 and so on
+//	scores, pairs, influence, self: see scores.go
 //
 // Verify and Refine go with vector and combine: Verify has the residuals of the answers measured,
 // Refine has them refined where that makes their residual smaller.
@@ -242,9 +243,11 @@ type Close struct {
 	Query QueryID `msgpack:"query"`
 }
 
-// StepsRequest asks which steps are in the window. Reply: Steps.
+// StepsRequest asks which steps are in the window, or in that of a query whose answer is numbers by
+// its rows. Reply: Steps.
 type StepsRequest struct {
-	Run string `msgpack:"run"`
+	Run   string  `msgpack:"run"`
+	Query QueryID `msgpack:"query,omitempty"`
 }
 
 // Steps lists the steps in the window, oldest first. Payload: Rows × uint64.

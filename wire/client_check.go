@@ -208,6 +208,10 @@ func (m *Query) Validate() error {
 		return m.validateDiag()
 	case KindPrune, KindCompensate:
 		return m.validatePrune()
+	case KindScalars, KindSpectrum:
+		return m.checkSpectrum()
+	case KindScores, KindPairs, KindInfluence, KindSelf:
+		return m.checkScalars()
 	}
 	return Invalid("kind", m.Kind, "one of the protocol's kinds of query")
 }

@@ -10,14 +10,14 @@ const MaxSamples = 1 << 32
 // Sent reports whether the client sends the vectors of a query of that kind.
 func Sent(kind string) bool {
 	switch kind {
-	case KindVector, KindFisher, KindHessian, KindPrune, KindCompensate:
+	case KindVector, KindFisher, KindHessian, KindPrune, KindCompensate, KindScores, KindPairs:
 		return true
 	}
 	return false
 }
 
 // Prepared reports whether a query of that kind multiplies vectors with the rows before it has its
-// coefficients: Prepare makes it on the shards, with that kind.
+// coefficients: Prepare makes it on the shards, with that kind. Others that send vectors are vector queries there.
 func Prepared(kind string) bool {
 	return kind == KindVector || kind == KindFisher || kind == KindHessian || kind == KindSample
 }

@@ -152,6 +152,7 @@ func repair(t *rapid.T, m Message) {
 		m.Sparsity, m.Rule = rapid.Float64Range(0, 0.999).Draw(t, "sparsity"), rapid.SampledFrom([]string{"", RuleSummed, RuleJoint}).Draw(t, "rule")
 		m.Kind = rapid.SampledFrom([]string{
 			KindVector, KindCombine, KindRow, KindFisher, KindHessian, KindSample, KindDiag, KindColumn, KindSubblock, KindPrune, KindCompensate,
+			KindScalars, KindSpectrum, KindScores, KindPairs, KindInfluence, KindSelf,
 		}).Draw(t, "kind")
 		if m.Kind != KindSample {
 			m.Seed, m.First = 0, 0
@@ -168,11 +169,26 @@ func repair(t *rapid.T, m Message) {
 			m.Payload = AppendIndices(nil, make([]int64, m.Vectors))
 		case KindSubblock:
 			m.Vectors, m.Result, m.Payload = 1, F64, AppendIndices(nil, []int64{5, 9})
+		case KindScalars, KindSpectrum:
+			m.Vectors, m.Steps, m.Damping, m.Result = 1, 0, 0, F64
+			if m.Kind == KindScalars {
+				m.Payload = AppendFloats(nil, rapid.SliceOfN(rapid.Float64Range(1e-300, 1e300), 1, 9).Draw(t, "dampings"))
+			}
+		case KindScores:
+			m.Result = F64
+		case KindPairs:
+			m.Result, m.Payload = F64, make([]byte, 16)
+		case KindInfluence, KindSelf:
+			m.Result, m.Vectors = F64, 1
 		case KindCombine:
 			m.Payload = append(AppendUint64s(nil, make([]Step, m.Steps)), floats(m.Steps*m.Vectors)...)
 		case KindRow:
 			m.Vectors, m.Result, m.Payload = 1, F32, AppendUint64s(nil, []Step{9})
 		}
+	case *Forget:
+		m.Payload = AppendUint64s(nil, rapid.SliceOfNDistinct(rapid.Uint64(), 1, 20, rapid.ID).Draw(t, "steps"))
+	case *Evict:
+		m.Payload = AppendRows(nil, rows)
 	case *Values:
 		m.Lo %= MaxValues - m.N
 	case *ValuesReply:
@@ -250,6 +266,8 @@ func repair(t *rapid.T, m Message) {
 		}
 	case *Columns:
 		m.Payload = AppendIndices(nil, []int64{5, 9})
+	case *DotVectors:
+		m.Payload = AppendPairs(nil, []Pair{{0, MaxVectors - 1}, {3, 3}})
 	case *Numbers:
 		m.Count %= 100
 		m.Payload = floats(m.Count)

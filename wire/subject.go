@@ -25,6 +25,8 @@ const (
 	OpClose  = "close"
 	OpSteps  = "steps"
 	OpValues = "values"
+	OpForget = "forget"
+	OpSet    = "set"
 
 	OpChunk = "chunk"
 	OpVec   = "vec"
@@ -36,6 +38,7 @@ const (
 	OpStage      = "stage"
 	OpProducts   = "products"
 	OpCommit     = "commit"
+	OpEvict      = "evict"
 	OpDrop       = "drop"
 	OpPrepare    = "prepare"
 	OpCoef       = "coef"
@@ -46,6 +49,7 @@ const (
 	OpFactor     = "factor"
 	OpColumns    = "columns"
 	OpPrune      = "prune"
+	OpPairs      = "pairs"
 	OpCloseQuery = "close_query"
 	OpRelease    = "release"
 

@@ -69,6 +69,8 @@ func describeJob(j Job) string {
 		if op.DType != wire.F32 {
 			what += " of " + string(op.DType)
 		}
+	case Erase:
+		what = fmt.Sprintf("erase slot %d", op.Slot)
 	case Begin:
 		what = fmt.Sprintf("begin slot %d", op.Slot)
 	case Accumulate:
@@ -115,6 +117,8 @@ func describeJob(j Job) string {
 		what = fmt.Sprintf("apply G to the answers of query %d", op.Query)
 	case Misfit:
 		what = fmt.Sprintf("residuals of the answers of query %d", op.Query)
+	case DotPairs:
+		what = fmt.Sprintf("dots of %v of query %d", op.Pairs, op.Query)
 	case Compute:
 		what = fmt.Sprintf("compute %s %d of query %d from %d, %d columns", op.Kind, op.Index, op.Query, op.Lo, op.N)
 	}

@@ -142,6 +142,7 @@ func (c *Core) newFactor(e *Effects, s *shardState, m *wire.Factor, q *query) (*
 		q = &query{id: m.Query, kind: wire.KindDiag, vectors: 1, mask: mask}
 		s.queries[q.id] = q
 	}
+	q.mask = mask // of a prune too: its factor is made of these rows
 	q.damping, q.result = m.Damping, m.Result
 	q.factor = &factor{slots: slots, left: n * (n + 1) / 2, pieces: map[int64]*factorPiece{}}
 	q.vecBytes += bytes

@@ -322,6 +322,8 @@ func (g *Engine) do(j Job) (Done, error) {
 	switch op := j.Op.(type) {
 	case Begin:
 		return Done{}, n.store.Begin(op.Slot)
+	case Erase:
+		return Done{}, n.store.Erase(op.Slot)
 	case Write:
 		return Done{}, n.write(op)
 	case Accumulate:
@@ -359,6 +361,8 @@ func (g *Engine) do(j Job) (Done, error) {
 		return n.apply(op, j.Abort)
 	case Misfit:
 		return n.misfit(op, j.Abort)
+	case DotPairs:
+		return n.dotPairs(op, j.Abort)
 	case Compute:
 		return g.compute(n, op, j.Abort)
 	}

@@ -151,6 +151,9 @@ func TestEngineNumbers(t *testing.T) {
 		mask := b.mask(0, 4)
 		near(t, "dots", b.do(Dots{Query: id, Mask: mask}).Floats, dots)
 
+		near(t, "dots of pairs", b.do(DotPairs{Query: id, Pairs: []wire.Pair{{U: 0, V: 1}, {U: 1, V: 0}, {U: 1, V: 1}}}).Floats,
+			[]float64{dot(v[0], v[1]), dot(v[0], v[1]), dot(v[1], v[1])})
+
 		var residuals, combined []float64
 		for i := range v {
 			var sum, gc2 float64
@@ -295,6 +298,7 @@ func TestEngineErrors(t *testing.T) {
 	b.fails(Gram{Slots: []int{0, 9}, I1: 2}, wire.ErrInvalid, "9")
 	b.fails(Compute{Kind: wire.KindCombine, Coef: make([]float64, 9), Mask: b.mask(0), Lo: benchCols, N: 1, DType: wire.F64}, wire.ErrInvalid, "")
 	b.fails(Compute{Query: 5, Kind: wire.KindVector, Coef: make([]float64, 9), Mask: b.mask(0), N: 1, Damping: 1, DType: wire.F64}, wire.ErrUnknownQuery, "query is 5")
+	b.fails(DotPairs{Query: 5, Pairs: []wire.Pair{{}}}, wire.ErrUnknownQuery, "query is 5")
 	b.fails(Residuals{Query: 5, Kind: wire.KindVector, Vectors: 1, Coef: make([]float64, 9), Mask: b.mask(0)}, wire.ErrUnknownQuery, "query is 5")
 	b.fails(WriteVector{Query: 5, Payload: good, Sum: sum}, wire.ErrUnknownQuery, "query is 5")
 	b.do(NewVectors{Query: 5, Vectors: 1, DType: wire.F64})

@@ -319,6 +319,8 @@ func (p *player) message(c *script.Cmd) wire.Message {
 			m.Result, m.Payload = result, wire.AppendFloats(nil, c.Floats("coef"))
 		}
 		return m
+	case "evict":
+		return &wire.Evict{Shard: head, Version: version, Payload: wire.AppendRows(nil, parseRows(c, "rows"))}
 	case "drop":
 		return &wire.Drop{Shard: head, Step: step, Attempt: attempt}
 	case "prepare":
@@ -362,6 +364,16 @@ func (p *player) message(c *script.Cmd) wire.Message {
 		return &wire.Refine{Shard: head, Query: query, Vectors: vectors, Round: int(c.Int("round", 1)), Which: uint64(c.Int("which", 1)), Payload: wire.AppendFloats(nil, c.Floats("e"))}
 	case "norms":
 		return &wire.Norms{Shard: head, Query: query}
+	case "pairs":
+		var pairs []wire.Pair
+		for _, s := range c.List("of") {
+			var r wire.Pair
+			if _, err := fmt.Sscanf(s, "%d:%d", &r.U, &r.V); err != nil {
+				c.Fail("pairs: %w", err)
+			}
+			pairs = append(pairs, r)
+		}
+		return &wire.DotVectors{Shard: head, Query: query, Payload: wire.AppendPairs(nil, pairs)}
 	case "close":
 		return &wire.CloseQuery{Shard: head, Query: query}
 	case "release":

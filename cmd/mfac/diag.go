@@ -96,8 +96,8 @@ func of(a client.Answer) string {
 	return fmt.Sprintf("from version %d with %s", a.Version, plural(a.Rows, "gradient"))
 }
 
-// wrote is what diag, column and subblock print.
-type wrote struct {
+// writtenShown is what diag, column and subblock print.
+type writtenShown struct {
 	Run     string       `json:"run"`
 	Output  string       `json:"output"`
 	Shape   []int64      `json:"shape"`
@@ -199,12 +199,12 @@ func (t *tool) vector(cmd *cobra.Command, o *inverse, most time.Duration, ask fu
 		if err := w.Commit(); err != nil {
 			return err
 		}
-		return t.wrote(wrote{Run: o.run, Output: o.out, Shape: []int64{r.Dim()}, DType: dtype.String()}, a, "")
+		return t.wrote(writtenShown{Run: o.run, Output: o.out, Shape: []int64{r.Dim()}, DType: dtype.String()}, a, "")
 	})
 }
 
 // wrote says what was written.
-func (t *tool) wrote(v wrote, a client.Answer, bound string) error {
+func (t *tool) wrote(v writtenShown, a client.Answer, bound string) error {
 	v.Version, v.Rows, v.Bound = a.Version, a.Rows, a.Bound()
 	return t.print(v, func(w io.Writer) {
 		shape := fmt.Sprint(v.Shape[0])
@@ -316,7 +316,7 @@ else. Says the version, its gradients, and a bound of each element's error relat
 				if err := w.Commit(); err != nil {
 					return err
 				}
-				return t.wrote(wrote{Run: o.run, Output: o.out, Shape: []int64{q, q}, DType: npy.Float64.String()}, a, relativeTo)
+				return t.wrote(writtenShown{Run: o.run, Output: o.out, Shape: []int64{q, q}, DType: npy.Float64.String()}, a, relativeTo)
 			})
 		},
 	}

@@ -252,6 +252,15 @@ func (n *coordinatorNode) perform(core *coordinator.Core, e coordinator.Effects)
 			})
 		})
 	}
+	for _, j := range e.Jobs {
+		n.w.after(n.w.between(1, 2000), func() {
+			n.when(life, func() {
+				if n.core == core {
+					n.step(coordinator.Done{Job: j.ID, Result: j.Run(func() bool { return false })})
+				}
+			})
+		})
+	}
 	for _, c := range e.Calls {
 		n.w.bus.send(packet{from: n.name, to: c.Worker, id: n.w.bus.id(), msg: c.Msg, phase: phaseOf(c.Msg)})
 	}

@@ -29,6 +29,11 @@ const tinyDamping = 1e-10
 func (c *client) querier() {
 	w := c.w
 	for w.now < w.shape.quiet {
+		if w.chance(0.1) {
+			c.doing = "query scalars"
+			c.scalars(w.chance(0.2), w.now+15_000)
+			c.sleep(w.between(0, 500))
+		}
 		q := c.question()
 		c.doing = "query " + q.kind
 		slow := []ms{0, 0, 200, 1500}[w.rng.IntN(4)]
@@ -73,7 +78,7 @@ func (c *client) question() *question {
 			}
 			q.vectors = append(q.vectors, v)
 		}
-	case r < 0.8:
+	case r < 0.75:
 		q.kind = wire.KindCombine
 		for _, s := range steps {
 			if len(q.steps) == 0 || w.chance(0.5) {
@@ -87,6 +92,13 @@ func (c *client) question() *question {
 			}
 			q.coef = append(q.coef, a)
 		}
+	case r < 0.81: // numbers, which lie at the coordinator
+		q.kind, q.result = wire.KindScores, wire.F64
+		v := make([]float64, w.shape.dim)
+		for i := range v {
+			v[i] = nearest(w.rng.NormFloat64(), q.dtype)
+		}
+		q.vectors = append(q.vectors, v)
 	case r < 0.85:
 		q.kind = wire.KindDiag
 	case r < 0.9:
@@ -117,7 +129,7 @@ func (q *question) message(token uint64) *wire.Query {
 		AtLeast: q.atLeast, Exactly: q.exactly, MinRows: q.minRows,
 	}
 	switch q.kind {
-	case wire.KindVector, wire.KindFisher, wire.KindHessian, wire.KindSample:
+	case wire.KindVector, wire.KindFisher, wire.KindHessian, wire.KindSample, wire.KindScores:
 	case wire.KindCombine:
 		m.Steps = len(q.steps)
 		m.Payload = wire.AppendUint64s(nil, q.steps)
@@ -242,6 +254,13 @@ func (c *client) answer(q *question, r *wire.QueryReply, slow ms, abandon bool, 
 	if abandon {
 		return wire.CodeDropped
 	}
+	if q.kind == wire.KindScores {
+		x, code := c.values(r, ready.Values, slow, until)
+		if code == "" {
+			w.check.answered(c, q, r, ready, [][]float64{x})
+		}
+		return code
+	}
 	out, code := c.fetch(r.Epoch, r.Query, q.outputs(), q.result, slow, until)
 	if code == "" {
 		w.check.answered(c, q, r, ready, out)
@@ -284,6 +303,33 @@ func (c *client) all(wants []want, until ms, take func(wire.Message)) wire.Code 
 		wants = append(rest, wants[n:]...)
 	}
 	return ""
+}
+
+// values reads the numbers that a query left at the coordinator, a few at a time.
+func (c *client) values(r *wire.QueryReply, count int64, slow, until ms) ([]float64, wire.Code) {
+	w := c.w
+	var x []float64
+	for silent := 0; int64(len(x)) < count; {
+		if silent > 3 || w.now > until {
+			return nil, wire.CodeTimeout
+		}
+		if slow > 0 {
+			c.sleep(w.between(0, slow))
+		}
+		lo := int64(len(x))
+		switch m := c.owner(&wire.Values{Run: runName, Epoch: r.Epoch, Query: r.Query, Lo: lo, N: min(3, count-lo)}).(type) {
+		case *wire.ValuesReply:
+			if m.Lo != lo || m.N > min(3, count-lo) {
+				w.fail("V6 numbers [%d, %d) of query %d, asked for those from %d", m.Lo, m.Lo+m.N, uint64(r.Query), lo)
+			}
+			x, silent = append(x, wire.Floats(m.Payload)...), 0
+		case *wire.Error:
+			return nil, m.Code
+		default:
+			silent++
+		}
+	}
+	return x, ""
 }
 
 // fetch gets all columns of a query's results.

@@ -70,35 +70,43 @@ func (k *checker) answered(c *client, q *question, r *wire.QueryReply, ready *wi
 		index[row.Step] = i
 	}
 	for i := range out {
-		want := k.reference(q, i, g, index)
-		diff, size := 0.0, 0.0
-		for j := range want {
-			diff = math.Hypot(diff, out[i][j]-want[j])
-			size = math.Hypot(size, want[j])
-		}
-		bound := 0.0
+		bound, nearest := 0.0, math.Inf(1)
 		if !q.prunes() {
 			bound = ready.Bounds[i]
-		} else {
-			bound = roundingOf(q.result, size, k.w.shape.dim)
 		}
-		if !(diff <= (referenceShare*bound+referenceTolerance)*size) {
-			w.fail("V6 %s's answer %d to query %d (%s) at version %d is off by %.3g, bound %.3g", c.name, i, uint64(r.Query), q.kind, r.Version, diff/size, bound)
+		for _, s := range k.settings { // which of them the run had when it was asked is not told
+			want := k.reference(q, i, g, index, s)
+			diff, size := 0.0, 0.0
+			for j := range want {
+				diff = math.Hypot(diff, out[i][j]-want[j])
+				size = math.Hypot(size, want[j])
+			}
+			if q.prunes() {
+				bound = roundingOf(q.result, size, k.w.shape.dim)
+			}
+			if diff <= (referenceShare*bound+referenceTolerance)*size {
+				nearest = 0
+				break
+			}
+			nearest = min(nearest, diff/size)
+		}
+		if nearest != 0 {
+			w.fail("V6 %s's answer %d to query %d (%s) at version %d is off by %.3g, bound %.3g", c.name, i, uint64(r.Query), q.kind, r.Version, nearest, bound)
 		}
 	}
 }
 
 // reference answers a question densely, in float64.
-func (k *checker) reference(q *question, i int, g [][]float64, index map[wire.Step]int) []float64 {
+func (k *checker) reference(q *question, i int, g [][]float64, index map[wire.Step]int, run setting) []float64 {
 	s := k.w.shape
 	if q.kind == wire.KindRow {
 		return g[index[q.steps[0]]]
 	}
 	damping, n := q.damping, float64(s.window)
 	if damping == 0 {
-		damping = s.damping
+		damping = run.damping
 	}
-	if q.divisor == wire.Count {
+	if q.divisor == wire.Count || q.divisor == "" && run.divisor == wire.Count {
 		n = float64(len(g))
 	}
 	switch q.kind {
@@ -122,7 +130,7 @@ func (k *checker) reference(q *question, i int, g [][]float64, index map[wire.St
 		return inverseColumn(g, s.dim, q.columns[i], n, damping)
 	}
 	right := make([]float64, len(g))
-	vector := q.kind == wire.KindVector
+	vector := len(q.vectors) > 0
 	if r := q.inWindow(g, i); r >= 0 {
 		right[r], vector = 1, false
 	} else if vector {
@@ -135,6 +143,12 @@ func (k *checker) reference(q *question, i int, g [][]float64, index map[wire.St
 		}
 	}
 	c := solve(g, n*damping, right)
+	if q.kind == wire.KindScores { // N K⁻¹Gv
+		for r := range c {
+			c[r] *= n
+		}
+		return c
+	}
 	x := make([]float64, s.dim)
 	for col := range x {
 		for r := range g {

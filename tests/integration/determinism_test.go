@@ -147,6 +147,7 @@ func story(t *testing.T, divisor wire.Divisor, set setting) map[string]any {
 			t.Errorf("the gradient of step %d is not read back as it was sent", step)
 		}
 	}
+	scalars(t, run, vs, out)
 	// Within the same run: k vectors together are the k alone, a result in float32 is the float64
 	// one rounded once, and a preconditioned step is the query for it.
 	for i := range vs {

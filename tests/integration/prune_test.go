@@ -256,7 +256,7 @@ func TestPrune(t *testing.T) {
 			rt.Fatalf("answer %+v", a)
 		}
 		chosen, scores := pc.ref.choice(rt, w, p.Mask, p.Sparsity)
-		if near(w, p.Mask, scores, chosen) {
+		if nearTie(w, p.Mask, scores, chosen) {
 			return // the reference can't tell
 		}
 		want := pc.ref.pruned(rt, w, p.Mask, chosen, p.Rule)
@@ -285,9 +285,9 @@ func TestPrune(t *testing.T) {
 	})
 }
 
-// near reports whether the last score that is chosen and the first one that isn't are too near to
+// nearTie reports whether the last score that is chosen and the first one that isn't are too near to
 // each other to be told apart, but equal.
-func near(w []float64, mask []int8, scores []float64, chosen []int) bool {
+func nearTie(w []float64, mask []int8, scores []float64, chosen []int) bool {
 	is := map[int]bool{}
 	top, low := 0.0, math.Inf(1)
 	for _, j := range chosen {

@@ -1,0 +1,19 @@
+package coordinator
+
+// This file: work that would take too long between two inputs.
+
+// Job is such work. Run depends on nothing but what it was made of, so that where and when it runs makes no
+// difference; it asks now and then whether it is to stop, and then returns nil. It is run once; what it returns
+// comes back as a Done.
+type Job struct {
+	ID  uint64 // never used twice in a run
+	Run func(stop func() bool) any
+}
+
+// Done is a job's outcome: what it returned, or an error where it panicked.
+type Done struct {
+	Job    uint64
+	Result any
+}
+
+func (Done) input() {}

@@ -1,0 +1,57 @@
+package coordinator
+
+import (
+	"context"
+	"fmt"
+
+	"go.uber.org/zap"
+)
+
+// This file: how jobs are run. At most one at a time in the process, on a thread of its own: steps and
+// queries of all runs go before in any case, since they don't wait for it.
+
+// work runs a job beside the core.
+func (o *owner) work(j Job) {
+	ctx, cancel := context.WithCancel(o.s.ctx)
+	o.jobs[j.ID] = cancel
+	o.working.Go(func() {
+		select {
+		case o.s.working <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		result := o.result(j, func() bool { return ctx.Err() != nil })
+		<-o.s.working
+		if ctx.Err() != nil {
+			return
+		}
+		select {
+		case o.inbox <- Done{j.ID, result}:
+		case <-ctx.Done():
+		}
+	})
+}
+
+// result is what a job returns, or the error of a panic.
+func (o *owner) result(j Job, stop func() bool) (result any) {
+	defer func() {
+		if p := recover(); p != nil {
+			o.log.Error("job broken", zap.Uint64("job", j.ID), zap.Any("panic", p), zap.Stack("stack"))
+			result = fmt.Errorf("%v", p)
+		}
+	}()
+	return j.Run(stop)
+}
+
+func (o *owner) stopJob(id uint64) {
+	if cancel := o.jobs[id]; cancel != nil {
+		cancel()
+		delete(o.jobs, id)
+	}
+}
+
+func (o *owner) stopJobs() {
+	for id := range o.jobs {
+		o.stopJob(id)
+	}
+}

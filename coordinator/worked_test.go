@@ -1,0 +1,53 @@
+package coordinator
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Jobs run one at a time, a stopped one says nothing, and one that panics says so.
+func TestJobs(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	s := &Service{ctx: ctx, log: zap.NewNop(), working: make(chan struct{}, 1)}
+	o := newOwner(s, "digits", 1)
+	began := make(chan struct{})
+	until := func(stop func() bool) any {
+		close(began)
+		for !stop() {
+			time.Sleep(time.Millisecond)
+		}
+		return nil
+	}
+	o.work(Job{1, until})
+	<-began
+	o.work(Job{2, func(func() bool) any { return "never" }}) // waits, and is stopped before its turn
+	o.stopJob(2)
+	o.work(Job{3, func(func() bool) any { panic("as the test says") }})
+	o.work(Job{4, func(func() bool) any { return "four" }})
+	select {
+	case in := <-o.inbox:
+		t.Fatalf("%+v while another job runs", in)
+	case <-time.After(20 * time.Millisecond):
+	}
+	o.stopJob(1)
+	results := map[uint64]any{}
+	for range 2 {
+		in := (<-o.inbox).(Done)
+		results[in.Job] = in.Result
+	}
+	if err, ok := results[3].(error); !ok || err.Error() != "as the test says" || results[4] != "four" {
+		t.Errorf("%+v", results)
+	}
+	began = make(chan struct{})
+	o.work(Job{5, until})
+	<-began
+	o.stopJobs()
+	o.working.Wait()
+	if len(o.jobs) != 0 || len(o.inbox) != 0 || len(s.working) != 0 {
+		t.Errorf("%d jobs, %d outcomes", len(o.jobs), len(o.inbox))
+	}
+}
