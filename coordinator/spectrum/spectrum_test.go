@@ -279,7 +279,7 @@ func TestSizes(t *testing.T) {
 
 // The numbers are those of the dense d×d matrix: by its own factor and inverse, not by eigenvalues.
 func TestDense(t *testing.T) {
-	const close = 1e-9 // relative; condition numbers here are up to 1e5
+	const tolerance = 1e-9 // relative; condition numbers here are up to 1e5
 	for _, c := range []struct {
 		n, d   int
 		lambda float64
@@ -325,7 +325,7 @@ func TestDense(t *testing.T) {
 			"smallest": {x.Smallest.Value, values[c.d-1]}, "cond": {x.CondH.Value, values[0] / values[c.d-1]},
 			"trace": {s.Trace.Value / N, mat.Trace(f)}, "Frobenius": {s.Frobenius.Value / N, mat.Norm(f, 2)},
 		} {
-			if !(math.Abs(p[0]-p[1]) <= close*(1+math.Abs(p[1]))) {
+			if !(math.Abs(p[0]-p[1]) <= tolerance*(1+math.Abs(p[1]))) {
 				t.Errorf("n=%d d=%d: %s is %g, not %g", c.n, c.d, what, p[0], p[1])
 			}
 		}

@@ -30,7 +30,7 @@ func TestFlowChangesNoBit(t *testing.T) {
 		g, x := normal(r, dim), make([]float32, dim)
 		var got [][]uint32
 		for step := range wire.Step(steps) {
-			g[r.IntN(dim)] += 1
+			g[r.IntN(dim)]++
 			if _, err := run.Precondition(ctx, step, x, g); err != nil {
 				t.Fatal(err)
 			}

@@ -163,7 +163,7 @@ func TestSpectrumSameBits(t *testing.T) {
 
 // More rows than columns, and a window that is not full under both divisors: against the dense H.
 func TestSpectrumShapes(t *testing.T) {
-	const close = 1e-9 // relative: the condition numbers are below 1e4
+	const tolerance = 1e-9 // relative: the condition numbers are below 1e4
 	c := start(t, shape{workers: 2})
 	cl := c.client()
 	rng := rand.New(rand.NewPCG(5, 2))
@@ -225,7 +225,7 @@ func TestSpectrumShapes(t *testing.T) {
 				"largest": {x.Largest.Value, values[0]}, "smallest": {x.Smallest.Value, values[s.dim-1]},
 				"cond H": {x.CondH.Value, values[0] / values[s.dim-1]}, "tr F": {got.Trace.Value, trace}, "N": {got.N, n},
 			} {
-				if !(math.Abs(p[0]-p[1]) <= close*(1+math.Abs(p[1]))) {
+				if !(math.Abs(p[0]-p[1]) <= tolerance*(1+math.Abs(p[1]))) {
 					t.Errorf("%s, %s: %s is %g, not %g", s.name, div, what, p[0], p[1])
 				}
 			}
@@ -233,7 +233,7 @@ func TestSpectrumShapes(t *testing.T) {
 				t.Errorf("%s: %d eigenvalues", s.name, len(sp.Eigenvalues))
 			}
 			floats.AddConst(lambda, sp.Eigenvalues)
-			if !floats.EqualApprox(sp.Eigenvalues, values[:len(sp.Eigenvalues)], close) {
+			if !floats.EqualApprox(sp.Eigenvalues, values[:len(sp.Eigenvalues)], tolerance) {
 				t.Errorf("%s, %s: eigenvalues %v, not %v", s.name, div, sp.Eigenvalues, values)
 			}
 		}
