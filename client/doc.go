@@ -6,7 +6,7 @@
 //	for step := range steps {
 //		answer, err := r.Precondition(ctx, step, dst, g) // publish g, get H⁻¹g
 //	}
-//	answer, err := r.IHVP(ctx, dst, v) // H⁻¹v for any vector
+//	answer, err := r.IHVP(ctx, dst, v) // H⁻¹v for any vector; also F v, H v, and samples from N(0, H⁻¹)
 //	c.Close()
 //
 // Bulk goes straight between the client and the workers, in chunks; the coordinator hands out

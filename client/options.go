@@ -148,7 +148,7 @@ type PublishOption interface{ publish(*call) error }
 // ResultOption or WithWire.
 type PreconditionOption interface{ precondition(*call) error }
 
-// QueryOption is an option of a query: a ResultOption, a WindowOption or WithWire.
+// QueryOption is an option of a query: a ResultOption, a WindowOption, WithWire or WithProgress.
 type QueryOption interface{ query(*call) error }
 
 // call is what the options of one call set.
@@ -163,6 +163,9 @@ type call struct {
 	noWait       bool
 	wire         wire.DType // of what is sent; "": the caller's
 	result       wire.DType // of what is fetched; "": the caller's
+	verify       bool
+	refine       bool
+	progress     func(done, total int64)
 }
 
 // ResultOption changes how a result is computed: it is an option of queries and preconditions.
@@ -293,6 +296,33 @@ func WithStepDeadline(d time.Duration) StepOption {
 func WithoutWait() WaitOption {
 	return func(c *call) error {
 		c.noWait = true
+		return nil
+	}
+}
+
+// CheckOption has answers checked: it is an option of H⁻¹v and of H⁻¹ of stored gradients.
+type CheckOption func(*call) error
+
+func (f CheckOption) query(c *call) error { return f(c) }
+
+// WithVerify measures the answer's residuals, ‖Hx − v‖/‖v‖ in float64, by two more passes over the
+// window: they are in Answer.Residuals. A residual speaks of x before it is rounded to the result's
+// dtype. It is no bound of x's error: that is up to ‖H⁻¹‖‖v‖/‖x‖ times as large, and the least that
+// can be measured is some 1e-16 ‖H‖‖x‖/‖v‖, more than the residual of a good answer where ‖x‖ is large.
+func WithVerify() CheckOption {
+	return func(c *call) error {
+		c.verify = true
+		return nil
+	}
+}
+
+// WithRefine refines each answer once, and keeps what has the smaller residual: x + H⁻¹(v − Hx), by
+// five more passes over the window, of which three work with twice the digits and take some ten times
+// as long; H⁻¹ of stored gradients takes four. The answer's bounds are those of what is kept, so a query
+// that is refused for its bound may be answered so. Answer.Residuals has the residuals of what is kept.
+func WithRefine() CheckOption {
+	return func(c *call) error {
+		c.refine = true
 		return nil
 	}
 }

@@ -10,26 +10,27 @@ import (
 
 // IHVP sets dst = H⁻¹v. Both have the run's dim numbers and must not overlap.
 func (r *Run) IHVP(ctx context.Context, dst, v []float32, opts ...QueryOption) (Answer, error) {
-	return ihvps(ctx, r, [][]float32{dst}, [][]float32{v}, opts)
+	return products(ctx, r, wire.KindVector, [][]float32{dst}, [][]float32{v}, opts)
 }
 
 // IHVP64 is IHVP in float64.
 func (r *Run) IHVP64(ctx context.Context, dst, v []float64, opts ...QueryOption) (Answer, error) {
-	return ihvps(ctx, r, [][]float64{dst}, [][]float64{v}, opts)
+	return products(ctx, r, wire.KindVector, [][]float64{dst}, [][]float64{v}, opts)
 }
 
 // IHVPs sets dst[k] = H⁻¹v[k] for at most MaxVectors vectors at once, for the price of two passes
 // over the window whatever their number. The answer has a bound for each.
 func (r *Run) IHVPs(ctx context.Context, dst, v [][]float32, opts ...QueryOption) (Answer, error) {
-	return ihvps(ctx, r, dst, v, opts)
+	return products(ctx, r, wire.KindVector, dst, v, opts)
 }
 
 // IHVPs64 is IHVPs in float64.
 func (r *Run) IHVPs64(ctx context.Context, dst, v [][]float64, opts ...QueryOption) (Answer, error) {
-	return ihvps(ctx, r, dst, v, opts)
+	return products(ctx, r, wire.KindVector, dst, v, opts)
 }
 
-func ihvps[T Float](ctx context.Context, r *Run, dst, v [][]T, opts []QueryOption) (Answer, error) {
+// products asks for what a kind of query makes of vectors.
+func products[T Float](ctx context.Context, r *Run, kind string, dst, v [][]T, opts []QueryOption) (Answer, error) {
 	c, err := queryCall[T](opts)
 	if err == nil {
 		err = r.checkVectors(len(v))
@@ -37,42 +38,48 @@ func ihvps[T Float](ctx context.Context, r *Run, dst, v [][]T, opts []QueryOptio
 	if err == nil {
 		err = checkResults(r, dst, len(v))
 	}
+	if err == nil {
+		err = c.suits(kind)
+	}
 	if err != nil {
-		return Answer{}, asking(wire.KindVector, err)
+		return Answer{}, asking(kind, err)
 	}
 	for _, v := range v {
 		if err := r.checkDim("vector", len(v)); err != nil {
-			return Answer{}, asking(wire.KindVector, err)
+			return Answer{}, asking(kind, err)
 		}
 		for _, d := range dst {
 			if overlap(d, v) { // v may have to be sent again when part of dst is there
-				return Answer{}, asking(wire.KindVector, wire.Invalid("result", "in the vector's memory", "in its own"))
+				return Answer{}, asking(kind, wire.Invalid("result", "in the vector's memory", "in its own"))
 			}
 		}
 	}
-	return r.vector(ctx, vectors[T]{v: dst, as: c.result}, vectors[T]{v: v, as: c.wire}, len(v), c)
+	return r.vector(ctx, kind, vectors[T]{v: dst, as: c.result}, vectors[T]{v: v, as: c.wire}, len(v), c)
 }
 
 // IHVPFrom is IHVP of a vector that is read in pieces, the result written in pieces.
 func (r *Run) IHVPFrom(ctx context.Context, sink Sink[float32], src Source[float32], opts ...QueryOption) (Answer, error) {
-	return ihvpFrom(ctx, r, sink, src, opts)
+	return productFrom(ctx, r, wire.KindVector, sink, src, opts)
 }
 
 // IHVPFrom64 is IHVPFrom in float64.
 func (r *Run) IHVPFrom64(ctx context.Context, sink Sink[float64], src Source[float64], opts ...QueryOption) (Answer, error) {
-	return ihvpFrom(ctx, r, sink, src, opts)
+	return productFrom(ctx, r, wire.KindVector, sink, src, opts)
 }
 
-func ihvpFrom[T Float](ctx context.Context, r *Run, sink Sink[T], src Source[T], opts []QueryOption) (Answer, error) {
+func productFrom[T Float](ctx context.Context, r *Run, kind string, sink Sink[T], src Source[T], opts []QueryOption) (Answer, error) {
 	c, err := queryCall[T](opts)
-	if err != nil {
-		return Answer{}, asking(wire.KindVector, err)
+	if err == nil {
+		err = c.suits(kind)
 	}
-	return r.vector(ctx, &stream[T]{sink: sink, as: c.result}, &stream[T]{src: src, as: c.wire}, 1, c)
+	if err != nil {
+		return Answer{}, asking(kind, err)
+	}
+	return r.vector(ctx, kind, &stream[T]{sink: sink, as: c.result}, &stream[T]{src: src, as: c.wire}, 1, c)
 }
 
-func (r *Run) vector(ctx context.Context, out output, in input, k int, c *call) (Answer, error) {
-	q := r.question(wire.KindVector, k, out, c)
+func (r *Run) vector(ctx context.Context, kind string, out output, in input, k int, c *call) (Answer, error) {
+	q := r.question(kind, k, out, c)
 	q.in = in
 	return q.ask(ctx)
 }

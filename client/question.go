@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -17,15 +18,18 @@ type question struct {
 	in     input       // nil where no vectors are sent
 	out    output      // nil where the answer is numbers
 	lo, n  int64       // the columns of the result that are wanted
+	sends  int         // vectors that are sent, where these are not as many as are fetched
 	values []float64   // the answer, where it is numbers
 	byRow  bool        // the numbers are of the rows of a window
 	steps  []wire.Step // of these
+
+	progress func(done, total int64) // WithProgress, or nil
 }
 
 func (r *Run) question(kind string, vectors int, out output, c *call) *question {
-	return &question{r: r, out: out, n: r.spec.Dim, req: wire.Query{
+	return &question{r: r, out: out, n: r.spec.Dim, progress: c.progress, req: wire.Query{
 		Run: r.name, Kind: kind, Vectors: vectors, Result: out.dtype(), Damping: c.damping, Divisor: c.divisor,
-		AtLeast: c.atLeast, Exactly: c.exactly, MinRows: c.minRows,
+		AtLeast: c.atLeast, Exactly: c.exactly, MinRows: c.minRows, Verify: c.verify, Refine: c.refine,
 	}}
 }
 
@@ -108,24 +112,39 @@ func (q *question) round(ctx context.Context) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	answer := Answer{Version: result.Version, Rows: result.Rows, Bounds: result.Bounds}
+	answer := Answer{Version: result.Version, Rows: result.Rows, Bounds: result.Bounds, Residuals: result.Residuals}
+	if (req.Verify || req.Refine) && len(result.Residuals) != req.Vectors {
+		return Answer{}, wire.Errorf(wire.CodeUnsupported, "residuals", len(result.Residuals), fmt.Sprint(req.Vectors), "the coordinator is of a version that measures none")
+	}
 	if q.out == nil {
 		if err := q.read(ctx, info, reply.Query, result.Values); err != nil {
 			return Answer{}, err
 		}
 		return answer, nil
 	}
-	if err := r.fetch(ctx, info, reply.Query, q.lo, q.n, q.req.Vectors, q.out); err != nil {
+	if err := q.fetch(ctx, info, reply); err != nil {
 		return Answer{}, err
 	}
 	return answer, nil
 }
 
+// fetch fetches the result. How fast a diagonal comes says nothing of the size of its pieces.
+func (q *question) fetch(ctx context.Context, info *wire.Info, reply *wire.QueryReply) error {
+	r, t := q.r, q.out.dtype()
+	grid := r.c.choose(wire.OpFetch, q.n*int64(q.req.Vectors)*int64(t.Size()))
+	if q.req.Kind == wire.KindDiag {
+		grid = chosen{c: r.c, bytes: q.pieceBytes(reply.Rows)}
+	}
+	pieces := cut(info, q.lo, q.n, q.req.Vectors, grid.bytes, t)
+	return r.download(info, reply.Query, pieces, q.out).watched(q.progress).timed(ctx, grid)
+}
+
 func (q *question) send(ctx context.Context, info *wire.Info, id wire.QueryID) error {
 	r := q.r
 	t := q.in.dtype()
-	grid := r.c.choose(wire.OpVec, r.spec.Dim*int64(q.req.Vectors)*int64(t.Size()))
-	pieces := cut(info, 0, r.spec.Dim, q.req.Vectors, grid.bytes, t)
+	sends := max(q.sends, q.req.Vectors)
+	grid := r.c.choose(wire.OpVec, r.spec.Dim*int64(sends)*int64(t.Size()))
+	pieces := cut(info, 0, r.spec.Dim, sends, grid.bytes, t)
 	return r.upload(info, pieces, q.in, wire.OpVec,
 		func(p piece, payload []byte) wire.Message {
 			return &wire.Vec{Run: r.name, Epoch: info.Epoch, Query: id, Index: p.index, Shard: p.shard,

@@ -92,6 +92,10 @@ type Answer struct {
 	Version wire.Version
 	Rows    int
 	Bounds  []float64 // of the relative error in the 2-norm, one for each vector
+
+	// Residuals are ‖Hx − v‖/‖v‖ of each answer x before it is rounded to the result's dtype, where
+	// WithVerify or WithRefine asks for them.
+	Residuals []float64
 }
 
 // Bound is the largest of the answer's bounds, 0 if it has none.

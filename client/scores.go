@@ -196,6 +196,9 @@ func numbersCall[T Float](opts []QueryOption) (*call, error) {
 	if err == nil && c.result != "" {
 		err = wire.Invalid("result", c.result, "left out: numbers are float64")
 	}
+	if err == nil {
+		err = c.suits(wire.KindScores) // as of all whose answers are numbers
+	}
 	return c, err
 }
 

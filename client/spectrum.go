@@ -129,7 +129,7 @@ func spectrumCall(opts []QueryOption) (*call, error) {
 	case c.result != "":
 		return nil, wire.Invalid("result", c.result, "left out: the numbers are float64")
 	}
-	return c, nil
+	return c, c.suits(wire.KindSpectrum)
 }
 
 func checkValues(got, want int) error {

@@ -42,9 +42,44 @@ func describe(m wire.Message) string {
 	case *wire.Drop:
 		return head() + fmt.Sprintf(" step=%d attempt=%s", m.Step, id(m.Attempt))
 	case *wire.Prepare:
-		return head() + fmt.Sprintf(" query=%s vectors=%d mask=%v", id(m.Query), m.Vectors, slotList(m.Mask))
+		s := head() + fmt.Sprintf(" query=%s vectors=%d mask=%v", id(m.Query), m.Vectors, slotList(m.Mask))
+		if m.Kind != "" {
+			s += " " + m.Kind
+		}
+		if m.Kind == wire.KindSample {
+			s += fmt.Sprintf(" seed=%d first=%d", m.Seed, m.First)
+		}
+		return s
+	case *wire.Apply:
+		return head() + fmt.Sprintf(" query=%s damping=%g", id(m.Query), m.Damping)
+	case *wire.Residual:
+		return head() + fmt.Sprintf(" query=%s vectors=%d damping=%g w=%s", id(m.Query), m.Vectors, m.Damping, floats(m.Payload))
+	case *wire.Refine:
+		return head() + fmt.Sprintf(" query=%s vectors=%d round=%d which=%b e=%s", id(m.Query), m.Vectors, m.Round, m.Which&(1<<m.Vectors-1), floats(m.Payload))
 	case *wire.Coef:
 		return head() + fmt.Sprintf(" query=%s %s vectors=%d damping=%g %s mask=%v coef=%s", id(m.Query), m.Kind, m.Vectors, m.Damping, m.Result, slotList(m.Mask), floats(m.Payload))
+	case *wire.Factor:
+		slots, _ := m.Slots()
+		return head() + fmt.Sprintf(" query=%s rows=%v lo=%d damping=%g %s l=%s", id(m.Query), slots, m.Lo, m.Damping, m.Result, floats(m.Payload[4*m.Rows:]))
+	case *wire.Columns:
+		return head() + fmt.Sprintf(" query=%s mask=%v at=%v", id(m.Query), slotList(m.Mask), wire.Indices(m.Payload))
+	case *wire.Prune:
+		s := head() + fmt.Sprintf(" query=%s %s", id(m.Query), m.Do)
+		switch m.Do {
+		case wire.PruneBegin:
+			s += " " + m.Kind
+		case wire.PruneGram:
+			s += fmt.Sprintf(" %v rows %d:%d", m.Slots(), m.I0, m.I1)
+		case wire.PruneCount:
+			s += fmt.Sprintf(" %d bits of %#x", m.Known, m.Key)
+		case wire.PruneChoose:
+			s += fmt.Sprintf(" %s key=%#x ties=%d", m.Rule, m.Key, m.Ties)
+		case wire.PruneDots:
+			s += fmt.Sprintf(" mask=%v", slotList(m.Mask))
+		case wire.PruneResult:
+			s += fmt.Sprintf(" %s mask=%v coef=%s", m.Result, slotList(m.Mask), floats(m.Payload))
+		}
+		return s
 	case *wire.Norms:
 		return head() + " query=" + id(m.Query)
 	case *wire.DotVectors:
@@ -81,6 +116,9 @@ func describe(m wire.Message) string {
 		s := fmt.Sprintf("%s version=%d rows=%d bounds=%s", m.State, m.Version, m.Rows, bounds(m.Bounds))
 		if m.Values > 0 {
 			s += fmt.Sprintf(" values=%d", m.Values)
+		}
+		if len(m.Residuals) > 0 {
+			s += " residuals=" + bounds(m.Residuals)
 		}
 		return s
 	case *wire.ValuesReply:

@@ -28,6 +28,8 @@ type query struct {
 	mask     shard.Mask
 	deadline int64 // tick
 
+	index     []int64 // of the columns that a column or sub-block query names
+	prune     *pruning
 	win       *window.Window // the window of its version, once the run's own has gone on
 	parts     [][]float64    // a shard's dots and norms
 	left      int
@@ -42,6 +44,9 @@ type query struct {
 	row       int         // … or, where they are worked out as they are read, how many a row of the window has
 	steps     []wire.Step // of the rows that the numbers are of
 	pairs     []wire.Pair
+	function            // of H, other than its inverse
+	checked   *checked  // nil but where residuals are asked for
+	residuals []float64 // of the answers; nil likewise
 	closing   bool
 	waiters   []waiter
 }
@@ -116,6 +121,10 @@ func limit(q *query, bound float64) *wire.Error {
 	if bound <= wire.MaxErrorRate { // NaN fails this
 		return nil
 	}
+	if q.kind == wire.KindFisher {
+		return wire.Errorf(wire.CodeIllConditioned, "error bound", fmt.Sprintf("%.3g", bound), fmt.Sprintf("at most %g", wire.MaxErrorRate),
+			"the vector is all but orthogonal to the gradients: F v could be wrong by that much, relative")
+	}
 	return wire.Errorf(wire.CodeIllConditioned, "error bound", fmt.Sprintf("%.3g", bound), fmt.Sprintf("at most %g", wire.MaxErrorRate),
 		"the answer at damping %g could be wrong by that much, relative; a larger damping helps", q.damping)
 }
@@ -125,7 +134,17 @@ func (q *query) pins() bool {
 	if readsWindow(q.kind) {
 		return !q.closing
 	}
-	return sendsVectors(q.kind) && q.coef == nil && !q.ready && !q.closing
+	return (q.checked != nil || needsWindow(q.kind) && q.coef == nil) && !q.ready && !q.closing
+}
+
+// needsWindow reports whether queries of a kind need the factor of their version later than at once, till
+// they are ready.
+func needsWindow(kind string) bool {
+	switch kind {
+	case wire.KindScores, wire.KindPairs, wire.KindColumn, wire.KindSubblock, wire.KindPrune:
+		return true
+	}
+	return wire.Prepared(kind)
 }
 
 // count is how many numbers the answer has.
@@ -144,18 +163,20 @@ func (c *Core) snapshotBytes() int64 {
 }
 
 // bytes is what a query holds till it is answered: the shards' products, their sum, coefficients.
-func (c *Core) bytes(kind string, vectors int) int64 {
+func (c *Core) bytes(kind string, vectors int, checked bool) int64 {
 	each := 8 * int64(vectors) * int64(c.rec.Spec.Slots()+1)
-	switch kind {
-	case wire.KindVector:
+	switch {
+	case checked: // and what it refines
+		return each * int64(len(c.shards)+7)
+	case wire.Prepared(kind):
 		return each * int64(len(c.shards)+2)
-	case wire.KindScores: // and the scores
+	case kind == wire.KindScores: // and the scores
 		return each * int64(len(c.shards)+4)
-	case wire.KindPairs: // and uᵀv of each pair
+	case kind == wire.KindPairs: // and uᵀv of each pair
 		return each*int64(len(c.shards)+4) + 8*wire.MaxPairs*int64(len(c.shards)+2)
-	case wire.KindInfluence, wire.KindSelf: // a factor at a damping of its own
+	case kind == wire.KindInfluence, kind == wire.KindSelf: // a factor at a damping of its own
 		return 8 * int64(c.rec.Spec.Window) * int64(c.rec.Spec.Window)
-	case wire.KindCombine:
+	case kind == wire.KindCombine:
 		return each
 	}
 	return 0
@@ -171,13 +192,13 @@ func (c *Core) room(m *wire.Query) error {
 		}
 		held += 8 * int64(len(q.values))
 		if (!q.ready || readsWindow(q.kind)) && !q.closing {
-			held += c.bytes(q.kind, q.vectors)
+			held += c.bytes(q.kind, q.vectors, q.checked != nil) + c.diagBytes(q.kind, len(q.index)) + c.pruneBytes(q.kind)
 		}
 	}
-	if most := max(1, c.queryBytes/c.snapshotBytes()); (sendsVectors(m.Kind) || readsWindow(m.Kind)) && !versions[c.version] && int64(len(versions)) >= most {
+	if most := max(1, c.queryBytes/c.snapshotBytes()); (needsWindow(m.Kind) || readsWindow(m.Kind) || m.Verify || m.Refine) && !versions[c.version] && int64(len(versions)) >= most {
 		return wire.Errorf(wire.CodeBusy, "versions with vectors under way", len(versions), fmt.Sprintf("below %d, each of which keeps its window", most), "ask again when one is answered")
 	}
-	if need := c.bytes(m.Kind, m.Vectors); held > 0 && need > c.queryBytes-held {
+	if need := c.bytes(m.Kind, m.Vectors, m.Verify || m.Refine) + c.diagBytes(m.Kind, len(m.Payload)/8) + c.pruneBytes(m.Kind); held > 0 && need > c.queryBytes-held {
 		return wire.Errorf(wire.CodeBusy, "bytes of queries under way", held+need, fmt.Sprintf("at most %d", c.queryBytes), "ask again when one is answered")
 	}
 	return nil
@@ -280,20 +301,34 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 	q := c.newQuery(c.version, c.rows, m.Damping, m.Divisor, m.Result)
 	q.token, q.readers, q.kind, q.vectors, q.dtype = key, []string{in.Caller}, m.Kind, m.Vectors, m.DType
 	q.deadline = c.deadlineOf(m.DeadlineMS, c.cfg.QueryMS, maxQueryMS)
-	if m.Kind == wire.KindScores || readsWindow(m.Kind) {
+	switch m.Kind { // numbers outlive the mask: who forgets a row must find them
+	case wire.KindScores, wire.KindPairs, wire.KindSubblock, wire.KindInfluence, wire.KindSelf:
 		q.steps = c.Steps()
 	}
 	var err error
+	if m.Verify || m.Refine {
+		q.checked = &checked{refine: m.Refine}
+	}
 	switch m.Kind {
-	case wire.KindVector, wire.KindScores, wire.KindPairs:
-		q.pairs = wire.PairList(m.Payload)
+	case wire.KindVector, wire.KindFisher, wire.KindHessian, wire.KindScores, wire.KindPairs:
+		if m.Kind == wire.KindPairs {
+			q.pairs = wire.PairList(m.Payload)
+		}
 		c.prepare(e, q)
+	case wire.KindSample:
+		c.sampleQuery(e, q, m)
 	case wire.KindInfluence, wire.KindSelf:
 		err = c.influenceQuery(e, q)
 	case wire.KindCombine:
 		err = c.combineQuery(e, q, m)
 	case wire.KindRow:
 		err = c.rowQuery(e, q, wire.Uint64s[wire.Step](m.Payload)[0])
+	case wire.KindDiag:
+		err = c.diagQuery(e, q)
+	case wire.KindColumn, wire.KindSubblock:
+		err = c.columnsQuery(e, q, wire.Indices(m.Payload))
+	case wire.KindPrune, wire.KindCompensate:
+		err = c.pruneQuery(e, q, m)
 	case wire.KindScalars, wire.KindSpectrum:
 		err = c.spectralQuery(e, q, m)
 	}
@@ -343,6 +378,9 @@ func (c *Core) combineQuery(e *Effects, q *query, m *wire.Query) error {
 	if err := c.combine(q, as); err != nil {
 		return err
 	}
+	if q.checked != nil {
+		q.checked.as = as
+	}
 	c.sendCoef(e, q)
 	return nil
 }
@@ -362,7 +400,7 @@ func (c *Core) rowQuery(e *Effects, q *query, step wire.Step) error {
 func (c *Core) prepare(e *Effects, q *query) {
 	q.parts, q.left = make([][]float64, len(c.shards)), len(c.shards)
 	for s := range c.shards {
-		c.call(e, s, &wire.Prepare{Query: q.id, Vectors: q.vectors, DType: q.dtype, Mask: q.mask}, func(e *Effects, m wire.Message) {
+		c.call(e, s, q.prepareMessage(), func(e *Effects, m wire.Message) {
 			if c.queries[q.id] != q || q.closing {
 				return
 			}
@@ -403,7 +441,7 @@ func (c *Core) solve(e *Effects, q *query) error {
 	if err != nil {
 		return err
 	}
-	if q.win != nil { // others may have the same one, at other dampings
+	if q.win != nil && q.checked == nil { // others may have the same one, at other dampings
 		defer q.win.Forget()
 	}
 	sum := sumInOrder(q.parts)
@@ -434,11 +472,24 @@ func (c *Core) solve(e *Effects, q *query) error {
 	if i := firstNonFinite(coef); i >= 0 {
 		return wire.Errorf(wire.CodeOverflow, "coefficient", coef[i], "finite", "scale the vector down")
 	}
+	if q.checked != nil {
+		q.checked.norms2 = slices.Clone(sum[q.vectors*slots:])
+	}
+	c.solved(e, q, coef)
+	return nil
+}
+
+// solved sends the shards the coefficients of vectors.
+func (c *Core) solved(e *Effects, q *query, coef []float64) {
 	q.coef = wire.AppendFloats(nil, coef)
-	q.win = nil
+	if q.kind == wire.KindColumn {
+		q.coef = wire.AppendIndices(q.coef, q.index)
+	}
+	if q.checked == nil {
+		q.win = nil
+	}
 	c.settle(q)
 	c.sendCoef(e, q)
-	return nil
 }
 
 // bounded takes note of a vector's bound.
@@ -448,10 +499,13 @@ func (c *Core) bounded(q *query, b window.Bound) {
 	q.size = append(q.size, q.sizeOf(b))
 }
 
-// sizeOf is what ‖x‖ is at least. A bound of a vector speaks of ‖λx‖.
+// sizeOf is what ‖x‖ is at least. A bound speaks of ‖λx‖, but of a combination.
 func (q *query) sizeOf(b window.Bound) float64 {
-	if q.kind == wire.KindVector {
+	switch q.kind {
+	case wire.KindVector, wire.KindColumn, wire.KindDiag:
 		return b.NormLow / q.damping
+	case wire.KindSample: // … a sample's, of ‖√λ x‖
+		return b.NormLow / math.Sqrt(q.damping)
 	}
 	return b.NormLow
 }
@@ -493,7 +547,7 @@ func (c *Core) sendCoef(e *Effects, q *query) {
 	q.left = len(c.shards)
 	for s := range c.shards {
 		m := &wire.Coef{Query: q.id, Kind: q.kind, Vectors: q.vectors, Result: q.result, Mask: q.mask, Payload: q.coef}
-		if q.kind == wire.KindVector {
+		if wire.Prepared(q.kind) && q.kind != wire.KindFisher || q.kind == wire.KindColumn {
 			m.Damping = q.damping
 		}
 		c.call(e, s, m, func(e *Effects, m wire.Message) {
@@ -507,13 +561,22 @@ func (c *Core) sendCoef(e *Effects, q *query) {
 			if q.left--; q.left > 0 {
 				return
 			}
-			if q.unsettled != nil {
-				c.norms(e, q)
+			if q.checked != nil {
+				c.check(e, q)
 				return
 			}
-			c.answer(e, q)
+			c.settled(e, q)
 		})
 	}
+}
+
+// settled answers a query, after one more pass where its bounds need that.
+func (c *Core) settled(e *Effects, q *query) {
+	if q.unsettled != nil {
+		c.norms(e, q)
+		return
+	}
+	c.answer(e, q)
 }
 
 // norms settles bounds by one more pass.
@@ -552,6 +615,10 @@ func (c *Core) norms(e *Effects, q *query) {
 // answer tells who waits that the result can be fetched.
 func (c *Core) answer(e *Effects, q *query) {
 	q.ready, q.unsettled, q.coef, q.bounds = true, nil, nil, c.rounded(q)
+	q.checked = nil
+	if !readsWindow(q.kind) {
+		q.win = nil
+	}
 	for _, w := range q.waiters {
 		e.send(w.to, q.reply())
 	}
@@ -562,7 +629,7 @@ func (c *Core) answer(e *Effects, q *query) {
 }
 
 func (q *query) reply() *wire.ResultReply {
-	return &wire.ResultReply{State: wire.StateReady, Version: q.version, Rows: len(q.slots), Bounds: q.bounds, Values: q.count()}
+	return &wire.ResultReply{State: wire.StateReady, Version: q.version, Rows: len(q.slots), Bounds: q.bounds, Values: q.count(), Residuals: q.residuals}
 }
 
 // result answers a client when its query is ready.
@@ -594,7 +661,7 @@ func (c *Core) closeRequest(e *Effects, in Request, m *wire.Close) error {
 // is under way must not read a row that is written anew.
 func (c *Core) closeQuery(e *Effects, q *query, why *wire.Error) {
 	c.gone.put(q.id, why)
-	q.closing, q.win, q.coef, q.parts, q.values = true, nil, nil, nil, nil
+	q.closing, q.win, q.coef, q.parts, q.values, q.checked, q.prune = true, nil, nil, nil, nil, nil, nil
 	for _, w := range q.waiters {
 		e.send(w.to, why)
 	}
@@ -618,10 +685,16 @@ func (c *Core) closeQuery(e *Effects, q *query, why *wire.Error) {
 			return m.Query == q.id
 		case *wire.Norms:
 			return m.Query == q.id
+		case *wire.Factor:
+			return m.Query == q.id
+		case *wire.Columns:
+			return m.Query == q.id
+		case *wire.Prune:
+			return m.Query == q.id
 		case *wire.DotVectors:
 			return m.Query == q.id
 		}
-		return false
+		return about(m, q.id)
 	})
 	left := len(c.shards)
 	for s := range c.shards {

@@ -9,25 +9,9 @@ import (
 
 // This file: scores, pairs and influence. The shards give products, if anything; the rest is m×m.
 
-// sendsVectors reports whether a client sends vectors for a query of this kind.
-func sendsVectors(kind string) bool {
-	return kind == wire.KindVector || kind == wire.KindScores || kind == wire.KindPairs
-}
-
 // readsWindow reports whether a query of this kind is answered from the window's factor a page at a
 // time, while it is open.
 func readsWindow(kind string) bool { return kind == wire.KindInfluence || kind == wire.KindSelf }
-
-// multiplied goes on with a query whose products are all there.
-func (c *Core) multiplied(e *Effects, q *query) error {
-	switch q.kind {
-	case wire.KindScores:
-		return c.scores(e, q)
-	case wire.KindPairs:
-		return c.pairs(e, q)
-	}
-	return c.solve(e, q)
-}
 
 // products takes the shards' sums of Gv and of ‖v‖²: y has one vector a row, by the rows' age.
 func (c *Core) products(q *query) (y [][]float64, norm2 []float64, err error) {

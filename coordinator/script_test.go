@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"mfac/internal/script"
+	"mfac/internal/selection"
 	"mfac/wire"
 )
 
@@ -211,6 +212,20 @@ func init() {
 					reply.Step, reply.Attempt = m.Step, m.Attempt
 				}
 				return reply
+			})
+		},
+		"counts": func(p *player, c *script.Cmd) { // of a prune's bins
+			x := make([]float64, selection.Bins)
+			for _, s := range c.List("bins") {
+				var bin, n int
+				if _, err := fmt.Sscanf(s, "%d:%d", &bin, &n); err != nil {
+					c.Fail("bins: %w", err)
+					return
+				}
+				x[bin] = float64(n)
+			}
+			p.answer(c, "prune", func(m wire.Control) wire.Message {
+				return &wire.Numbers{Shard: *m.Head(), Count: len(x), Payload: wire.AppendFloats(nil, x)}
 			})
 		},
 		"numbers": func(p *player, c *script.Cmd) {
@@ -416,6 +431,18 @@ func queryOf(m wire.Message) wire.QueryID {
 		return m.Query
 	case *wire.Norms:
 		return m.Query
+	case *wire.Apply:
+		return m.Query
+	case *wire.Residual:
+		return m.Query
+	case *wire.Refine:
+		return m.Query
+	case *wire.Factor:
+		return m.Query
+	case *wire.Columns:
+		return m.Query
+	case *wire.Prune:
+		return m.Query
 	case *wire.DotVectors:
 		return m.Query
 	case *wire.CloseQuery:
@@ -570,14 +597,20 @@ func (p *player) message(c *script.Cmd) wire.Message {
 			attempt = wire.Attempt(parseID(c, s))
 		}
 		return &wire.Wait{Run: run, Epoch: epoch, Step: step, Attempt: attempt}
-	case "vector", "combine", "row", "scores", "pairs", "influence", "self", "scalars", "spectrum":
+	case "vector", "combine", "row", "fisher", "hessian", "sample", "diag", "column", "subblock", "prune", "compensate",
+		"scores", "pairs", "influence", "self", "scalars", "spectrum":
 		m := &wire.Query{
 			Run: run, Token: token, Kind: c.Name, Vectors: int(c.Int("vectors", 1)), Result: result, Damping: damping, Divisor: divisor,
 			AtLeast: wire.Version(c.Int("at_least", 0)), Exactly: wire.Version(c.Int("exactly", 0)), MinRows: int(c.Int("min_rows", 0)), DeadlineMS: deadline,
+			Verify: c.Has("verify"), Refine: c.Has("refine"), Seed: uint64(c.Int("seed", 0)), First: c.Int("first", 0),
 		}
 		switch c.Name {
-		case "vector", "scores":
+		case "vector", "fisher", "hessian", "scores":
 			m.DType = wire.F32
+		case "prune":
+			m.DType, m.Sparsity, m.Rule, m.Masked = wire.F32, c.Float("sparsity", 0.5), c.Str("rule", wire.RuleSummed), c.Has("masked")
+		case "compensate":
+			m.DType, m.Masked = wire.F32, true
 		case "pairs":
 			m.DType = wire.F32
 			for _, s := range c.List("of") {
@@ -598,6 +631,13 @@ func (p *player) message(c *script.Cmd) wire.Message {
 			m.Payload = wire.AppendFloats(nil, c.Floats("dampings"))
 		case "row":
 			m.Result, m.Payload = wire.F32, wire.AppendUint64s(nil, []wire.Step{step})
+		case "column", "subblock":
+			for _, s := range c.List("at") {
+				m.Payload = wire.AppendUint64s(m.Payload, []uint64{parseID(c, s)})
+			}
+			if c.Name == "column" {
+				m.Vectors = len(m.Payload) / 8
+			}
 		}
 		return m
 	case "result":

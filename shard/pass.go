@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"math"
 	"math/bits"
 	"sync"
 	"sync/atomic"
@@ -42,8 +43,11 @@ const (
 	opDot
 	opGram
 	opResidual
+	opApply
+	opMisfit
 	opColumns
 	opTouch
+	opDiag
 )
 
 // pass is a call at work, or a Sum. It is used again.
@@ -65,11 +69,15 @@ type pass struct {
 	c      []float64
 	k      int
 	solve  bool
+	scaled bool
 	lambda float64
+	answer Answer
+	w      []float64
 	lo, hi int64
 	dst    []float64
 	bytes  []byte
 	dtype  DType
+	out    []byte       // of opGram: not 0 where a column is left out; nil: none is
 	bad    atomic.Int64 // the first column that was not finite, or hi
 
 	base  int          // of opColumns: the unit of the first tile
@@ -82,6 +90,8 @@ type pass struct {
 type scratch struct {
 	kernel.Scratch
 	x, r, stack []float64
+	v, low      []float64
+	lines       []byte // of a tile
 }
 
 func scratchOf(w *pool.Worker) *scratch {
@@ -126,8 +136,8 @@ func (p *pass) split() {
 // done takes a pass back. Nobody works on it any more.
 func (s *storage) done(p *pass) {
 	p.tree.end()
-	p.mask, p.slots, p.x, p.own, p.c, p.dst, p.bytes = nil, nil, nil, [2]Vector{}, nil, nil, nil
-	p.norms, p.solve, p.base = false, false, 0
+	p.mask, p.slots, p.x, p.own, p.c, p.dst, p.bytes, p.out = nil, nil, nil, [2]Vector{}, nil, nil, nil, nil
+	p.norms, p.solve, p.scaled, p.base, p.answer, p.w = false, false, false, 0, Answer{}, nil
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.passes = append(s.passes, p)
@@ -198,6 +208,10 @@ func (p *pass) Unit(w *pool.Worker, i int) {
 		for t := lo; t < hi; t++ {
 			p.s.touch(p.first + t)
 		}
+	case opDiag:
+		for t := lo; t < hi; t++ {
+			p.diag(sc, p.first+t)
+		}
 	default:
 		p.tree.add(i, p.sum(sc, lo, hi))
 	}
@@ -257,7 +271,11 @@ func (p *pass) part(sc *scratch, tile int, dst []float64) {
 		p.x[1].load(s.kernel, x[n:], int64(tile)*TileCols)
 		dst[0] = s.kernel.Dot(x[:n], x[n:])
 	case opGram:
-		s.kernel.Gram(&sc.Scratch, dst, s.tile(tile), p.slots, p.i0, p.i1)
+		g := s.tile(tile)
+		if p.out != nil {
+			g = p.kept(sc, g, tile)
+		}
+		s.kernel.Gram(&sc.Scratch, dst, g, p.slots, p.i0, p.i1)
 	case opResidual:
 		g := s.tile(tile)
 		cols := g.Cols()
@@ -266,10 +284,18 @@ func (p *pass) part(sc *scratch, tile int, dst []float64) {
 		for i := range k {
 			p.x[i].load(s.kernel, x, int64(tile)*TileCols)
 			for j, c := range r[i*cols:][:s.width(tile)] { // past it x is 0; c may be 0·∞
+				if p.scaled {
+					x[j] = math.FMA(p.lambda, x[j], c)
+					continue
+				}
 				x[j] -= c
 			}
 			dst[i] = s.kernel.Dot(x, x)
 		}
+	case opApply:
+		p.apply(sc, tile, dst)
+	case opMisfit:
+		p.misfit(sc, tile, dst)
 	}
 }
 
@@ -287,9 +313,20 @@ func (p *pass) columns(sc *scratch, tile int) {
 	n := (lines(g.DType, int(b-start)) - line) * lineCols
 	skip := int(a-start) % lineCols
 	r := grow(&sc.r, p.k*n)
-	s.kernel.Combine(&sc.Scratch, r, g, line, p.c, p.mask)
+	if p.answer.C != nil {
+		p.answers(sc, r, tile, line)
+	} else {
+		s.kernel.Combine(&sc.Scratch, r, g, line, p.c, p.mask)
+	}
 	for i := range p.k {
 		ri := r[i*n+skip:][:b-a]
+		if p.scaled { // λv + r
+			x := grow(&sc.x, len(ri))
+			p.x[i].load(s.kernel, x, a)
+			for j, r := range ri {
+				ri[j] = math.FMA(p.lambda, x[j], r)
+			}
+		}
 		if p.solve { // (v − r)/λ
 			x := grow(&sc.x, len(ri))
 			p.x[i].load(s.kernel, x, a)

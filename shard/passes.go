@@ -62,6 +62,10 @@ func (s *Store) Dots(dst []float64, x []Vector, mask Mask) error {
 // after the other: dst has length (i1(i1+1) − i0(i0+1))/2. The rows are read once for
 // every 16 of i. Entries have the bits that Products gives.
 func (s *Store) Gram(dst []float64, slots []int, i0, i1 int) error {
+	return s.gram(dst, slots, i0, i1, nil)
+}
+
+func (s *Store) gram(dst []float64, slots []int, i0, i1 int, out []byte) error {
 	for _, t := range slots {
 		if err := s.checkSlot(t); err != nil {
 			return err
@@ -80,7 +84,7 @@ func (s *Store) Gram(dst []float64, slots []int, i0, i1 int) error {
 		next := min(i+gramRows, i1)
 		n := (next*(next+1) - i*(i+1)) / 2
 		p := s.pass(opGram, 0, s.tiles(), int64(n)*s.cols)
-		p.slots, p.i0, p.i1 = slots, i, next
+		p.slots, p.i0, p.i1, p.out = slots, i, next, out
 		if err := s.total(dst[:n], p, int64(n)*s.cols); err != nil {
 			return err
 		}

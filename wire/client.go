@@ -155,6 +155,9 @@ const (
 	KindVector  = "vector"  // H⁻¹v for vectors that the client sends
 	KindCombine = "combine" // H⁻¹ Σ a_k g_k for stored steps
 	KindRow     = "row"     // a stored row itself
+	KindFisher  = "fisher"  // F v for vectors that the client sends
+	KindHessian = "hessian" // H v for vectors that the client sends
+	KindSample  = "sample"  // samples from N(0, H⁻¹)
 )
 
 // Query opens a query at the run's present version. Reply: QueryReply. Kinds:
@@ -162,7 +165,17 @@ const (
 //	vector   Vectors vectors of dtype DType follow, in Vec chunks to the workers
 //	combine  payload: Steps × uint64 step numbers, then Vectors × Steps × float64 coefficients
 //	row      payload: one uint64 step number
+//	diag     nothing
+//	column   payload: Vectors × uint64 indices of columns
+//	subblock payload: up to MaxIndices uint64 indices of columns; its answer is numbers
+//	prune    weights of dtype DType follow as vector 0; where Masked a mask (MaskFree, …) as vector 1
+//	compensate  changes follow as vector 0, a mask of those that are prescribed as vector 1
+//	fisher, hessian  as vector
+//	sample   Vectors samples of Seed, numbers First, First+1 and so on
 //	scores, pairs, influence, self: see scores.go
+//
+// Verify and Refine go with vector and combine: Verify has the residuals of the answers measured,
+// Refine has them refined where that makes their residual smaller.
 //
 // Token makes it idempotent: the same caller and token get the same query again.
 type Query struct {
@@ -179,6 +192,13 @@ type Query struct {
 	Exactly    Version `msgpack:"exactly,omitempty"`
 	MinRows    int     `msgpack:"min_rows,omitempty"`
 	DeadlineMS int64   `msgpack:"deadline_ms,omitempty"`
+	Seed       uint64  `msgpack:"seed,omitempty"`
+	First      int64   `msgpack:"first,omitempty"`
+	Verify     bool    `msgpack:"verify,omitempty"`
+	Refine     bool    `msgpack:"refine,omitempty"`
+	Sparsity   float64 `msgpack:"sparsity,omitempty"`
+	Rule       string  `msgpack:"rule,omitempty"`
+	Masked     bool    `msgpack:"masked,omitempty"`
 	Payload    []byte  `msgpack:"-"`
 }
 
@@ -203,14 +223,17 @@ type Result struct {
 }
 
 // ResultReply says that the result can be fetched. Bounds has one bound a vector: of the relative
-// error of the answer in the 2-norm, the rounding to the result's dtype included. Values is how many
-// numbers there are to be asked for by Values; 0 where the result is of length d.
+// error of the answer in the 2-norm, the rounding to the result's dtype included. Residuals, where
+// the query asked to verify or to refine, has ‖Hx − v‖/‖v‖ of each x, before that rounding. Values is
+// how many numbers there are to be asked for by Values; 0 where the result is of length d.
 type ResultReply struct {
 	State   string    `msgpack:"state"` // StatePending or StateReady
 	Version Version   `msgpack:"version"`
 	Rows    int       `msgpack:"rows"`
 	Bounds  []float64 `msgpack:"bounds"`
 	Values  int64     `msgpack:"values,omitempty"`
+
+	Residuals []float64 `msgpack:"residuals,omitempty"`
 }
 
 // Close ends a query and lets go of its version. Reply: OK, also for a query that is gone.

@@ -160,7 +160,7 @@ func (m *WaitReply) Validate() error {
 			return err
 		}
 	}
-	return cmp.Or(checkCount("rows", m.Rows, MaxWindow), checkBounds(m.Bounds))
+	return cmp.Or(checkCount("rows", m.Rows, MaxWindow), checkBounds("bounds", m.Bounds))
 }
 
 // Validate implements Message.
@@ -172,11 +172,18 @@ func (m *Query) Validate() error {
 		checkDeadline(m.DeadlineMS),
 		checkWithin("min_rows", m.MinRows, 0, MaxWindow),
 		checkWithin("steps", m.Steps, 0, MaxWindow),
+		CheckSparsity(m.Sparsity),
+		checkRuleOrNone(m.Rule),
 	); err != nil {
 		return err
 	}
+	if err := m.checkFunction(); err != nil {
+		return err
+	}
 	switch m.Kind {
-	case KindVector:
+	case KindSample:
+		return checkLen(m.Payload, 0)
+	case KindVector, KindFisher, KindHessian:
 		if err := CheckDType("dtype", m.DType); err != nil {
 			return err
 		}
@@ -197,6 +204,10 @@ func (m *Query) Validate() error {
 			return Invalid("result", m.Result, "f32, which says all that a row holds")
 		}
 		return checkLen(m.Payload, 8)
+	case KindDiag, KindColumn, KindSubblock:
+		return m.validateDiag()
+	case KindPrune, KindCompensate:
+		return m.validatePrune()
 	case KindScalars, KindSpectrum:
 		return m.checkSpectrum()
 	case KindScores, KindPairs, KindInfluence, KindSelf:
@@ -230,7 +241,7 @@ func (m *ResultReply) Validate() error {
 	if m.State != StatePending && m.State != StateReady {
 		return Invalid("state", m.State, "pending or ready")
 	}
-	return cmp.Or(checkCount("rows", m.Rows, MaxWindow), checkBounds(m.Bounds), checkWithin("values", m.Values, 0, MaxValues))
+	return cmp.Or(checkCount("rows", m.Rows, MaxWindow), checkBounds("bounds", m.Bounds), checkBounds("residuals", m.Residuals), checkWithin("values", m.Values, 0, MaxValues))
 }
 
 // Validate implements Message.
@@ -241,14 +252,14 @@ func (m *Steps) Validate() error {
 	return cmp.Or(checkCount("rows", m.Rows, MaxWindow), checkLen(m.Payload, 8*int64(m.Rows)))
 }
 
-// checkBounds checks the bounds of a result's errors, one a vector.
-func checkBounds(bounds []float64) error {
+// checkBounds checks the bounds of a result's errors, or its residuals, one a vector.
+func checkBounds(field string, bounds []float64) error {
 	for _, b := range bounds {
 		if !(b >= 0) || math.IsInf(b, 1) {
-			return Invalid("bounds", b, ">= 0 and finite")
+			return Invalid(field, b, ">= 0 and finite")
 		}
 	}
-	return checkCount("bounds", len(bounds), MaxVectors)
+	return checkCount(field, len(bounds), MaxVectors)
 }
 
 func checkDeadline(ms int64) error { return checkWithin("deadline_ms", ms, 0, MaxDeadlineMS) }

@@ -148,20 +148,26 @@ type Drop struct {
 	Attempt Attempt `msgpack:"attempt"`
 }
 
-// Prepare makes a query for Vectors vectors of dtype DType over the rows of Mask (a bit a slot,
-// the lowest first). The reply comes when the shard has its slices of them: Numbers, Vectors ×
-// Slots products and then Vectors squared norms.
+// Prepare makes a query of Kind (vector, where that is empty) for Vectors vectors of dtype DType over
+// the rows of Mask (a bit a slot, the lowest first). The reply comes when the shard has its slices of
+// them: Numbers, Vectors × Slots products and then Vectors squared norms. Those of samples are made by
+// the shard: z number First, First+1, … of Seed.
 type Prepare struct {
 	Shard   `msgpack:",inline"`
 	Query   QueryID `msgpack:"query"`
 	Vectors int     `msgpack:"vectors"`
 	DType   DType   `msgpack:"dtype"`
 	Mask    []byte  `msgpack:"mask"`
+	Kind    string  `msgpack:"kind,omitempty"`
+	Seed    uint64  `msgpack:"seed,omitempty"`
+	First   int64   `msgpack:"first,omitempty"`
 }
 
 // Coef gives a query its coefficients: payload Vectors × Slots × float64. For a vector query,
-// which Prepare made, results are (v − Gᵀc)/Damping; a combination (Gᵀc) and a row (that of the
-// one slot in Mask, no payload) are made by Coef itself. Reply: OK.
+// which Prepare made, results are (v − Gᵀc)/Damping; of samples, (z − Gᵀc)/√Damping; of hessian, Damping·v +
+// Gᵀc; of fisher, Gᵀc. A combination (Gᵀc) and a row (that of the one slot in Mask, no payload) are
+// made by Coef itself. So are columns of H⁻¹, (e_j − Gᵀc)/Damping: Vectors × uint64 indices j follow the
+// coefficients. Reply: OK.
 type Coef struct {
 	Shard   `msgpack:",inline"`
 	Query   QueryID `msgpack:"query"`
@@ -174,7 +180,7 @@ type Coef struct {
 }
 
 // Norms asks for the shard's part of ‖v − Gᵀc‖² of a vector query that has its coefficients, of
-// ‖Gᵀc‖² of a combination.
+// ‖Gᵀc‖² of a combination and of fisher, ‖Damping·v + Gᵀc‖² of hessian, ‖z − Gᵀc‖² of samples.
 // Reply: Numbers, one a vector.
 type Norms struct {
 	Shard `msgpack:",inline"`

@@ -100,7 +100,16 @@ func (m *Prepare) Validate() error {
 	if err := cmp.Or(m.Shard.Validate(), checkWithin("vectors", m.Vectors, 1, MaxVectors)); err != nil {
 		return err
 	}
-	return cmp.Or(CheckDType("dtype", m.DType), checkMask(m.Mask))
+	if m.Kind != "" && !Prepared(m.Kind) {
+		return Invalid("kind", m.Kind, "vector, fisher, hessian or sample")
+	}
+	if err := cmp.Or(CheckDType("dtype", m.DType), checkMask(m.Mask)); err != nil {
+		return err
+	}
+	if m.Kind == KindSample {
+		return checkSamples(m.First, m.Vectors)
+	}
+	return checkUnseeded(m.Seed, m.First)
 }
 
 // Validate implements Message.
@@ -108,14 +117,20 @@ func (m *Coef) Validate() error {
 	if err := cmp.Or(m.Shard.Validate(), checkWithin("vectors", m.Vectors, 1, MaxVectors), checkMask(m.Mask), CheckDType("result", m.Result)); err != nil {
 		return err
 	}
-	if m.Damping != 0 || m.Kind == KindVector {
+	if m.Damping != 0 || m.Kind == KindVector || m.Kind == KindHessian || m.Kind == KindSample || m.Kind == KindColumn {
 		if err := CheckDamping("damping", m.Damping); err != nil {
 			return err
 		}
 	}
 	switch m.Kind {
-	case KindVector, KindCombine:
+	case KindVector, KindCombine, KindFisher, KindHessian, KindSample:
 		return checkCoef(m.Payload, m.Vectors)
+	case KindColumn:
+		n := len(m.Payload) - 8*m.Vectors
+		if n < 0 {
+			return Invalid("payload bytes", len(m.Payload), "coefficients and "+itoa(m.Vectors)+" indices")
+		}
+		return cmp.Or(checkCoef(m.Payload[:n], m.Vectors), checkIndices(m.Payload[n:], m.Vectors, m.Vectors))
 	case KindRow:
 		if m.Vectors != 1 {
 			return Invalid("vectors", m.Vectors, "1 for a row")
@@ -129,7 +144,7 @@ func (m *Coef) Validate() error {
 		}
 		return checkLen(m.Payload, 0)
 	}
-	return Invalid("kind", m.Kind, "vector, combine or row")
+	return Invalid("kind", m.Kind, "one of the protocol's kinds of query")
 }
 
 // Validate implements Message.

@@ -149,7 +149,26 @@ func repair(t *rapid.T, m Message) {
 	case *ResultReply:
 		m.State = rapid.SampledFrom([]string{StatePending, StateReady}).Draw(t, "state")
 	case *Query:
-		switch m.Kind = rapid.SampledFrom([]string{KindVector, KindCombine, KindRow, KindScalars, KindSpectrum, KindScores, KindPairs, KindInfluence, KindSelf}).Draw(t, "kind"); m.Kind {
+		m.Sparsity, m.Rule = rapid.Float64Range(0, 0.999).Draw(t, "sparsity"), rapid.SampledFrom([]string{"", RuleSummed, RuleJoint}).Draw(t, "rule")
+		m.Kind = rapid.SampledFrom([]string{
+			KindVector, KindCombine, KindRow, KindFisher, KindHessian, KindSample, KindDiag, KindColumn, KindSubblock, KindPrune, KindCompensate,
+			KindScalars, KindSpectrum, KindScores, KindPairs, KindInfluence, KindSelf,
+		}).Draw(t, "kind")
+		if m.Kind != KindSample {
+			m.Seed, m.First = 0, 0
+		}
+		if m.Kind != KindVector && m.Kind != KindCombine {
+			m.Verify, m.Refine = false, false
+		}
+		switch m.Kind {
+		case KindDiag:
+			m.Vectors = 1
+		case KindPrune, KindCompensate:
+			m.Vectors, m.Rule, m.Masked = 1, RuleJoint, true
+		case KindColumn:
+			m.Payload = AppendIndices(nil, make([]int64, m.Vectors))
+		case KindSubblock:
+			m.Vectors, m.Result, m.Payload = 1, F64, AppendIndices(nil, []int64{5, 9})
 		case KindScalars, KindSpectrum:
 			m.Vectors, m.Steps, m.Damping, m.Result = 1, 0, 0, F64
 			if m.Kind == KindScalars {
@@ -209,13 +228,44 @@ func repair(t *rapid.T, m Message) {
 		if m.Query != 0 {
 			m.Payload = floats(6)
 		}
+	case *Prepare:
+		m.Kind = rapid.SampledFrom([]string{"", KindVector, KindFisher, KindHessian, KindSample}).Draw(t, "kind")
+		if m.Kind != KindSample {
+			m.Seed, m.First = 0, 0
+		}
+	case *Residual:
+		m.Payload = floats(6 * m.Vectors)
+	case *Refine:
+		m.Round = m.Round%maxRounds + 1
+		m.Payload = floats(6 * m.Vectors)
 	case *Coef:
-		m.Kind = rapid.SampledFrom([]string{KindVector, KindCombine, KindRow}).Draw(t, "kind")
-		if m.Kind == KindRow {
+		m.Kind = rapid.SampledFrom([]string{KindVector, KindCombine, KindRow, KindFisher, KindHessian, KindSample, KindColumn}).Draw(t, "kind")
+		if m.Kind == KindColumn {
+			m.Payload = AppendIndices(floats(6*m.Vectors), make([]int64, m.Vectors))
+		} else if m.Kind == KindRow {
 			m.Vectors, m.Mask = 1, []byte{0, 4}
 		} else {
 			m.Payload = floats(6 * m.Vectors)
 		}
+	case *Factor:
+		m.Rows = rapid.IntRange(1, 6).Draw(t, "rows")
+		m.N = triangle(m.Rows)
+		m.Lo, m.N = m.N/2, m.N-m.N/2
+		var order []Slot
+		for i := range m.Rows {
+			order = append(order, Slot(2*i))
+		}
+		m.Payload = append(AppendSlots(nil, order), floats(int(m.N))...)
+	case *Prune:
+		m.Known, m.Key, m.Rule, m.Kind = 0, 0, RuleSummed, KindPrune
+		switch m.Do = rapid.SampledFrom([]string{PruneBegin, PruneGram, PruneScore, PruneCount, PruneChoose, PruneDots, PruneResult}).Draw(t, "do"); m.Do {
+		case PruneGram:
+			m.I0, m.I1, m.Payload = 0, 2, AppendSlots(nil, []Slot{5, 9})
+		case PruneResult:
+			m.Payload = floats(6)
+		}
+	case *Columns:
+		m.Payload = AppendIndices(nil, []int64{5, 9})
 	case *DotVectors:
 		m.Payload = AppendPairs(nil, []Pair{{0, MaxVectors - 1}, {3, 3}})
 	case *Numbers:

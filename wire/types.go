@@ -22,6 +22,7 @@ const (
 	MaxSpare     = 64        // spare slots
 	MaxShards    = 512       // shards of a run
 	MaxVectors   = 64        // vectors in one query
+	MaxIndices   = 2048      // indices of a sub-block
 	MaxValues    = 1 << 25   // numbers that a query leaves at the coordinator
 	MaxTensors   = 1 << 16   // tensors of a layout
 	MaxLayout    = 900_000   // bytes of a layout

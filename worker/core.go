@@ -197,8 +197,13 @@ type query struct {
 	aborts   map[JobID]*pool.Cancel // of its jobs under way
 	hasCoef  bool
 	coef     []float64
+	refined  Refined
+	round    int                        // of the last Refine
 	fetching map[fetchKey][]fetchWaiter // results that are being worked out
 	vecBytes int64
+	factor   *factor // of a diagonal query, or of a prune query
+	prune    *pruning
+	ones     []int64 // the columns of a column query, from the shard's first one; some are other shards'
 }
 
 // NewCore makes the core of a worker that holds nothing.
@@ -367,8 +372,22 @@ func (c *Core) control(e *Effects, in Request, s *shardState, m wire.Control) er
 		if err := c.coef(s, m); err != nil {
 			return err
 		}
+	case *wire.Factor:
+		return c.factor(e, in, s, m)
+	case *wire.Columns:
+		return c.columns(e, in, s, m)
+	case *wire.Prune:
+		return c.prune(e, in, s, m)
 	case *wire.Norms:
 		return c.norms(e, in, s, m)
+	case *wire.Apply:
+		return c.apply(e, in, s, m)
+	case *wire.Residual:
+		return c.residual(e, in, s, m)
+	case *wire.Refine:
+		if err := c.refine(s, m); err != nil {
+			return err
+		}
 	case *wire.DotVectors:
 		return c.dotVectors(e, in, s, m)
 	case *wire.CloseQuery:

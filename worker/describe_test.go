@@ -86,6 +86,9 @@ func describeJob(j Job) string {
 		what = fmt.Sprintf("gram %v rows %d:%d", op.Slots, op.I0, op.I1)
 	case NewVectors:
 		what = fmt.Sprintf("new vectors of query %d: %d of %s", op.Query, op.Vectors, op.DType)
+		if op.Kind == wire.KindSample {
+			what = fmt.Sprintf("normal numbers of query %d: %d of seed %d, from number %d, column %d", op.Query, op.Vectors, op.Seed, op.First, op.Lo)
+		}
 	case FreeVectors:
 		what = fmt.Sprintf("free vectors of query %d", op.Query)
 	case WriteVector:
@@ -97,8 +100,23 @@ func describeJob(j Job) string {
 		if op.Begun {
 			what += ", the rest: " + list(op.Cols, describeColumns)
 		}
+	case NewFactor:
+		what = fmt.Sprintf("new factor of query %d: slots %v", op.Query, op.Slots)
+	case WriteFactor:
+		what = fmt.Sprintf("write factor of query %d from %d: %v", op.Query, op.Lo, op.Numbers)
+	case ReadColumns:
+		what = fmt.Sprintf("read columns %v of %v", op.Cols, slotsOf(op.Mask))
+	case Prune:
+		what = fmt.Sprintf("prune %s of query %d", op.Do, op.Query)
+		if op.Do == wire.PruneScore {
+			what += fmt.Sprintf(", %d columns from %d", op.N, op.Lo)
+		}
 	case Residuals:
 		what = fmt.Sprintf("residuals of query %d", op.Query)
+	case Apply:
+		what = fmt.Sprintf("apply G to the answers of query %d", op.Query)
+	case Misfit:
+		what = fmt.Sprintf("residuals of the answers of query %d", op.Query)
 	case DotPairs:
 		what = fmt.Sprintf("dots of %v of query %d", op.Pairs, op.Query)
 	case Compute:
@@ -199,6 +217,14 @@ func parseSlots(c *script.Cmd, key string) []wire.Slot {
 		slots = append(slots, wire.Slot(v))
 	}
 	return slots
+}
+
+func parseIndices(c *script.Cmd, key string) []int64 {
+	var x []int64
+	for _, v := range c.Floats(key) {
+		x = append(x, int64(v))
+	}
+	return x
 }
 
 func parseMask(c *script.Cmd, slots int) shard.Mask {

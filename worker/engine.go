@@ -3,6 +3,7 @@ package worker
 import (
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
 	"sync"
@@ -94,6 +95,10 @@ type (
 		Query   wire.QueryID
 		Vectors int
 		DType   wire.DType
+		Kind    string
+		Seed    uint64 // of samples, which take no room
+		First   int64
+		Lo      int64 // the shard's first column
 	}
 	// FreeVectors gives it back.
 	FreeVectors struct{ Query wire.QueryID }
@@ -120,14 +125,25 @@ type (
 		Cols  []Columns
 		Begun bool
 	}
-	// Residuals works out ‖v − Gᵀc‖², ‖Gᵀc‖² of a combination: vectors floats.
+	// Residuals works out ‖v − Gᵀc‖², ‖Gᵀc‖² of a combination or F v, ‖λv + Gᵀc‖² of H v: vectors
+	// floats.
 	Residuals struct {
 		Step    bool // of a step's own query
 		Query   wire.QueryID
 		Kind    string
 		Vectors int
+		Damping float64
 		Coef    []float64
 		Mask    shard.Mask
+		Ones    []int64 // where the vectors of columns of H⁻¹ are 1
+	}
+	// Apply works out G x for the answers x of a query: vectors × slots floats, then vectors squared
+	// norms.
+	Apply struct{ Answers }
+	// Misfit works out ‖λx + Gᵀw − v‖² for the answers x of a query: vectors floats.
+	Misfit struct {
+		Answers
+		W []float64
 	}
 	// Compute works out columns of a result: the payload.
 	Compute struct {
@@ -137,9 +153,11 @@ type (
 		Index      int
 		Damping    float64
 		Coef       []float64
+		Refined    Refined
 		Mask       shard.Mask
 		Lo, N, Col int64
 		DType      wire.DType
+		Ones       []int64
 	}
 )
 
@@ -188,6 +206,10 @@ func (o Residuals) use() use {
 	return use{track: trackOf(o.Step), slot: -1, query: o.Query, mask: o.Mask}
 }
 
+func (o Answers) use() use {
+	return use{track: queryTrack, slot: -1, query: o.Query, mask: o.Mask}
+}
+
 func (o Compute) use() use {
 	return use{track: trackOf(o.Step), slot: -1, query: o.Query, mask: o.Mask}
 }
@@ -230,6 +252,8 @@ type numbersOf struct {
 	vectors map[wire.QueryID]vectors
 	sums    map[int]rowSum // by slot
 	dotSums map[wire.QueryID]*shard.Sum
+	factors map[wire.QueryID]square
+	pruned  map[wire.QueryID]pruned
 }
 
 // rowSum is the products of a row that is being written.
@@ -243,9 +267,13 @@ type vectors struct {
 	dtype  wire.DType
 	bytes  [][]byte // in memory
 	memory *region
+	made   []shard.Vector // of samples, in place of bytes
 }
 
 func (v vectors) views() []shard.Vector {
+	if v.made != nil {
+		return v.made
+	}
 	out := make([]shard.Vector, len(v.bytes))
 	for i, p := range v.bytes {
 		out[i] = shard.Raw(p, dtype.Of(v.dtype))
@@ -319,8 +347,20 @@ func (g *Engine) do(j Job) (Done, error) {
 		return Done{}, n.accumulateDots(op, j.Abort)
 	case Dots:
 		return n.dots(op, j.Abort)
+	case NewFactor:
+		return Done{}, n.newFactor(op)
+	case WriteFactor:
+		return Done{}, n.writeFactor(op)
+	case ReadColumns:
+		return n.readColumns(op, j.Abort)
+	case Prune:
+		return n.prune(op, j.Abort)
 	case Residuals:
 		return n.residuals(op, j.Abort)
+	case Apply:
+		return n.apply(op, j.Abort)
+	case Misfit:
+		return n.misfit(op, j.Abort)
 	case DotPairs:
 		return n.dotPairs(op, j.Abort)
 	case Compute:
@@ -360,6 +400,7 @@ func (g *Engine) alloc(key ShardKey, op Alloc) error {
 	}
 	g.shards[key] = &numbersOf{
 		store: store, rows: rows, vectors: map[wire.QueryID]vectors{}, sums: map[int]rowSum{}, dotSums: map[wire.QueryID]*shard.Sum{},
+		factors: map[wire.QueryID]square{}, pruned: map[wire.QueryID]pruned{},
 	}
 	return nil
 }
@@ -367,6 +408,12 @@ func (g *Engine) alloc(key ShardKey, op Alloc) error {
 func (n *numbersOf) free() {
 	for id := range n.vectors {
 		n.freeVectors(id)
+	}
+	for id := range n.factors {
+		n.freeFactor(id)
+	}
+	for id := range n.pruned {
+		n.freePruned(id)
 	}
 	n.rows.free()
 }
@@ -414,6 +461,12 @@ func checkPayload(p []byte, t shard.DType, want uint32, col int64, bad int, kept
 }
 
 func (n *numbersOf) newVectors(op NewVectors) error {
+	if op.Kind == wire.KindSample {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.vectors[op.Query] = vectors{dtype: op.DType, made: normals(op, n.store.Cols())}
+		return nil
+	}
 	each := n.store.Cols() * int64(op.DType.Size())
 	memory, err := newRegion(int64(op.Vectors) * each)
 	if err != nil {
@@ -438,8 +491,12 @@ func (n *numbersOf) freeVectors(id wire.QueryID) {
 	}
 	if v, ok := n.vectors[id]; ok {
 		delete(n.vectors, id)
-		v.memory.free()
+		if v.memory != nil {
+			v.memory.free()
+		}
 	}
+	n.freeFactor(id)
+	n.freePruned(id)
 }
 
 func (n *numbersOf) vectorsOf(id wire.QueryID) vectors {
@@ -556,7 +613,7 @@ func (n *numbersOf) dots(op Dots, abort *pool.Cancel) (Done, error) {
 		a.End()
 	}()
 	cols := op.Cols
-	k := len(n.vectorsOf(op.Query).bytes)
+	k := len(n.vectorsOf(op.Query).views())
 	if !op.Begun {
 		cols = slices.Repeat([]Columns{{0, n.store.Cols()}}, k)
 	}
@@ -569,7 +626,11 @@ func (n *numbersOf) dots(op Dots, abort *pool.Cancel) (Done, error) {
 
 func (n *numbersOf) residuals(op Residuals, abort *pool.Cancel) (Done, error) {
 	views := n.vectorsOf(op.Query).views()
-	if op.Kind == wire.KindCombine {
+	switch op.Kind {
+	case wire.KindColumn:
+		views = units(n.store.Cols(), op.Ones)
+	case wire.KindCombine, wire.KindFisher:
+		views = nil
 		for range op.Vectors {
 			views = append(views, shard.Zeros(n.store.Cols()))
 		}
@@ -578,6 +639,9 @@ func (n *numbersOf) residuals(op Residuals, abort *pool.Cancel) (Done, error) {
 		return Done{}, unknownQuery(op.Query)
 	}
 	out := make([]float64, len(views))
+	if op.Kind == wire.KindHessian {
+		return Done{Floats: out}, n.store.For(pool.Query, abort).ScaleNorm2(out, views, op.Coef, op.Mask, op.Damping)
+	}
 	return Done{Floats: out}, n.store.For(classOf(op.Step), abort).ResidualNorm2(out, views, op.Coef, op.Mask)
 }
 
@@ -591,26 +655,51 @@ func (g *Engine) compute(n *numbersOf, op Compute, abort *pool.Cancel) (Done, er
 	}
 	store := n.store.For(classOf(op.Step), abort)
 	slots := n.store.Slots()
-	coef := op.Coef[op.Index*slots : (op.Index+1)*slots]
+	var coef []float64
+	if op.Kind != wire.KindDiag {
+		coef = op.Coef[op.Index*slots : (op.Index+1)*slots]
+	}
 	p := g.payload(op.N * int64(op.DType.Size()))
 	t, lo, hi := dtype.Of(op.DType), op.Lo, op.Lo+op.N
 	var bad int64
 	var err error
-	if op.Kind == wire.KindCombine {
+	switch {
+	case op.Refined.Which>>op.Index&1 != 0:
+		bad, err = n.refined(p, op, store)
+	case op.Kind == wire.KindCombine, op.Kind == wire.KindFisher:
 		bad, err = store.CombineBytes(p, t, coef, op.Mask, lo, hi)
-	} else {
-		v := n.vectorsOf(op.Query)
-		if op.Index >= len(v.bytes) {
+	case op.Kind == wire.KindColumn:
+		bad, err = store.SolveBytes(p, t, shard.Unit(n.store.Cols(), op.Ones[op.Index]), coef, op.Mask, op.Damping, lo, hi)
+	case op.Kind == wire.KindDiag:
+		var f square
+		if f, err = n.factorOf(op.Query); err == nil {
+			bad, err = store.DiagBytes(p, t, f.l, f.slots, op.Damping, lo, hi)
+		}
+	case op.Kind == wire.KindPrune, op.Kind == wire.KindCompensate:
+		bad, err = n.prunedBytes(p, op, store)
+	default:
+		v, ok := n.vectorsOf(op.Query).view(op.Index)
+		if !ok {
 			return Done{}, unknownQuery(op.Query)
 		}
-		bad, err = store.SolveBytes(p, t, shard.Raw(v.bytes[op.Index], dtype.Of(v.dtype)), coef, op.Mask, op.Damping, lo, hi)
+		switch op.Kind {
+		case wire.KindHessian:
+			bad, err = store.ScaleBytes(p, t, v, coef, op.Mask, op.Damping, lo, hi)
+		case wire.KindSample:
+			bad, err = store.SolveBytes(p, t, v, coef, op.Mask, math.Sqrt(op.Damping), lo, hi)
+		default:
+			bad, err = store.SolveBytes(p, t, v, coef, op.Mask, op.Damping, lo, hi)
+		}
 	}
 	if err != nil {
 		return Done{}, err
 	}
 	if bad >= 0 {
 		hint := "ask for float64 results, or scale the vector"
-		if op.DType == wire.F64 {
+		switch {
+		case op.Kind == wire.KindDiag || op.Kind == wire.KindColumn:
+			hint = "ask for float64 results, or take a larger damping"
+		case op.DType == wire.F64:
 			hint = "scale the vector down"
 		}
 		return Done{}, wire.Errorf(wire.CodeOverflow, "column", op.Col+bad-op.Lo, "within the range of "+string(op.DType), hint)

@@ -85,6 +85,8 @@ func TestLateAdoptAnswersNothing(t *testing.T) {
 		&wire.Stage{Shard: head(1), Step: 1, Attempt: 1},
 		&wire.Prepare{Shard: head(1), Query: 1, Vectors: 1, DType: wire.F32, Mask: []byte{1}},
 		&wire.Coef{Shard: head(1), Query: 2, Kind: wire.KindRow, Vectors: 1, Result: wire.F32, Mask: []byte{1}},
+		&wire.Factor{Shard: head(1), Query: 3, Rows: 1, N: 1, Damping: 1, Result: wire.F32, Payload: wire.AppendFloats([]byte{0, 0, 0, 0}, []float64{1})},
+		&wire.Columns{Shard: head(1), Query: 4, Mask: []byte{1}, Payload: make([]byte, 8)},
 		&wire.Gram{Shard: head(1), I1: 1, Payload: []byte{0, 0, 0, 0}},
 	}
 	for _, m := range late {
@@ -93,7 +95,7 @@ func TestLateAdoptAnswersNothing(t *testing.T) {
 		}
 	}
 	r.ask(&wire.Install{Shard: head(1)}) // of an empty window: it can come late too
-	for _, m := range late[1:3] {
+	for _, m := range late[1:5] {
 		if got := r.ask(m); code(got) != wire.CodeUnknownShard {
 			t.Errorf("%s of a row that is not there: %v, want unknown_shard", m.Type(), got)
 		}

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -44,18 +45,24 @@ func (c *Core) prepare(e *Effects, in Request, s *shardState, m *wire.Prepare) e
 		if m.Vectors > wire.MaxVectorsFor(s.slots) {
 			return wire.Invalid("vectors", m.Vectors, fmt.Sprintf("at most %d with %d slots", wire.MaxVectorsFor(s.slots), s.slots))
 		}
+		kind := cmp.Or(m.Kind, wire.KindVector)
 		each := s.cols * int64(m.DType.Size())
-		if free := c.cfg.Capacity - c.used; int64(m.Vectors) > free/each {
+		if kind == wire.KindSample { // they are made anew for each pass
+			each = 0
+		}
+		if free := c.cfg.Capacity - c.used; each > 0 && int64(m.Vectors) > free/each {
 			return wire.Errorf(wire.CodeTooLarge, "memory", fmt.Sprintf("%d bytes for the vectors of a query on shard %d", int64(m.Vectors)*each, s.index),
 				fmt.Sprintf("at most the %d bytes free on worker %s", free, c.cfg.ID))
 		}
-		q = &query{id: m.Query, kind: wire.KindVector, vectors: m.Vectors, dtype: m.DType, mask: mask, vecBytes: int64(m.Vectors) * each}
+		q = &query{id: m.Query, kind: kind, vectors: m.Vectors, dtype: m.DType, mask: mask, vecBytes: int64(m.Vectors) * each}
 		for range m.Vectors {
-			q.slices = append(q.slices, slice{lo: s.lo, cols: s.cols})
+			if wire.Sent(kind) {
+				q.slices = append(q.slices, slice{lo: s.lo, cols: s.cols})
+			}
 		}
 		s.queries[q.id] = q
 		c.used += q.vecBytes
-		c.queryJob(e, s, q, NewVectors{Query: q.id, Vectors: m.Vectors, DType: m.DType}, func(e *Effects, d Done) {
+		c.queryJob(e, s, q, NewVectors{Query: q.id, Vectors: m.Vectors, DType: m.DType, Kind: kind, Seed: m.Seed, First: m.First, Lo: s.lo}, func(e *Effects, d Done) {
 			if d.Err != nil {
 				q.poison = d.Err
 				c.progressQuery(e, s, q)
@@ -95,7 +102,7 @@ func (c *Core) vec(e *Effects, in Request, m *wire.Vec) error {
 		op:       WriteVector{Query: q.id, Index: m.Index, Lo: m.Lo - s.lo, Col: m.Lo, Payload: m.Payload, Sum: m.Sum},
 		poison:   &q.poison,
 		staged:   q.have,
-		columns:  s.cols * int64(q.vectors),
+		columns:  s.cols * int64(len(q.slices)),
 		gather:   &q.gather,
 		progress: func(e *Effects) { c.progressQuery(e, s, q) },
 	}
@@ -165,11 +172,15 @@ func (c *Core) coef(s *shardState, m *wire.Coef) error {
 	if err != nil {
 		return err
 	}
-	if want := 8 * m.Vectors * s.slots; m.Kind != wire.KindRow && len(m.Payload) != want {
+	want := 8 * m.Vectors * s.slots
+	if m.Kind == wire.KindColumn {
+		want += 8 * m.Vectors
+	}
+	if m.Kind != wire.KindRow && len(m.Payload) != want {
 		return wire.Invalid("payload bytes", len(m.Payload), fmt.Sprint(want))
 	}
-	switch m.Kind {
-	case wire.KindVector:
+	switch {
+	case wire.Prepared(m.Kind):
 		if q == nil {
 			return unknownQuery(m.Query)
 		}
@@ -184,20 +195,27 @@ func (c *Core) coef(s *shardState, m *wire.Coef) error {
 		s.queries[q.id] = q
 	}
 	q.result, q.damping, q.hasCoef, q.coef = m.Result, m.Damping, true, wire.Floats(m.Payload)
+	if m.Kind == wire.KindColumn {
+		n := m.Vectors * s.slots
+		q.coef, q.ones = q.coef[:n], wire.Indices(m.Payload[8*n:])
+		for i := range q.ones {
+			q.ones[i] -= s.lo
+		}
+	}
 	return nil
 }
 
 // norms works out ‖v − Gᵀc‖², or ‖Gᵀc‖² of a combination, for a bound that scalars can't settle.
 func (c *Core) norms(e *Effects, in Request, s *shardState, m *wire.Norms) error {
 	q := s.queries[m.Query]
-	if q == nil || !q.hasCoef || q.kind == wire.KindRow {
+	if q == nil || !q.hasCoef || q.kind == wire.KindRow || q.kind == wire.KindDiag || q.prune != nil {
 		return unknownQuery(m.Query)
 	}
 	head := m.Shard
 	if s.again(head.Seq, in.From) {
 		return nil
 	}
-	c.queryJob(e, s, q, Residuals{Step: q.step, Query: q.id, Kind: q.kind, Vectors: q.vectors, Coef: q.coef, Mask: q.mask}, func(e *Effects, d Done) { numbers(e, s.finish(head.Seq), head, d) })
+	c.queryJob(e, s, q, Residuals{Step: q.step, Query: q.id, Kind: q.kind, Vectors: q.vectors, Damping: q.damping, Coef: q.coef, Mask: q.mask, Ones: q.ones}, func(e *Effects, d Done) { numbers(e, s.finish(head.Seq), head, d) })
 	return nil
 }
 
@@ -233,7 +251,7 @@ func (c *Core) fetch(e *Effects, in Request, m *wire.Fetch) error {
 	if q.kind == wire.KindRow {
 		rows = 1
 	}
-	bytes, work := m.N*int64(m.DType.Size()), m.N*rows*int64(s.store.Size())
+	bytes, work := m.N*int64(m.DType.Size()), m.N*(rows*int64(s.store.Size())+q.products())
 	if c.work >= maxWork {
 		return wire.Errorf(wire.CodeBusy, "bytes of rows to be read", c.work, fmt.Sprintf("below %d", int64(maxWork)), "ask again in a moment")
 	}
@@ -247,7 +265,7 @@ func (c *Core) fetch(e *Effects, in Request, m *wire.Fetch) error {
 	q.fetching[key] = []fetchWaiter{{in, m.Want}}
 	op := Compute{
 		Step: q.step, Query: q.id, Kind: q.kind, Index: m.Index, Damping: q.damping, Coef: q.coef, Mask: q.mask,
-		Lo: m.Lo - s.lo, N: m.N, Col: m.Lo, DType: m.DType,
+		Refined: q.refined, Lo: m.Lo - s.lo, N: m.N, Col: m.Lo, DType: m.DType, Ones: q.ones,
 	}
 	c.queryJob(e, s, q, op, func(e *Effects, d Done) {
 		c.flow.inflight -= bytes
@@ -299,7 +317,7 @@ func (c *Core) dropQuery(e *Effects, s *shardState, q *query) {
 	for _, id := range sortedKeys(q.aborts) {
 		e.Cancel = append(e.Cancel, q.aborts[id])
 	}
-	if q.kind == wire.KindVector {
+	if wire.Prepared(q.kind) || q.factor != nil || q.prune != nil {
 		c.used -= q.vecBytes
 		c.job(e, s, FreeVectors{Query: q.id}, nil, func(*Effects, Done) {})
 	}

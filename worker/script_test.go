@@ -324,14 +324,44 @@ func (p *player) message(c *script.Cmd) wire.Message {
 	case "drop":
 		return &wire.Drop{Shard: head, Step: step, Attempt: attempt}
 	case "prepare":
-		return &wire.Prepare{Shard: head, Query: query, Vectors: vectors, DType: dtype, Mask: parseMask(c, slots)}
+		return &wire.Prepare{Shard: head, Query: query, Vectors: vectors, DType: dtype, Mask: parseMask(c, slots), Kind: c.Str("kind", ""), Seed: uint64(c.Int("of-seed", 0)), First: c.Int("first", 0)}
 	case "coef":
 		m := &wire.Coef{Shard: head, Query: query, Kind: c.Str("kind", wire.KindVector), Vectors: vectors, Result: result, Mask: parseMask(c, slots)}
-		if m.Damping = c.Float("damping", 0); m.Damping == 0 && m.Kind == wire.KindVector {
+		if m.Damping = c.Float("damping", 0); m.Damping == 0 && wire.Prepared(m.Kind) {
 			m.Damping = 1
 		}
 		m.Payload = wire.AppendFloats(nil, c.Floats("coef"))
+		if m.Kind == wire.KindColumn {
+			m.Payload = wire.AppendIndices(m.Payload, parseIndices(c, "at"))
+		}
 		return m
+	case "factor":
+		of, l := parseSlots(c, "of"), c.Floats("l")
+		return &wire.Factor{Shard: head, Query: query, Rows: len(of), Lo: c.Int("lo", 0), N: int64(len(l)), Damping: c.Float("damping", 1), Result: result,
+			Payload: wire.AppendFloats(wire.AppendSlots(nil, of), l)}
+	case "columns":
+		return &wire.Columns{Shard: head, Query: query, Mask: parseMask(c, slots), Payload: wire.AppendIndices(nil, parseIndices(c, "at"))}
+	case "prune":
+		m := &wire.Prune{
+			Shard: head, Query: query, Do: c.Word(), Kind: c.Str("kind", ""), Rule: c.Str("rule", ""), Known: int(c.Int("known", 0)), Ties: c.Int("ties", 0),
+			Key: parseUint(c, c.Str("key", "0")),
+		}
+		switch m.Do {
+		case wire.PruneGram:
+			of := parseSlots(c, "of")
+			m.I1, m.Payload = len(of), wire.AppendSlots(nil, of)
+		case wire.PruneDots:
+			m.Mask = parseMask(c, slots)
+		case wire.PruneResult:
+			m.Mask, m.Result, m.Payload = parseMask(c, slots), result, wire.AppendFloats(nil, c.Floats("coef"))
+		}
+		return m
+	case "apply":
+		return &wire.Apply{Shard: head, Query: query, Damping: c.Float("damping", 1)}
+	case "residual":
+		return &wire.Residual{Shard: head, Query: query, Vectors: vectors, Damping: c.Float("damping", 1), Payload: wire.AppendFloats(nil, c.Floats("w"))}
+	case "refine":
+		return &wire.Refine{Shard: head, Query: query, Vectors: vectors, Round: int(c.Int("round", 1)), Which: uint64(c.Int("which", 1)), Payload: wire.AppendFloats(nil, c.Floats("e"))}
 	case "norms":
 		return &wire.Norms{Shard: head, Query: query}
 	case "pairs":

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -29,6 +30,8 @@ type asking struct {
 	atLeast         uint64
 	minRows         int
 	hasStep, hasVec bool
+	verify, refine  bool
+	of              string // the kind of a query for vectors; "": vector
 	options         []client.QueryOption
 }
 
@@ -50,7 +53,11 @@ the relative error in the 2-norm.
 
 With --wire the vectors are sent, and with --result the results fetched, in another dtype: bf16 and f16
 take half of f32's bytes. The file's dtype stays as it is. The bound has the rounding of results in it; that
-of vectors is not an error: the answer is that for the vectors as they were sent.`,
+of vectors is not an error: the answer is that for the vectors as they were sent.
+
+--verify measures the relative residual ‖Hx − v‖/‖v‖ of each answer x in float64, by two more passes over the window.
+--refine refines each answer once, x + H⁻¹(v − Hx), and keeps what has the smaller residual, by five more passes, of
+which three take some ten times as long: for what is refused because its error could be large.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 2 {
 				return nil
@@ -80,6 +87,8 @@ of vectors is not an error: the answer is that for the vectors as they were sent
 	f.StringVar(&o.result, "result", "", "`dtype` in which results are fetched: f32, f64, bf16 or f16 (default that of the output)")
 	f.Uint64Var(&o.atLeast, "at-least", 0, "refuse to answer from a version below `V`")
 	f.IntVar(&o.minRows, "min-rows", 0, "refuse to answer from fewer than `n` gradients")
+	f.BoolVar(&o.verify, "verify", false, "measure the residuals")
+	f.BoolVar(&o.refine, "refine", false, "refine the answers, and measure the residuals")
 	return cmd
 }
 
@@ -96,6 +105,18 @@ func (o *asking) check(cmd *cobra.Command) error {
 	if given != 1 {
 		return cli.UsageError("one of v.npy, --step and --combine must be given, not %d", given)
 	}
+	if o.verify {
+		o.options = append(o.options, client.WithVerify())
+	}
+	if o.refine {
+		o.options = append(o.options, client.WithRefine())
+	}
+	return o.checkCommon(cmd)
+}
+
+// checkCommon checks the flags that all commands with asking have, where they have them.
+func (o *asking) checkCommon(cmd *cobra.Command) error {
+	f := cmd.Flags()
 	if err := cli.Required(f, "out"); err != nil {
 		return err
 	}
@@ -150,6 +171,8 @@ type answered struct {
 	Rows    int          `json:"rows"`
 	Bound   float64      `json:"bound"`  // the largest
 	Bounds  []float64    `json:"bounds"` // one a vector
+
+	Residuals []float64 `json:"residuals,omitempty"` // one a vector, where they are asked for
 }
 
 // add takes the answer to some of the vectors.
@@ -157,6 +180,7 @@ func (a *answered) add(part client.Answer) {
 	a.Version, a.Rows = part.Version, part.Rows
 	a.Bounds = append(a.Bounds, part.Bounds...)
 	a.Bound = max(a.Bound, part.Bound())
+	a.Residuals = append(a.Residuals, part.Residuals...)
 }
 
 func (t *tool) ihvp(cmd *cobra.Command, o *asking) error {
@@ -191,11 +215,20 @@ func (t *tool) ihvp(cmd *cobra.Command, o *asking) error {
 		if err != nil {
 			return err
 		}
-		return t.print(a, func(w io.Writer) {
-			fmt.Fprintf(w, "wrote %s: %s of %d %s, from version %d with %s, error at most %.1e\n",
-				a.Output, plural(int(a.Vectors), "vector"), a.Dim, a.DType, a.Version, plural(a.Rows, "gradient"), a.Bound)
-		})
+		return t.print(a, a.say)
 	})
+}
+
+// say is the answer in words.
+func (a *answered) say(w io.Writer) {
+	fmt.Fprintf(w, "wrote %s: %s of %d %s, from version %d with %s, error at most %.1e\n",
+		a.Output, plural(int(a.Vectors), "vector"), a.Dim, a.DType, a.Version, plural(a.Rows, "gradient"), a.Bound)
+	switch {
+	case len(a.Residuals) == 1:
+		fmt.Fprintf(w, "relative residual %.1e\n", a.Residuals[0])
+	case len(a.Residuals) > 1:
+		fmt.Fprintf(w, "relative residuals from %.1e to %.1e\n", slices.Min(a.Residuals), slices.Max(a.Residuals))
+	}
 }
 
 // answer asks, and writes the file.
@@ -219,9 +252,9 @@ func (o *asking) answer(ctx context.Context, r *client.Run, in *npy.File) (answe
 	// A float64 vector is multiplied as it is: rounded first, its error would grow with the
 	// condition of H.
 	if o.wide || o.hasVec && in.DType() == npy.Float64 {
-		err = answerTo(ctx, wide(r), o, in, w, &a)
+		err = answerTo(ctx, wide(r, o.of), o, in, w, &a)
 	} else {
-		err = answerTo(ctx, single(r), o, in, w, &a)
+		err = answerTo(ctx, single(r, o.of), o, in, w, &a)
 	}
 	if err != nil {
 		return a, err
@@ -247,8 +280,24 @@ type api[T npy.Float] struct {
 	combines func(ctx context.Context, dst [][]T, steps []wire.Step, coef [][]float64, opts ...client.QueryOption) (client.Answer, error)
 }
 
-func single(r *client.Run) api[float32] { return api[float32]{r, r.IHVPs, r.IHVPFrom, r.IHVPCombines} }
-func wide(r *client.Run) api[float64] {
+// single and wide are those of a kind of query for vectors.
+func single(r *client.Run, kind string) api[float32] {
+	switch kind {
+	case wire.KindFisher:
+		return api[float32]{run: r, vectors: r.FisherVecs, from: r.FisherVecFrom}
+	case wire.KindHessian:
+		return api[float32]{run: r, vectors: r.HessianVecs, from: r.HessianVecFrom}
+	}
+	return api[float32]{r, r.IHVPs, r.IHVPFrom, r.IHVPCombines}
+}
+
+func wide(r *client.Run, kind string) api[float64] {
+	switch kind {
+	case wire.KindFisher:
+		return api[float64]{run: r, vectors: r.FisherVecs64, from: r.FisherVecFrom64}
+	case wire.KindHessian:
+		return api[float64]{run: r, vectors: r.HessianVecs64, from: r.HessianVecFrom64}
+	}
 	return api[float64]{r, r.IHVPs64, r.IHVPFrom64, r.IHVPCombines64}
 }
 
@@ -308,7 +357,7 @@ func combineTo[T npy.Float](ctx context.Context, q api[T], o *asking, in *npy.Fi
 
 // at is the options of the next query: those after the first are answered from its version.
 func (o *asking) at(a *answered) []client.QueryOption {
-	if len(a.Bounds) == 0 {
+	if len(a.Bounds) == 0 || a.Version == 0 { // version 0 has no rows to pin
 		return o.options
 	}
 	return append(o.options[:len(o.options):len(o.options)], client.WithExactly(a.Version))

@@ -3,6 +3,7 @@ package main
 import (
 	"archive/zip"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -45,6 +46,7 @@ func TestScripts(t *testing.T) {
 		return nil
 	}
 	p.Cmds["npy"], p.Cmds["npycmp"], p.Cmds["npz"] = npyCmd, npycmpCmd, npzCmd
+	p.Cmds["npyint"] = npyintCmd
 	p.Cmds["nats"], p.Cmds["await"] = natsCmd, awaitCmd
 	testscript.Run(t, p)
 }
@@ -78,6 +80,19 @@ func npyCmd(ts *testscript.TestScript, neg bool, args []string) {
 		numbers = numbers[n:]
 	}
 	ts.Check(errors.Join(w.Commit(), w.Close()))
+}
+
+// npyintCmd: npyint FILE NUMBER… makes a 1-D file of int64, as NumPy does.
+func npyintCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: npyint FILE NUMBER…")
+	}
+	text := fmt.Sprintf("{'descr': '<i8', 'fortran_order': False, 'shape': (%d,), }", len(args)-1)
+	p := fmt.Appendf([]byte("\x93NUMPY\x01\x00\x76\x00"), "%-117s\n", text)
+	for _, s := range args[1:] {
+		p = binary.LittleEndian.AppendUint64(p, uint64(int64(number(ts, s))))
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), p, 0o666))
 }
 
 // npycmpCmd: npycmp FILE DTYPE SHAPE TOLERANCE (NUMBER… | WANT.npy) compares what a file holds.

@@ -149,7 +149,10 @@ func (f *Factor) checkBound(c []float64) error {
 }
 
 // bound does VectorBound, and CombinationBoundOf with y = nil.
-func (f *Factor) bound(c, y []float64, vnorm2 float64) Bound {
+func (f *Factor) bound(c, y []float64, vnorm2 float64) Bound { return f.boundWith(c, y, vnorm2, 0) }
+
+// boundWith is bound where y is off by extra ε s_i more.
+func (f *Factor) boundWith(c, y []float64, vnorm2, extra float64) Bound {
 	n, w := f.z.n, f.w
 	s2 := w.vec[0][:n]
 	w.diagonalTo(s2, f.z.shift)
@@ -163,7 +166,7 @@ func (f *Factor) bound(c, y []float64, vnorm2 float64) Bound {
 		sc = math.Hypot(sc, math.Sqrt(k)*c[i])
 		trace += k
 	}
-	if vnorm2 == 0 && t == 0 {
+	if vnorm2 == 0 && t == 0 && extra == 0 {
 		return Bound{} // Gᵀc is 0, exactly
 	}
 	v, root := math.Sqrt(vnorm2), math.Sqrt(float64(n))
@@ -173,7 +176,7 @@ func (f *Factor) bound(c, y []float64, vnorm2 float64) Bound {
 	}
 	low := math.Sqrt(max(q-quadError*epsilon*(v+t)*(v+t), 0))
 	with := func(m, p float64) Bound {
-		return newBound(epsilon*((1+m)*dotError*math.Hypot(v, p)+m*sc+(1+root)*(v+t)), low, math.Sqrt(max(q, 0)))
+		return newBound(epsilon*((1+m)*dotError*math.Hypot(math.Hypot(v, extra), p)+m*sc+(1+root)*(v+t)), low, math.Sqrt(max(q, 0)))
 	}
 	if n == 0 {
 		return with(0, 0)

@@ -12,13 +12,13 @@ import (
 var (
 	faultNames = []string{"loss", "duplicate", "reorder", "delay", "partition", "worker crash", "coordinator crash", "two owners", "bucket anew"}
 	phaseNames = []string{
-		"info", "open", "chunk", "stage", "commit", "wait", "drop", "query", "prepare", "vec", "coef", "norms", "fetch", "close",
+		"info", "open", "chunk", "stage", "commit", "wait", "drop", "query", "prepare", "vec", "coef", "norms", "prune", "fetch", "close",
 		"change", "evict", "adopt", "install", "gram", "release", "hello", "lease", "record", "incarnation",
 	}
 )
 
 // rare are phases of few packets, which faults are drawn for more often, the rarest most.
-var rare = []string{"release", "release", "release", "incarnation", "drop", "drop", "norms", "gram"}
+var rare = []string{"release", "release", "release", "incarnation", "drop", "drop", "norms", "prune", "gram"}
 
 // impossible says why a cell of the table stays empty.
 func impossible(fault, phase string) string {

@@ -4,18 +4,22 @@ import "mfac/wire"
 
 // question is what a client asks, with all that the reference needs to answer it.
 type question struct {
-	kind    string
-	vectors [][]float64 // as the shards see them
-	dtype   wire.DType
-	result  wire.DType
-	damping float64 // 0: the run's
-	divisor wire.Divisor
-	steps   []wire.Step
-	coef    [][]float64
-	atLeast wire.Version
-	exactly wire.Version
-	minRows int
-	after   wire.Version // versions that had been told when it was asked
+	kind     string
+	vectors  [][]float64 // as the shards see them
+	dtype    wire.DType
+	result   wire.DType
+	damping  float64 // 0: the run's
+	divisor  wire.Divisor
+	steps    []wire.Step
+	coef     [][]float64
+	columns  []int64 // of H⁻¹
+	rule     string  // of a prune
+	sparsity float64
+	atLeast  wire.Version
+	exactly  wire.Version
+	minRows  int
+	after    wire.Version // versions that had been told when it was asked
+	function
 }
 
 // tinyDamping, at a row of the window, leaves so little that its bound takes a further pass.
@@ -74,7 +78,7 @@ func (c *client) question() *question {
 			}
 			q.vectors = append(q.vectors, v)
 		}
-	case r < 0.8:
+	case r < 0.75:
 		q.kind = wire.KindCombine
 		for _, s := range steps {
 			if len(q.steps) == 0 || w.chance(0.5) {
@@ -88,21 +92,36 @@ func (c *client) question() *question {
 			}
 			q.coef = append(q.coef, a)
 		}
-	case r < 0.9: // numbers, which lie at the coordinator
+	case r < 0.81: // numbers, which lie at the coordinator
 		q.kind, q.result = wire.KindScores, wire.F64
 		v := make([]float64, w.shape.dim)
 		for i := range v {
 			v[i] = nearest(w.rng.NormFloat64(), q.dtype)
 		}
 		q.vectors = append(q.vectors, v)
+	case r < 0.85:
+		q.kind = wire.KindDiag
+	case r < 0.9:
+		q.kind = wire.KindColumn
+		for range 1 + w.rng.IntN(2) {
+			q.columns = append(q.columns, int64(w.rng.IntN(int(w.shape.dim))))
+		}
+	case r < 0.95:
+		w.prune(q)
 	default:
 		q.kind, q.result, q.damping, q.divisor = wire.KindRow, wire.F32, 0, ""
 		q.steps = []wire.Step{steps[w.rng.IntN(len(steps))].Step}
 	}
+	q.vary(w)
 	return q
 }
 
-func (q *question) outputs() int { return max(len(q.vectors), len(q.coef), 1) }
+func (q *question) outputs() int {
+	if q.prunes() {
+		return 1
+	}
+	return max(len(q.vectors), len(q.coef), len(q.columns), q.samples, 1)
+}
 
 func (q *question) message(token uint64) *wire.Query {
 	m := &wire.Query{
@@ -110,17 +129,22 @@ func (q *question) message(token uint64) *wire.Query {
 		AtLeast: q.atLeast, Exactly: q.exactly, MinRows: q.minRows,
 	}
 	switch q.kind {
-	case wire.KindVector, wire.KindScores:
-		m.DType = q.dtype
+	case wire.KindVector, wire.KindFisher, wire.KindHessian, wire.KindSample, wire.KindScores:
 	case wire.KindCombine:
 		m.Steps = len(q.steps)
 		m.Payload = wire.AppendUint64s(nil, q.steps)
 		for _, a := range q.coef {
 			m.Payload = wire.AppendFloats(m.Payload, a)
 		}
+	case wire.KindDiag:
+	case wire.KindPrune, wire.KindCompensate:
+		m.DType, m.Rule, m.Sparsity, m.Masked = q.dtype, q.rule, q.sparsity, len(q.vectors) > 1
+	case wire.KindColumn:
+		m.Payload = wire.AppendIndices(nil, q.columns)
 	default:
 		m.Payload = wire.AppendUint64s(nil, q.steps)
 	}
+	q.put(m)
 	return m
 }
 
@@ -197,7 +221,7 @@ func (c *client) query(q *question, slow ms, abandon bool, until ms) (answered b
 // answer sends the vectors, waits for the result and fetches it.
 func (c *client) answer(q *question, r *wire.QueryReply, slow ms, abandon bool, until ms) wire.Code {
 	w := c.w
-	if len(q.vectors) > 0 {
+	if wire.Sent(q.kind) {
 		var wants []want
 		for i, v := range q.vectors {
 			for _, s := range c.grid(0, w.shape.dim, []int64{5, 16, 100}[w.rng.IntN(3)]) {

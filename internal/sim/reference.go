@@ -52,10 +52,11 @@ func (k *checker) answered(c *client, q *question, r *wire.QueryReply, ready *wi
 		w.fail("V6 version %d with %d rows, asked for at least %d, exactly %d, %d rows", r.Version, r.Rows, q.atLeast, q.exactly, q.minRows)
 	case r.Version < q.after:
 		w.fail("V6 a query answers at version %d, and %d had been told before it was asked", r.Version, q.after)
-	case len(ready.Bounds) != q.outputs():
+	case !q.prunes() && len(ready.Bounds) != q.outputs():
 		w.fail("V6 %d bounds of %d results", len(ready.Bounds), q.outputs())
 	}
 	w.stats.Answered++
+	k.residuals(q, ready)
 	g := make([][]float64, len(now.rows))
 	for i, row := range now.rows {
 		p := k.attempts[row.Attempt]
@@ -69,13 +70,19 @@ func (k *checker) answered(c *client, q *question, r *wire.QueryReply, ready *wi
 		index[row.Step] = i
 	}
 	for i := range out {
-		bound, nearest := ready.Bounds[i], math.Inf(1)
+		bound, nearest := 0.0, math.Inf(1)
+		if !q.prunes() {
+			bound = ready.Bounds[i]
+		}
 		for _, s := range k.settings { // which of them the run had when it was asked is not told
 			want := k.reference(q, i, g, index, s)
 			diff, size := 0.0, 0.0
 			for j := range want {
 				diff = math.Hypot(diff, out[i][j]-want[j])
 				size = math.Hypot(size, want[j])
+			}
+			if q.prunes() {
+				bound = roundingOf(q.result, size, k.w.shape.dim)
 			}
 			if diff <= (referenceShare*bound+referenceTolerance)*size {
 				nearest = 0
@@ -102,9 +109,31 @@ func (k *checker) reference(q *question, i int, g [][]float64, index map[wire.St
 	if q.divisor == wire.Count || q.divisor == "" && run.divisor == wire.Count {
 		n = float64(len(g))
 	}
+	switch q.kind {
+	case wire.KindFisher, wire.KindHessian:
+		return q.product(g, i, damping, n)
+	case wire.KindSample:
+		return q.sample(g, index, i, int(s.dim), damping, n)
+	}
 	// (v − Gᵀ K⁻¹ G v)/λ for a vector, N Gᵀ K⁻¹ a for a combination, K = GGᵀ + NλI
+	if q.prunes() {
+		return q.pruned(g, n*damping, damping)
+	}
+	if q.kind == wire.KindDiag {
+		x := make([]float64, s.dim)
+		for col := range x {
+			x[col] = inverseColumn(g, s.dim, int64(col), n, damping)[col]
+		}
+		return x
+	}
+	if q.kind == wire.KindColumn {
+		return inverseColumn(g, s.dim, q.columns[i], n, damping)
+	}
 	right := make([]float64, len(g))
-	if len(q.vectors) > 0 {
+	vector := len(q.vectors) > 0
+	if r := q.inWindow(g, i); r >= 0 {
+		right[r], vector = 1, false
+	} else if vector {
 		for r := range g {
 			right[r] = dot(g[r], q.vectors[i])
 		}
@@ -125,11 +154,29 @@ func (k *checker) reference(q *question, i int, g [][]float64, index map[wire.St
 		for r := range g {
 			x[col] += c[r] * g[r][col]
 		}
-		if q.kind == wire.KindVector {
+		if vector {
 			x[col] = (q.vectors[i][col] - x[col]) / damping
 		} else {
 			x[col] *= n
 		}
+	}
+	return x
+}
+
+// inverseColumn is (e_j − GᵀK⁻¹Ge_j)/λ.
+func inverseColumn(g [][]float64, dim, j int64, n, damping float64) []float64 {
+	y := make([]float64, len(g))
+	for r := range g {
+		y[r] = g[r][j]
+	}
+	c := solve(g, n*damping, y)
+	x := make([]float64, dim)
+	x[j] = 1
+	for col := range x {
+		for r := range g {
+			x[col] -= c[r] * g[r][col]
+		}
+		x[col] /= damping
 	}
 	return x
 }

@@ -535,6 +535,12 @@ func TestBadQueries(t *testing.T) {
 		{"steps cut off", func(q *wire.Query) { q.Kind, q.Steps, q.Payload = wire.KindCombine, 1, steps[:15] }, refusal{wire.CodeInvalid, "payload bytes", "15", "16"}},
 		{"more steps than payload", func(q *wire.Query) { q.Kind, q.Steps, q.Payload = wire.KindCombine, 2, steps }, refusal{wire.CodeInvalid, "payload bytes", "16", "32"}},
 		{"row of two", func(q *wire.Query) { q.Kind, q.Vectors, q.Payload = wire.KindRow, 2, steps }, refusal{wire.CodeInvalid, "vectors", "2", "1 for a row"}},
+		{"diagonal of two", func(q *wire.Query) { q.Kind, q.Vectors = wire.KindDiag, 2 }, refusal{wire.CodeInvalid, "vectors", "2", "1 for a diagonal"}},
+		{"diagonal with a payload", func(q *wire.Query) { q.Kind, q.Payload = wire.KindDiag, steps }, refusal{wire.CodeInvalid, "payload bytes", "16", "0"}},
+		{"column past the last", func(q *wire.Query) { q.Kind, q.Payload = wire.KindColumn, wire.AppendIndices(nil, []int64{1 << 30}) }, refusal{wire.CodeInvalid, "index", "1073741824", "the run's columns"}},
+		{"column below the first", func(q *wire.Query) { q.Kind, q.Payload = wire.KindColumn, wire.AppendIndices(nil, []int64{-1}) }, refusal{wire.CodeInvalid, "index", "18446744073709551615", "in [0, "}},
+		{"sub-block of nothing", func(q *wire.Query) { q.Kind, q.Result = wire.KindSubblock, wire.F64 }, refusal{wire.CodeInvalid, "payload bytes", "0", "in [8, 16384]"}},
+		{"sub-block in float32", func(q *wire.Query) { q.Kind, q.Result, q.Payload = wire.KindSubblock, wire.F32, steps[:8] }, refusal{wire.CodeInvalid, "result", "f32", "f64"}},
 		{"row in float64", func(q *wire.Query) { q.Kind, q.Result, q.Payload = wire.KindRow, wire.F64, steps[:8] }, refusal{wire.CodeInvalid, "result", "f64", "f32"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -122,6 +122,24 @@ func story(t *testing.T, divisor wire.Divisor, set setting) map[string]any {
 	keep("float32", a, err, bits32(x32))
 	a, err = run.IHVP64(ctx, x, vs[1], client.WithDamping(1e-6), client.WithDivisor(wire.Count))
 	keep("other damping", a, err, bits64(x))
+	a, err = run.FisherVec64(ctx, x, vs[1])
+	keep("F v", a, err, bits64(x))
+	a, err = run.HessianVec64(ctx, x, vs[1])
+	keep("H v", a, err, bits64(x))
+	a, err = run.Samples64(ctx, xs[:2], 12345, 7)
+	keep("samples", a, err, [][]uint64{bits64(xs[0]), bits64(xs[1])})
+	a, err = run.Sample64(ctx, x, 12345, 8)
+	keep("sample alone", a, err, bits64(x))
+	if !cmp.Equal(out["samples"].([][]uint64)[1], out["sample alone"]) {
+		t.Error("a sample alone has other bits than together with another")
+	}
+	a, err = run.IHVP64(ctx, x, vs[1], client.WithVerify())
+	keep("verified", a, err, bits64(x))
+	if !cmp.Equal(out["verified"], out["alone 1"]) {
+		t.Error("an answer that is verified has other bits")
+	}
+	a, err = run.IHVPs64(ctx, xs[:2], vs[:2], client.WithRefine(), client.WithDamping(1e-6))
+	keep("refined", a, err, [][]uint64{bits64(xs[0]), bits64(xs[1])})
 	for _, step := range []int{last, last - determinismWindow + 1} {
 		a, err = run.Gradient(ctx, x32, wire.Step(step))
 		keep(fmt.Sprintf("gradient %d", step), a, err, bits32(x32))
