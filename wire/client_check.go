@@ -200,7 +200,7 @@ func (m *Query) Validate() error {
 	case KindScores, KindPairs, KindInfluence, KindSelf:
 		return m.checkScalars()
 	}
-	return Invalid("kind", m.Kind, "one of the protocol: vector, combine, row, scores, …")
+	return Invalid("kind", m.Kind, "vector, combine, row, scores, pairs, influence or self")
 }
 
 func checkOptions(damping float64, divisor Divisor, result DType) error {

@@ -522,7 +522,7 @@ func TestBadQueries(t *testing.T) {
 		bad  func(*wire.Query)
 		want refusal
 	}{
-		{"kind", func(q *wire.Query) { q.Kind = "trace" }, refusal{wire.CodeInvalid, "kind", "trace", "vector, combine or row"}},
+		{"kind", func(q *wire.Query) { q.Kind = "trace" }, refusal{wire.CodeInvalid, "kind", "trace", "vector, combine"}},
 		{"dtype", func(q *wire.Query) { q.DType = "f8" }, refusal{wire.CodeInvalid, "dtype", "f8", "f32, f64, bf16 or f16"}},
 		{"result", func(q *wire.Query) { q.Result = "i8" }, refusal{wire.CodeInvalid, "result", "i8", "f32, f64, bf16 or f16"}},
 		{"no vectors", func(q *wire.Query) { q.Vectors = 0 }, refusal{wire.CodeInvalid, "vectors", "0", "in [1, 64]"}},
