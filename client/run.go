@@ -193,8 +193,8 @@ func checkInfo(info *wire.Info, name string) error {
 	return nil
 }
 
-// Spec is what the run is.
-func (r *Run) Spec() wire.RunSpec { return r.spec }
+// Spec is what the run is, as was heard last: damping and divisor may be set (Set) by any client.
+func (r *Run) Spec() wire.RunSpec { return r.info().Spec }
 
 // Dim is d, the number of the run's parameters.
 func (r *Run) Dim() int64 { return r.spec.Dim }

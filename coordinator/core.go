@@ -31,7 +31,7 @@ type Hello struct{ Msg wire.Hello }
 // Tick says that Config.TickMS milliseconds have gone by.
 type Tick struct{}
 
-// Saved says that the record of Effects.Save is written. Only a takeover waits for that.
+// Saved says that the record of Effects.Save is written. A takeover and a change wait for that.
 type Saved struct{}
 
 func (Request) input() {}
@@ -136,6 +136,10 @@ type Core struct {
 	ended      ring[callerToken, *wire.Error] // so that a late copy of a request opens nothing
 
 	gram gramLoad
+
+	changing *change // is under way
+	changes  []*change
+	changed  ring[callerToken, outcome]
 }
 
 type phase int
@@ -202,6 +206,7 @@ func NewCore(cfg Config) *Core {
 		c.workers[h.Worker] = &peer{hello: h}
 	}
 	c.shards = make([]shardOf, cfg.Record.Spec.Shards)
+	c.changed = newRing[callerToken, outcome](memory)
 	return c
 }
 
@@ -227,6 +232,7 @@ func (c *Core) Step(in Input) Effects {
 		if c.phase == saving {
 			c.install(&e)
 		}
+		c.savedChange(&e)
 	}
 	if c.phase == placing {
 		c.place(&e)
@@ -288,6 +294,7 @@ func (c *Core) abandon(e *Effects, err *wire.Error) {
 		e.send(r.From, err)
 	}
 	c.held = nil
+	c.abandonChanges(e, err)
 }
 
 // Stop answers everybody who waits, because the adapter is stopping or has lost the lease.
@@ -361,6 +368,7 @@ func (c *Core) onTick(e *Effects) {
 		}
 		q.waiters = c.pending(e, q.waiters, &wire.ResultReply{State: wire.StatePending, Version: q.version, Rows: len(q.slots)})
 	}
+	c.pendingChanges(e)
 }
 
 // forgetPeers drops workers that have been silent for long and have no shard of the run.
@@ -455,7 +463,7 @@ func (c *Core) request(e *Effects, in Request) error {
 	case *wire.Wait:
 		return c.waitStep(e, in, m)
 	case *wire.Query:
-		if c.committing != nil { // the window is between two versions
+		if c.committing != nil || c.changing != nil { // the window is between two versions
 			if len(c.held) >= maxQueries {
 				return wire.Errorf(wire.CodeBusy, "queries during a commit", len(c.held), fmt.Sprintf("below %d", maxQueries))
 			}
@@ -476,6 +484,10 @@ func (c *Core) request(e *Effects, in Request) error {
 		return c.valuesRequest(e, in, m)
 	case *wire.Close:
 		return c.closeRequest(e, in, m)
+	case *wire.Forget:
+		return c.change(e, in, m.Token)
+	case *wire.Set:
+		return c.change(e, in, m.Token)
 	case *wire.StepsRequest:
 		if m.Query != 0 {
 			return c.querySteps(e, in, m.Query)

@@ -28,6 +28,8 @@ func describe(m wire.Message) string {
 	case *wire.Multiply:
 		slots, _ := wire.SlotList(m.Payload)
 		return head() + fmt.Sprintf(" step=%d attempt=%s with=%v", m.Step, id(m.Attempt), slots)
+	case *wire.Evict:
+		return head() + fmt.Sprintf(" version=%d rows=%s", m.Version, list(wire.Rows(m.Payload), describeRow))
 	case *wire.Commit:
 		s := head() + fmt.Sprintf(" version=%d step=%d attempt=%s slot=%d", m.Version, m.Step, id(m.Attempt), m.Slot)
 		if m.Evict {

@@ -17,6 +17,12 @@
 //	          every shard; a precondition's coefficients travel with it
 //	committed when every shard has acknowledged: only now is anybody told
 //
+// A change that no step makes, one at a time, not beside a commit:
+//
+//	forget    the record is written (how far the run was, who asked), queries that read the rows end,
+//	          every shard hears evict: at version+1 the rows have left it, and are zero
+//	set       λ or the divisor: the record is written, the factor is made anew when next asked for
+//
 // Invariants:
 //
 //	C1  nobody is told "committed" before every shard has acknowledged it at this epoch

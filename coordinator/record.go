@@ -25,6 +25,8 @@ type Record struct {
 	Takeovers uint64     `json:"takeovers"`
 	Epoch     wire.Epoch `json:"epoch"`            // of the owner that wrote it: no two write alike
 	Newest    *wire.Step `json:"newest,omitempty"` // the highest step seen at a takeover, or the first one; nil: none yet
+
+	Change *Change `json:"change,omitempty"` // the last one, by a client
 }
 
 // Place is where a shard is: on Worker, since the takeover of this number.
@@ -60,6 +62,14 @@ func DecodeRecord(p []byte) (Record, error) {
 	}
 	if r.Lo[0] != 0 {
 		return r, wire.Invalid("first shard border", r.Lo[0], "0")
+	}
+	if ch := r.Change; ch != nil {
+		if err := wire.CheckName("caller in record", ch.Caller); err != nil {
+			return r, err
+		}
+		if ch.Rows < 0 || ch.Rows > r.Spec.Window {
+			return r, wire.Invalid("rows in record", ch.Rows, fmt.Sprintf("in [0, %d]", r.Spec.Window))
+		}
 	}
 	for s := range r.Lo {
 		if w := r.Placed[s].Worker; w != "" {
@@ -97,6 +107,10 @@ func (r *Record) shardBytes(s int) int64 {
 func (r Record) clone() Record {
 	r.Lo = append([]int64(nil), r.Lo...)
 	r.Placed = append([]Place(nil), r.Placed...)
+	if r.Change != nil {
+		ch := *r.Change
+		r.Change = &ch
+	}
 	return r
 }
 

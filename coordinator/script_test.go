@@ -227,6 +227,12 @@ func (p *player) run(c *script.Cmd) {
 		step := wire.Step(parseID(c, s))
 		rec.Newest = &step
 	}
+	if s := c.Str("change", ""); s != "" { // of the client with token 9: version/rows
+		rec.Change = &Change{Caller: "client", Token: 9}
+		if _, err := fmt.Sscanf(s, "%d/%d", &rec.Change.Version, &rec.Change.Rows); err != nil {
+			c.Fail("change: %w", err)
+		}
+	}
 	for s, text := range c.List("placed") {
 		w, rev, _ := strings.Cut(text, "@")
 		rec.Placed[s] = Place{w, parseID(c, rev)}
@@ -435,6 +441,9 @@ func (p *player) perform(e Effects) {
 		if n := e.Save.Newest; n != nil {
 			p.printf(" newest=%d", *n)
 		}
+		if ch := e.Save.Change; ch != nil {
+			p.printf(" damping=%g divisor=%s change=%s/%d:%d/%d", e.Save.Spec.Damping, e.Save.Spec.Divisor, ch.Caller, ch.Token, ch.Version, ch.Rows)
+		}
 		p.printf("\n")
 	}
 	for _, call := range e.Calls {
@@ -569,6 +578,14 @@ func (p *player) message(c *script.Cmd) wire.Message {
 		return m
 	case "result":
 		return &wire.Result{Run: run, Epoch: epoch, Query: query}
+	case "forget":
+		m := &wire.Forget{Run: run, Token: token}
+		for _, s := range c.List("steps") {
+			m.Payload = wire.AppendUint64s(m.Payload, []uint64{parseID(c, s)})
+		}
+		return m
+	case "set":
+		return &wire.Set{Run: run, Token: token, Damping: damping, Divisor: divisor}
 	case "values":
 		return &wire.Values{Run: run, Epoch: epoch, Query: query, Lo: c.Int("lo", 0), N: c.Int("n", 1)}
 	case "close":

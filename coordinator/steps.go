@@ -204,7 +204,7 @@ func (c *Core) staged(e *Effects, o *openStep, s int, m wire.Message) {
 // advance commits the lowest open step, if it is whole everywhere and its products cover the
 // window.
 func (c *Core) advance(e *Effects) {
-	if c.committing != nil || c.phase != serving {
+	if c.committing != nil || c.changing != nil || c.phase != serving {
 		return
 	}
 	i := slices.IndexFunc(c.open, func(o *openStep) bool { return !o.dropping })
@@ -325,14 +325,7 @@ func (c *Core) committed(e *Effects, o *openStep, after []row) {
 		e.Save = &rec
 	}
 	c.settleStep(e, o)
-	held := c.held
-	c.held = nil
-	for _, in := range held {
-		if err := c.query(e, in, in.Msg.(*wire.Query)); err != nil {
-			e.send(in.From, wire.AsError(err))
-		}
-	}
-	c.advance(e)
+	c.goOn(e)
 }
 
 // settleStep tells who waits for a committed step, once its precondition's bound is known.

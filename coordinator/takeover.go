@@ -137,6 +137,7 @@ func (c *Core) decide(e *Effects) {
 		c.rec.Newest = &newest
 	}
 	c.keepOpen()
+	c.resumeChange(best.Version)
 	c.rec.Floor = max(c.rec.Floor, c.version) + versionReserve
 	c.enter(saving, "writing the run's record")
 	rec := c.rec.clone()

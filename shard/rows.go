@@ -132,3 +132,15 @@ func (s *Store) Begin(slot int) error {
 	}
 	return nil
 }
+
+// Erase sets the slot's row to zeros, padding and powers of two too, and forgets what came of one
+// that was never whole. O(d) writes. Nothing may read or write the slot meanwhile.
+func (s *Store) Erase(slot int) error {
+	if err := s.Begin(slot); err != nil {
+		return err
+	}
+	for i := range s.tiles() {
+		kernel.Zero(s.tile(i), slot, 0)
+	}
+	return nil
+}

@@ -161,6 +161,10 @@ func repair(t *rapid.T, m Message) {
 		case KindRow:
 			m.Vectors, m.Result, m.Payload = 1, F32, AppendUint64s(nil, []Step{9})
 		}
+	case *Forget:
+		m.Payload = AppendUint64s(nil, rapid.SliceOfNDistinct(rapid.Uint64(), 1, 20, rapid.ID).Draw(t, "steps"))
+	case *Evict:
+		m.Payload = AppendRows(nil, rows)
 	case *Values:
 		m.Lo %= MaxValues - m.N
 	case *ValuesReply:

@@ -25,6 +25,8 @@ const (
 	OpClose  = "close"
 	OpSteps  = "steps"
 	OpValues = "values"
+	OpForget = "forget"
+	OpSet    = "set"
 
 	OpChunk = "chunk"
 	OpVec   = "vec"
@@ -36,6 +38,7 @@ const (
 	OpStage      = "stage"
 	OpProducts   = "products"
 	OpCommit     = "commit"
+	OpEvict      = "evict"
 	OpDrop       = "drop"
 	OpPrepare    = "prepare"
 	OpCoef       = "coef"

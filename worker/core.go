@@ -137,6 +137,8 @@ type shardState struct {
 	passes    map[uint64]Token // who waits for a pass over G, by the request's Seq
 	closed    []wire.QueryID   // the last ones, as a ring
 	gone      bool
+
+	erasing map[wire.Slot]JobID // the last job that zeroes it, under way
 }
 
 // staged is a step that is being published.
@@ -334,9 +336,9 @@ func (c *Core) control(e *Effects, in Request, s *shardState, m wire.Control) er
 	}
 	switch m := m.(type) {
 	case *wire.Install:
-		if err := c.install(e, s, m); err != nil {
-			return err
-		}
+		return c.installErasing(e, in, s, m)
+	case *wire.Evict:
+		return c.evict(e, in, s, m)
 	case *wire.Gram:
 		return c.gram(e, in, s, m)
 	case *wire.Stage:
@@ -353,7 +355,7 @@ func (c *Core) control(e *Effects, in Request, s *shardState, m wire.Control) er
 		}
 	case *wire.Drop:
 		if st := s.staged[m.Step]; st != nil && st.attempt <= m.Attempt { // a lower one was superseded
-			c.unstage(e, s, st)
+			c.discard(e, s, st)
 		}
 	case *wire.Prepare:
 		if err := c.prepare(e, in, s, m); err != nil {

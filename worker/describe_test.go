@@ -69,6 +69,8 @@ func describeJob(j Job) string {
 		if op.DType != wire.F32 {
 			what += " of " + string(op.DType)
 		}
+	case Erase:
+		what = fmt.Sprintf("erase slot %d", op.Slot)
 	case Begin:
 		what = fmt.Sprintf("begin slot %d", op.Slot)
 	case Accumulate:

@@ -18,6 +18,8 @@
 //	          when the slice is whole: a job for what is left, then the answer to stage, which
 //	          names the covered rows that are still there; others are asked for by multiply
 //	commit    the slot becomes a row, the evicted one leaves the window
+//	evict     rows that are to be forgotten leave the window: queries that read them end, then the
+//	          memory is zeroed, then it is answered. An install zeroes what leaves by it, too
 //
 // Invariants:
 //

@@ -294,6 +294,8 @@ func (g *Engine) do(j Job) (Done, error) {
 	switch op := j.Op.(type) {
 	case Begin:
 		return Done{}, n.store.Begin(op.Slot)
+	case Erase:
+		return Done{}, n.store.Erase(op.Slot)
 	case Write:
 		return Done{}, n.write(op)
 	case Accumulate:

@@ -319,6 +319,8 @@ func (p *player) message(c *script.Cmd) wire.Message {
 			m.Result, m.Payload = result, wire.AppendFloats(nil, c.Floats("coef"))
 		}
 		return m
+	case "evict":
+		return &wire.Evict{Shard: head, Version: version, Payload: wire.AppendRows(nil, parseRows(c, "rows"))}
 	case "drop":
 		return &wire.Drop{Shard: head, Step: step, Attempt: attempt}
 	case "prepare":

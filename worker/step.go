@@ -35,7 +35,7 @@ func (c *Core) stage(e *Effects, in Request, s *shardState, m *wire.Stage) error
 			return wire.Errorf(wire.CodeSuperseded, "attempt", m.Attempt, fmt.Sprintf("at least %d", other.attempt))
 		}
 		if other.attempt < m.Attempt {
-			c.unstage(e, s, other)
+			c.discard(e, s, other)
 		}
 	}
 	st := s.staged[m.Step]
@@ -408,7 +408,11 @@ func (c *Core) install(e *Effects, s *shardState, m *wire.Install) error {
 	for _, step := range sortedKeys(s.staged) {
 		if st := s.staged[step]; kept[step] != st {
 			// One that became a row has its products, and no job under way that is to be cancelled.
-			c.unstage(e, s, st)
+			if r, ok := live[st.slot]; ok && r.Attempt == st.attempt {
+				c.unstage(e, s, st)
+			} else {
+				c.discard(e, s, st)
+			}
 		}
 	}
 	s.staged, s.version, s.installed = kept, m.Version, true

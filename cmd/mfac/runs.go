@@ -87,8 +87,8 @@ func (v runView) cond() string {
 }
 
 func (t *tool) runCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "run", Short: "Make, list, show and remove runs"}
-	cmd.AddCommand(t.createCommand(), t.lsCommand(), t.showCommand(), t.rmCommand(), t.stepsCommand())
+	cmd := &cobra.Command{Use: "run", Short: "Make, list, show, set and remove runs"}
+	cmd.AddCommand(t.createCommand(), t.lsCommand(), t.showCommand(), t.rmCommand(), t.stepsCommand(), t.setCommand())
 	return cmd
 }
 

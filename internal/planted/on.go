@@ -12,6 +12,7 @@ const (
 	CommitWithoutAcks Bug = iota // the coordinator tells "committed" at the first acknowledgement
 	StaleEpoch                   // a worker takes messages of an epoch that is over
 	DuplicateTwice               // a chunk that comes twice is counted twice
+	EvictKeeps                   // a shard says that rows are forgotten before they are zero
 	Bugs                         // their number
 )
 

@@ -196,13 +196,15 @@ func phaseOf(m wire.Message) string {
 		return "open"
 	case *wire.Wait:
 		return "wait"
+	case *wire.Forget, *wire.Set:
+		return "change"
 	case *wire.Query, *wire.Result, *wire.Values:
 		return "query"
 	case *wire.Close, *wire.CloseQuery:
 		return "close"
 	case *wire.Stage, *wire.Multiply:
 		return "stage"
-	case *wire.Fetch, *wire.Chunk, *wire.Vec, *wire.Commit, *wire.Drop, *wire.Prepare, *wire.Coef, *wire.Norms, *wire.DotVectors,
+	case *wire.Fetch, *wire.Chunk, *wire.Vec, *wire.Commit, *wire.Evict, *wire.Drop, *wire.Prepare, *wire.Coef, *wire.Norms, *wire.DotVectors,
 		*wire.Adopt, *wire.Install, *wire.Gram, *wire.Release, *wire.Hello:
 		return m.Type()
 	}

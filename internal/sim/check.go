@@ -26,6 +26,10 @@ type checker struct {
 	since    wire.Version               // of the first window after all rows were lost at once
 	live     map[wire.Attempt]wire.Step // that any shard has ever had as a row
 	on       map[shardRow]bool          // the same, of each shard
+
+	forgets  []*forgetting                 // that were asked for
+	gone     map[wire.Attempt]wire.Version // told forgotten
+	settings []setting                     // that the run was asked to be set to
 }
 
 // shardRow is a shard's slice of a row.
@@ -45,6 +49,7 @@ func newChecker(w *world) *checker {
 	return &checker{
 		w: w, attempts: map[wire.Attempt]*publication{}, lost: map[wire.Attempt]bool{}, windows: map[wire.Version]*served{},
 		tellings: map[wire.Attempt]wire.Version{}, last: map[*coordinator.Core]*served{}, begun: map[*coordinator.Core]int{}, live: map[wire.Attempt]wire.Step{}, on: map[shardRow]bool{},
+		gone: map[wire.Attempt]wire.Version{}, settings: []setting{{w.shape.damping, wire.Capacity}},
 	}
 }
 
@@ -171,7 +176,7 @@ func (k *checker) serves(n *coordinatorNode, core *coordinator.Core, c *coordina
 	if !late && now.version < k.highest {
 		w.fail("V4 version %d is served after %d", now.version, k.highest)
 	}
-	if before != nil {
+	if before != nil && !k.forgetsFrom(core, c, before, now) {
 		want := before.rows
 		if len(want) == w.shape.window {
 			want = want[1:]
@@ -203,6 +208,7 @@ func (k *checker) serves(n *coordinatorNode, core *coordinator.Core, c *coordina
 	if !late {
 		k.order(now)
 		k.stays(now)
+		k.stayGone(now)
 	}
 	k.windows[now.version], k.highest = now, max(k.highest, now.version)
 	if len(now.rows) > 0 {
@@ -246,7 +252,7 @@ func (k *checker) everServed(r wire.Row) bool {
 // stays is V5: what was told stays, until it is evicted or lost.
 func (k *checker) stays(now *served) {
 	for a, v := range k.tellings {
-		if k.lost[a] || slices.ContainsFunc(now.rows, func(r wire.Row) bool { return r.Attempt == a }) {
+		if k.lost[a] || k.mayForget(k.attempts[a].step) || slices.ContainsFunc(now.rows, func(r wire.Row) bool { return r.Attempt == a }) {
 			continue
 		}
 		// Evicted on a shard is evicted, also where the commit that did it came to nothing more.
@@ -398,7 +404,7 @@ func (k *checker) worker(n *workerNode, in worker.Input) {
 		switch r.Msg.(type) {
 		case *wire.Stage:
 			k.pinned(n, r.Msg.(wire.Control).Head())
-		case *wire.Commit, *wire.Install:
+		case *wire.Commit, *wire.Evict, *wire.Install:
 			k.agree(n, r.Msg.(wire.Control).Head().Shard)
 			for _, s := range c.Shards {
 				for _, row := range s.Live {

@@ -17,6 +17,7 @@
 //	client       processes of clients, written as they would be with blocking calls
 //	publish      publishers: good ones, and those that send NaN, conflicts, overlaps, or die
 //	query        queriers
+//	change       who forgets steps, and sets λ and the divisor
 //	dtypes       numbers as they are sent and kept: both dtypes are drawn too
 //	faults       when which fault happens, and the table of fault × phase
 //	check        what must hold after each event; reference is the dense arithmetic
@@ -27,12 +28,16 @@
 //	V2  shards at one version have one window; a version never gets another window once it was told
 //	V3  a row's bytes are those of one publication, as the store keeps them, on every shard
 //	V4  steps commit in growing order; versions grow
-//	V5  what was told leaves the window only by eviction, or because a shard lost it: then everywhere
+//	V5  what was told leaves the window only by eviction, because it is forgotten, or because a shard
+//	    lost it: then everywhere
 //	V6  A is the Gram matrix of the window; an answer is within its bound of the dense reference
 //	V7  a slot has one use; a slot that a query reads is not reserved
 //	V8  a worker's memory is that of its shards and queries, its bytes in flight those of its jobs
 //	V9  a shard acts on no message of another epoch than the one it has adopted, and adopts none below
 //	V10 with the faults over, everything comes to rest, and a step and a query succeed
+//	V11 what is told forgotten is in no window from that version on, its slot is zero on every shard when
+//	    the window is made, and no shard has its bytes when it is told; with a step that never was,
+//	    nothing is forgotten
 //
 // The durability here is memory: a full disk can't happen, and a crash loses what a worker held.
 package sim

@@ -69,30 +69,37 @@ func (k *checker) answered(c *client, q *question, r *wire.QueryReply, ready *wi
 		index[row.Step] = i
 	}
 	for i := range out {
-		want := k.reference(q, i, g, index)
-		diff, size := 0.0, 0.0
-		for j := range want {
-			diff = math.Hypot(diff, out[i][j]-want[j])
-			size = math.Hypot(size, want[j])
+		bound, nearest := ready.Bounds[i], math.Inf(1)
+		for _, s := range k.settings { // which of them the run had when it was asked is not told
+			want := k.reference(q, i, g, index, s)
+			diff, size := 0.0, 0.0
+			for j := range want {
+				diff = math.Hypot(diff, out[i][j]-want[j])
+				size = math.Hypot(size, want[j])
+			}
+			if diff <= (referenceShare*bound+referenceTolerance)*size {
+				nearest = 0
+				break
+			}
+			nearest = min(nearest, diff/size)
 		}
-		bound := ready.Bounds[i]
-		if !(diff <= (referenceShare*bound+referenceTolerance)*size) {
-			w.fail("V6 %s's answer %d to query %d (%s) at version %d is off by %.3g, bound %.3g", c.name, i, uint64(r.Query), q.kind, r.Version, diff/size, bound)
+		if nearest != 0 {
+			w.fail("V6 %s's answer %d to query %d (%s) at version %d is off by %.3g, bound %.3g", c.name, i, uint64(r.Query), q.kind, r.Version, nearest, bound)
 		}
 	}
 }
 
 // reference answers a question densely, in float64.
-func (k *checker) reference(q *question, i int, g [][]float64, index map[wire.Step]int) []float64 {
+func (k *checker) reference(q *question, i int, g [][]float64, index map[wire.Step]int, run setting) []float64 {
 	s := k.w.shape
 	if q.kind == wire.KindRow {
 		return g[index[q.steps[0]]]
 	}
 	damping, n := q.damping, float64(s.window)
 	if damping == 0 {
-		damping = s.damping
+		damping = run.damping
 	}
-	if q.divisor == wire.Count {
+	if q.divisor == wire.Count || q.divisor == "" && run.divisor == wire.Count {
 		n = float64(len(g))
 	}
 	// (v − Gᵀ K⁻¹ G v)/λ for a vector, N Gᵀ K⁻¹ a for a combination, K = GGᵀ + NλI

@@ -31,6 +31,7 @@ type Stats struct {
 	Events, Packets, Committed, Answered, Takeovers int
 	WorkerCrashes, CoordinatorCrashes, Pauses       int
 	TwoOwners                                       int // windows served while another coordinator served too
+	Forgotten                                       int // windows that a forget has made
 	Leftovers                                       int // staged steps that no coordinator knows, at the end
 }
 
@@ -40,6 +41,7 @@ func (s *Stats) Add(o Stats) {
 	s.Packets += o.Packets
 	s.Committed += o.Committed
 	s.Answered += o.Answered
+	s.Forgotten += o.Forgotten
 	s.Takeovers += o.Takeovers
 	s.WorkerCrashes += o.WorkerCrashes
 	s.CoordinatorCrashes += o.CoordinatorCrashes
@@ -214,6 +216,7 @@ func (w *world) history() {
 	for i := range 1 + w.rng.IntN(2) {
 		w.spawn(fmt.Sprintf("q%d", i), func(c *client) { c.querier() })
 	}
+	w.spawn("f0", func(c *client) { c.changer() })
 	w.faults.begin(w)
 	w.run(w.shape.quiet, nil)
 	w.faults.end()

@@ -39,6 +39,7 @@ func (s *site) endpoints(run string) []endpoint {
 		&wire.Query{Run: run, Token: 3, Kind: wire.KindVector, Vectors: 1, DType: wire.F32, Result: wire.F32},
 		&wire.Result{Run: run, Epoch: info.Epoch, Query: 1}, &wire.Close{Run: run, Epoch: info.Epoch, Query: 1}, &wire.StepsRequest{Run: run},
 		&wire.Values{Run: run, Epoch: info.Epoch, Query: 1, N: 1},
+		&wire.Forget{Run: run, Token: 5, Payload: wire.AppendUint64s(nil, []wire.Step{999})}, &wire.Set{Run: run, Token: 6, Damping: info.Spec.Damping},
 	} {
 		list = append(list, endpoint{s.sub.Coordinator(m.Type(), s.name), m})
 	}
@@ -53,6 +54,7 @@ func (s *site) endpoints(run string) []endpoint {
 	for _, m := range []wire.Message{
 		&wire.Adopt{Shard: head, UID: info.UID, Lo: 0, Cols: 1, Slots: 6, Store: wire.F32}, &wire.Install{Shard: head}, &wire.Gram{Shard: head, I1: 1, Payload: wire.AppendSlots(nil, []wire.Slot{0})},
 		&wire.Stage{Shard: head, Step: 40, Attempt: 1 << 40, Slot: 5}, &wire.Multiply{Shard: head, Step: 40}, &wire.Commit{Shard: head, Version: 9, Step: 40},
+		&wire.Evict{Shard: head, Version: 9, Payload: wire.AppendRows(nil, []wire.Row{{Slot: 0, Step: 40}})},
 		&wire.Drop{Shard: head, Step: 40}, &wire.Prepare{Shard: head, Query: 1, Vectors: 1, DType: wire.F32, Mask: mask},
 		&wire.Coef{Shard: head, Query: 1, Kind: wire.KindRow, Vectors: 1, Result: wire.F32, Mask: mask}, &wire.Norms{Shard: head, Query: 1}, &wire.DotVectors{Shard: head, Query: 1, Payload: make([]byte, 8)},
 		&wire.CloseQuery{Shard: head, Query: 1}, &wire.Release{Shard: head, UID: info.UID},

@@ -237,6 +237,19 @@ func TestPermissions(t *testing.T) {
 		if _, err := operator.Attach(ctx, second); err != nil {
 			t.Error(err)
 		}
+		for _, c := range []*client.Client{publisher, operator} {
+			r, err := c.Join(ctx, "second")
+			if err == nil {
+				_, err = r.Set(ctx, 0.25, "")
+			}
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			if _, err := r.Forget(ctx, 1); !errors.Is(err, wire.ErrUnknownStep) {
+				t.Errorf("forget a step of an empty window: %v", err)
+			}
+		}
 		if err := operator.Delete(ctx, "second"); err != nil {
 			t.Error(err)
 		}
@@ -267,11 +280,15 @@ func TestPermissions(t *testing.T) {
 		}
 		_, create := reader.Attach(ctx, cfg)
 		_, publish := asReader.Publish(ctx, 100, grads[0])
+		_, forget := asReader.Forget(ctx, 1)
+		_, set := asReader.Set(ctx, 3, "")
 		foreign := g.client("reader", client.WithTenant("beta"))
 		_, tenant := foreign.Runs(ctx)
 		for what, err := range map[string]error{
 			"reader creates":       create,
 			"reader publishes":     publish,
+			"reader forgets":       forget,
+			"reader sets":          set,
 			"reader deletes":       reader.Delete(ctx, "digits"),
 			"publisher deletes":    publisher.Delete(ctx, "digits"),
 			"reader of a tenant":   tenant,
@@ -294,7 +311,7 @@ func TestPermissions(t *testing.T) {
 		for user, subjects := range map[string][]string{
 			"publisher": append([]string{"mfac.acme.c.open.reader", "mfac.acme.c.delete.publisher", "mfac.acme.w.worker-1.chunk.reader",
 				"mfac.beta.c.open.publisher", "$SRV.PING", "_INBOX.reader.x"}, clientOnly...),
-			"reader": append([]string{"mfac.acme.c.query.publisher", "mfac.acme.c.open.reader", "mfac.acme.c.wait.reader", "mfac.acme.c.create.reader",
+			"reader": append([]string{"mfac.acme.c.query.publisher", "mfac.acme.c.open.reader", "mfac.acme.c.wait.reader", "mfac.acme.c.create.reader", "mfac.acme.c.forget.reader", "mfac.acme.c.set.reader",
 				"mfac.acme.c.delete.reader", "mfac.acme.w.worker-1.chunk.reader", "$SRV.PING", "_INBOX.publisher.x"}, clientOnly...),
 			"operator": append([]string{"mfac.acme.c.delete.publisher", "mfac.acme.c.open.operator", "mfac.acme.w.worker-1.chunk.operator"}, clientOnly...),
 			"worker-1": {"mfac.acme.hello.worker-2", "mfac.acme.ctl.worker-2.commit.coordinator-1", "mfac.acme.ctl.worker-2.commit.worker-1",
