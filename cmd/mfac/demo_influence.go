@@ -22,7 +22,7 @@ func (t *tool) demoInfluenceCommand() *cobra.Command {
 small network on all of them, and ranks the images by self-influence gᵀH⁻¹g, g being the gradient of an
 image's loss at the end: H is made of the gradients of the first images, each left out of its own. Prints
 which share of the wrong labels is found, beside a ranking by the gradient's norm and one by the loss, for
-some seeds, and writes a plot. Takes about a minute on two cores. docs/demos.md says what is computed.`,
+some seeds, and writes a plot. Takes about half a minute on two cores. docs/demos.md says what is computed.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return t.withDemoCluster(cmd.Context(), verbose, func(ctx context.Context, cl *client.Client) error {
 				result, err := demo.Influence(ctx, demoCluster{cl}, o, t.stderr)

@@ -20,7 +20,7 @@ func writeRecall(path string, r InfluenceResult) error {
 	p.Title.Text = fmt.Sprintf("Wrong labels found (mean of %d seeds)", len(r.Repetitions))
 	p.X.Label.Text, p.Y.Label.Text = "images looked at (%)", "wrong labels found (%)"
 	p.Y.Tick.Marker = evenTicks{}
-	p.Legend.Top = false
+	p.Legend.Top, p.Legend.YOffs = false, vg.Points(6)
 	for i, s := range scores {
 		most := int(mostShown * float64(r.Images))
 		points := make(plotter.XYs, 0, most+1)
