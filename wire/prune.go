@@ -97,7 +97,7 @@ func CheckSparsity(s float64) error {
 // CheckRule checks a rule of pruning.
 func CheckRule(rule string) error {
 	if rule != RuleSummed && rule != RuleJoint {
-		return Invalid("rule", rule, "summed or joint")
+		return Invalid("rule", cmp.Or(rule, "missing"), "summed or joint")
 	}
 	return nil
 }

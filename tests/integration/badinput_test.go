@@ -541,6 +541,10 @@ func TestBadQueries(t *testing.T) {
 		{"column below the first", func(q *wire.Query) { q.Kind, q.Payload = wire.KindColumn, wire.AppendIndices(nil, []int64{-1}) }, refusal{wire.CodeInvalid, "index", "18446744073709551615", "in [0, "}},
 		{"sub-block of nothing", func(q *wire.Query) { q.Kind, q.Result = wire.KindSubblock, wire.F64 }, refusal{wire.CodeInvalid, "payload bytes", "0", "in [8, 16384]"}},
 		{"sub-block in float32", func(q *wire.Query) { q.Kind, q.Result, q.Payload = wire.KindSubblock, wire.F32, steps[:8] }, refusal{wire.CodeInvalid, "result", "f32", "f64"}},
+		{"sparsity of 1", func(q *wire.Query) { q.Kind, q.Rule, q.Sparsity = wire.KindPrune, wire.RuleJoint, 1 }, refusal{wire.CodeInvalid, "sparsity", "1", "in [0, 1)"}},
+		{"prune without a rule", func(q *wire.Query) { q.Kind = wire.KindPrune }, refusal{wire.CodeInvalid, "rule", "missing", "summed or joint"}},
+		{"prune of two", func(q *wire.Query) { q.Kind, q.Rule, q.Vectors = wire.KindPrune, wire.RuleJoint, 2 }, refusal{wire.CodeInvalid, "vectors", "2", "1"}},
+		{"compensate without a mask", func(q *wire.Query) { q.Kind = wire.KindCompensate }, refusal{wire.CodeInvalid, "masked", "false", "true"}},
 		{"row in float64", func(q *wire.Query) { q.Kind, q.Result, q.Payload = wire.KindRow, wire.F64, steps[:8] }, refusal{wire.CodeInvalid, "result", "f64", "f32"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

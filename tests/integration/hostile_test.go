@@ -58,6 +58,7 @@ func (s *site) endpoints(run string) []endpoint {
 		&wire.Drop{Shard: head, Step: 40}, &wire.Prepare{Shard: head, Query: 1, Vectors: 1, DType: wire.F32, Mask: mask},
 		&wire.Coef{Shard: head, Query: 1, Kind: wire.KindRow, Vectors: 1, Result: wire.F32, Mask: mask}, &wire.Norms{Shard: head, Query: 1}, &wire.DotVectors{Shard: head, Query: 1, Payload: make([]byte, 8)},
 		&wire.Factor{Shard: head, Query: 1, Damping: 1, Result: wire.F32}, &wire.Columns{Shard: head, Query: 1, Mask: mask, Payload: wire.AppendIndices(nil, []int64{0})},
+		&wire.Prune{Shard: head, Query: 1, Do: wire.PruneBegin, Kind: wire.KindPrune}, &wire.Prune{Shard: head, Query: 1, Do: wire.PruneResult, Result: wire.F32, Mask: mask, Payload: make([]byte, 8)},
 		&wire.CloseQuery{Shard: head, Query: 1}, &wire.Release{Shard: head, UID: info.UID},
 	} {
 		list = append(list, endpoint{s.sub.Control("w0", m.Type(), s.name), m})
