@@ -2,12 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
 
 	"github.com/spf13/cobra"
 
 	"mfac/client"
-	"mfac/internal/cluster"
 	"mfac/internal/demo"
 	"mfac/wire"
 )
@@ -34,43 +32,40 @@ half a minute on two cores.`,
 	f.IntVar(&o.Steps, "steps", 0, "`n`umber of steps of each training (default 300)")
 	f.Uint64Var(&o.Seed, "seed", 0, "`n`umber that the random choices start from")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log to stderr")
+	cmd.AddCommand(t.demoInfluenceCommand(), t.demoForgetCommand())
 	return cmd
 }
 
-func (t *tool) demo(ctx context.Context, o demo.Options, verbose bool) (err error) {
-	c, err := cluster.Start(ctx, cluster.Options{Workers: cluster.DefaultWorkers, Logger: t.logger(verbose)})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, c.Stop()) }()
-	cl, err := client.Connect(ctx, c.URL(), client.WithName("demo"))
-	if err != nil {
-		return err
-	}
-	defer cl.Close()
-	result, err := demo.Compare(ctx, demoCluster{cl}, o, t.stderr)
-	if err != nil {
-		return t.explain(ctx, err)
-	}
-	if t.json {
-		return t.print(result, nil)
-	}
-	return result.WriteTable(t.stdout)
+func (t *tool) demo(ctx context.Context, o demo.Options, verbose bool) error {
+	return t.withDemoCluster(ctx, verbose, func(ctx context.Context, cl *client.Client) error {
+		result, err := demo.Compare(ctx, demoCluster{cl}, o, t.stderr)
+		if err != nil {
+			return t.explain(ctx, err)
+		}
+		if t.json {
+			return t.print(result, nil)
+		}
+		return result.WriteTable(t.stdout)
+	})
 }
 
 // demoCluster is a client as package demo knows it.
 type demoCluster struct{ c *client.Client }
 
 func (d demoCluster) NewRun(ctx context.Context, name string, dim int64, layout []demo.Tensor, window int, damping float64) (demo.Run, error) {
-	tensors := make([]wire.Tensor, len(layout))
-	for i, t := range layout {
-		tensors[i] = wire.Tensor(t)
-	}
-	r, err := d.c.Attach(ctx, client.RunConfig{Name: name, Dim: dim, Layout: tensors, Window: window, Damping: damping, Divisor: wire.Capacity})
+	r, err := d.attach(ctx, name, dim, layout, window, damping, wire.Capacity)
 	if err != nil {
 		return nil, err
 	}
 	return demoRun{r}, nil
+}
+
+func (d demoCluster) attach(ctx context.Context, name string, dim int64, layout []demo.Tensor, window int, damping float64, divisor wire.Divisor) (*client.Run, error) {
+	tensors := make([]wire.Tensor, len(layout))
+	for i, t := range layout {
+		tensors[i] = wire.Tensor(t)
+	}
+	return d.c.Attach(ctx, client.RunConfig{Name: name, Dim: dim, Layout: tensors, Window: window, Damping: damping, Divisor: divisor})
 }
 
 func (d demoCluster) DeleteRun(ctx context.Context, name string) error { return d.c.Delete(ctx, name) }

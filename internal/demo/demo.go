@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
-	"strings"
 	"time"
 )
 
@@ -91,13 +88,7 @@ func (o Options) check() error {
 	if !(o.Damping > 0 && o.Damping <= 1e30) { // NaN fails
 		return fmt.Errorf("damping is %v, must be > 0 and finite", o.Damping)
 	}
-	if !strings.EqualFold(filepath.Ext(o.PlotPath), ".png") {
-		return fmt.Errorf("plot is %s, must end in .png", o.PlotPath)
-	}
-	if info, err := os.Stat(filepath.Dir(o.PlotPath)); err != nil || !info.IsDir() {
-		return fmt.Errorf("plot is %s: there is no folder %s", o.PlotPath, filepath.Dir(o.PlotPath))
-	}
-	return nil
+	return checkPlotPath(o.PlotPath, ".png")
 }
 
 // The grids: three rates each, a factor of two apart, around what was best by hand. What they cost is

@@ -31,6 +31,9 @@
 // only one gradient g is m/|g|² long from the first step on, and the others'
 // restraint comes only as the window fills. The step is not clipped.
 //
+// Influence and Forget are `mfac demo influence` and `mfac demo forget`, of the same parts: docs/demos.md says
+// what they compute. DenseRuns is their cluster in this process.
+//
 // Everything but the times depends on the seed alone, as far as the cluster's answers
 // do.
 package demo

@@ -205,6 +205,12 @@ func TestPermissions(t *testing.T) {
 			t.Fatal(err)
 		}
 		check32(t, "reader's ihvp", got32, v.f64("ihvp_0.01"))
+		if s, err := asReader.Scores(ctx, [][]float32{v.f32("v")}); err != nil || len(s.Steps) != vectorsWindow {
+			t.Errorf("reader's scores are of %v, %v", s.Steps, err)
+		}
+		if _, err := run.SelfInfluence(ctx); err != nil {
+			t.Errorf("publisher's self-influence: %v", err)
+		}
 		if w, err := asReader.Steps(ctx); err != nil || len(w.Steps) != vectorsWindow {
 			t.Errorf("reader sees steps %v, %v", w.Steps, err)
 		}
