@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"mfac/shard"
 	"mfac/wire"
 )
 
@@ -92,7 +91,7 @@ func TestEngineColumns(t *testing.T) {
 			t.Errorf("column %d is not H⁻¹ of its vector", j)
 		}
 	}
-	norms := Residuals{Query: 3, Kind: wire.KindVector, Vectors: 3, Coef: coef, Mask: shard.Mask(mask)}
+	norms := Residuals{Query: 3, Kind: wire.KindVector, Vectors: 3, Coef: coef, Mask: mask}
 	want := b.do(norms).Floats
 	norms.Kind, norms.Ones = wire.KindColumn, ones
 	for i, x := range b.do(norms).Floats {

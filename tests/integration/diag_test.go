@@ -434,7 +434,7 @@ func TestDiagonalCancelled(t *testing.T) {
 	g := normal(rng, d)
 	for i := range m {
 		for range 10 {
-			g[rng.IntN(d)] += 1
+			g[rng.IntN(d)]++
 		}
 		if _, err := r.Publish(within(t, time.Minute), wire.Step(i), g); err != nil {
 			t.Fatal(err)
