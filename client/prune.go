@@ -115,7 +115,8 @@ func pruneSteps[T Float](ctx context.Context, r *Run, dst, w []T, p Pruning, c *
 	kept := 1 - gone/d
 	for t := 1; t < p.Steps; t++ {
 		sparsity := min(p.Sparsity, 1-kept*math.Pow((1-p.Sparsity)/kept, float64(t)/float64(p.Steps)))
-		if !(math.Floor(sparsity*d) > gone) { // nothing to be pruned
+		zeros := float64(wire.Zeros(sparsity, r.spec.Dim))
+		if zeros <= gone { // nothing to be pruned
 			continue
 		}
 		step := Pruning{Sparsity: sparsity, Rule: p.Rule, Mask: mask}
@@ -130,7 +131,7 @@ func pruneSteps[T Float](ctx context.Context, r *Run, dst, w []T, p Pruning, c *
 		now, next = next, now
 		for j, x := range now {
 			// Of others that are 0, as dead weights are, no more than were to be pruned.
-			if x == 0 && mask[j] == wire.MaskFree && gone < math.Floor(sparsity*d) {
+			if x == 0 && mask[j] == wire.MaskFree && gone < zeros {
 				mask[j] = wire.MaskPruned
 				gone++
 			}

@@ -2,7 +2,6 @@ package coordinator
 
 import (
 	"fmt"
-	"math"
 
 	"mfac/coordinator/window"
 	"mfac/internal/selection"
@@ -115,7 +114,7 @@ func (c *Core) pruneBegun(e *Effects, q *query, counts []float64) error {
 		return c.pruneProducts(e, q)
 	}
 	d := float64(c.rec.Spec.Dim)
-	p.count = int64(math.Floor(p.sparsity*d)) - gone
+	p.count = wire.Zeros(p.sparsity, c.rec.Spec.Dim) - gone
 	if p.count < 0 {
 		return wire.Invalid("sparsity", p.sparsity, fmt.Sprintf("at least %g: of %d weights %d are pruned already", float64(gone)/d, c.rec.Spec.Dim, gone))
 	}

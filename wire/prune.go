@@ -2,6 +2,7 @@ package wire
 
 import (
 	"cmp"
+	"math"
 
 	"mfac/internal/selection"
 )
@@ -135,6 +136,17 @@ func (m *Prune) Validate() error {
 		return Invalid("do", m.Do, "begin, gram, score, count, choose, dots or result")
 	}
 	return checkLen(m.Payload, 0)
+}
+
+// Zeros is ⌊sparsity·d⌋, how many of d weights are 0 in the end, of the decimal that a sparsity below 1
+// was written as: 29 for 0.29 of 100, though the float64 product is 28.999999999999996.
+func Zeros(sparsity float64, d int64) int64 {
+	x := sparsity * float64(d)
+	n := math.Floor(x)
+	if n+1-x <= 0x1p-51*x { // what rounding both can have taken
+		n++
+	}
+	return min(int64(n), d-1)
 }
 
 // Type implements Message.

@@ -70,10 +70,7 @@ func (k *checker) answered(c *client, q *question, r *wire.QueryReply, ready *wi
 		index[row.Step] = i
 	}
 	for i := range out {
-		bound, nearest := 0.0, math.Inf(1)
-		if !q.prunes() {
-			bound = ready.Bounds[i]
-		}
+		nearest, bound := math.Inf(1), math.NaN()
 		for _, s := range k.settings { // which of them the run had when it was asked is not told
 			want := k.reference(q, i, g, index, s)
 			diff, size := 0.0, 0.0
@@ -83,6 +80,8 @@ func (k *checker) answered(c *client, q *question, r *wire.QueryReply, ready *wi
 			}
 			if q.prunes() {
 				bound = roundingOf(q.result, size, k.w.shape.dim)
+			} else {
+				bound = ready.Bounds[i]
 			}
 			if diff <= (referenceShare*bound+referenceTolerance)*size {
 				nearest = 0
