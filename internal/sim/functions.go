@@ -2,7 +2,6 @@ package sim
 
 import (
 	"math"
-	"slices"
 
 	"mfac/internal/normal"
 	"mfac/wire"
@@ -43,15 +42,6 @@ func (q *question) put(m *wire.Query) {
 	if wire.Sent(q.kind) {
 		m.DType = q.dtype
 	}
-}
-
-// inWindow is which of the rows a refined vector is, or −1. The reference would lose what refining saves
-// there: it subtracts in float64. As a combination nothing is subtracted.
-func (q *question) inWindow(g [][]float64, i int) int {
-	if !q.refine || q.damping != tinyDamping || q.kind != wire.KindVector {
-		return -1
-	}
-	return slices.IndexFunc(g, func(row []float64) bool { return slices.Equal(row, q.vectors[i]) })
 }
 
 // residuals are measured where they were asked for, and small: of what scalars could bound.

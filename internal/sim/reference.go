@@ -70,9 +70,6 @@ func (k *checker) answered(c *client, q *question, r *wire.QueryReply, ready *wi
 		index[row.Step] = i
 	}
 	for i := range out {
-		if q.kind == wire.KindVector && q.refine && q.damping == tinyDamping && q.inWindow(g, i) < 0 {
-			continue // the row has left the window: the reference would lose what refining saves. Its residual is small
-		}
 		nearest, bound := math.Inf(1), math.NaN()
 		for _, s := range k.settings { // which of them the run had when it was asked is not told
 			want := k.reference(q, i, g, index, s)
@@ -131,11 +128,12 @@ func (k *checker) reference(q *question, i int, g [][]float64, index map[wire.St
 	if q.kind == wire.KindColumn {
 		return inverseColumn(g, s.dim, q.columns[i], n, damping)
 	}
+	if q.kind == wire.KindVector && q.refine && damping == tinyDamping {
+		return exactVector(g, q.vectors[i], n, damping)
+	}
 	right := make([]float64, len(g))
 	vector := len(q.vectors) > 0
-	if r := q.inWindow(g, i); r >= 0 {
-		right[r], vector = 1, false
-	} else if vector {
+	if vector {
 		for r := range g {
 			right[r] = dot(g[r], q.vectors[i])
 		}
