@@ -186,3 +186,56 @@ func solveFigures() []figure {
 		},
 	}}
 }
+
+// diagFigures hold the diagonal of H⁻¹ against OpenBLAS' triangular solve of as many columns: a tenth
+// of them, in float64 already, ten times.
+func diagFigures() []figure {
+	const m, cols, part = 256, 1_000_000, 100_000
+	f := func(threads int) figure {
+		return figure{
+			must: true,
+			lines: one(line{
+				name: fmt.Sprintf("diag/m=%d/d=%d/threads=%d", m, cols, threads), atLeast: 0.6,
+				what: "diagonal of H⁻¹ over float32 rows, in float64, rounded to float32, against OpenBLAS dtrsm of L with as many columns in float64",
+			}),
+			lacks: func(e *env) string {
+				if why := e.lacksBLAS(); why != "" {
+					return why
+				}
+				return lacksCores(threads)
+			},
+			setup: func(e *env) (sampler, error) {
+				b, err := e.rowsOf(shard.F32, m, cols)
+				if err != nil {
+					return sampler{}, err
+				}
+				store, err := b.store(kernel.Best(), threads)
+				if err != nil {
+					return sampler{}, err
+				}
+				if _, err := e.py.ask(ask{"what": "triangle", "n": m, "cols": part}); err != nil {
+					return sampler{}, err
+				}
+				l, slots, dst := make([]float64, m*m), make([]int, m), make([]byte, 4*cols)
+				for i := range m {
+					slots[i] = i
+					for j := range i {
+						l[i*m+j] = 1e-3 * float64((i+j)%7)
+					}
+					l[i*m+i] = 1
+				}
+				return pair(func() (ours, base time.Duration, err error) {
+					if base, err = e.py.run("dtrsm", threads, 1); err != nil {
+						return 0, 0, err
+					}
+					ours, err = timed(func() error {
+						_, err := store.DiagBytes(dst, shard.F32, l, slots, 1, 0, cols)
+						return err
+					})
+					return ours, base * (cols / part), err
+				}, func() { _ = e.forget() }), nil
+			},
+		}
+	}
+	return []figure{f(1), f(2)}
+}
