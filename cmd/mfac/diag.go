@@ -54,18 +54,11 @@ func (o *inverse) check(f *pflag.FlagSet) error {
 	if err := wire.CheckName("run", o.run); err != nil {
 		return err
 	}
-	if f.Changed("damping") {
-		if err := wire.CheckDamping("damping", o.damping); err != nil {
-			return err
-		}
-		o.options = append(o.options, client.WithDamping(o.damping))
+	h, err := hessian(f, o.damping, o.divisor)
+	if err != nil {
+		return err
 	}
-	if f.Changed("divisor") {
-		if d := wire.Divisor(o.divisor); d != wire.Capacity && d != wire.Count {
-			return wire.Invalid("divisor", d, "capacity or count")
-		}
-		o.options = append(o.options, client.WithDivisor(wire.Divisor(o.divisor)))
-	}
+	o.options = append(o.options, h...)
 	if f.Changed("result") {
 		if err := wire.CheckDType("result", wire.DType(o.result)); err != nil {
 			return err

@@ -123,18 +123,11 @@ func (o *asking) checkCommon(cmd *cobra.Command) error {
 	if err := wire.CheckName("run", o.run); err != nil {
 		return err
 	}
-	if f.Changed("damping") {
-		if err := wire.CheckDamping("damping", o.damping); err != nil {
-			return err
-		}
-		o.options = append(o.options, client.WithDamping(o.damping))
+	h, err := hessian(f, o.damping, o.divisor)
+	if err != nil {
+		return err
 	}
-	if f.Changed("divisor") {
-		if d := wire.Divisor(o.divisor); d != wire.Capacity && d != wire.Count {
-			return wire.Invalid("divisor", d, "capacity or count")
-		}
-		o.options = append(o.options, client.WithDivisor(wire.Divisor(o.divisor)))
-	}
+	o.options = append(o.options, h...)
 	if f.Changed("wire") {
 		if !o.hasVec {
 			return cli.UsageError("--wire goes with v.npy")

@@ -129,18 +129,11 @@ func (o *changing) check(f *pflag.FlagSet) error {
 	if err := wire.CheckName("run", o.run); err != nil {
 		return err
 	}
-	if f.Changed("damping") {
-		if err := wire.CheckDamping("damping", o.damping); err != nil {
-			return err
-		}
-		o.options = append(o.options, client.WithDamping(o.damping))
+	h, err := hessian(f, o.damping, o.divisor)
+	if err != nil {
+		return err
 	}
-	if f.Changed("divisor") {
-		if d := wire.Divisor(o.divisor); d != wire.Capacity && d != wire.Count {
-			return wire.Invalid("divisor", d, "capacity or count")
-		}
-		o.options = append(o.options, client.WithDivisor(wire.Divisor(o.divisor)))
-	}
+	o.options = append(o.options, h...)
 	if o.minRows < 0 || o.minRows > wire.MaxWindow {
 		return wire.Invalid("min-rows", o.minRows, fmt.Sprintf("in [0, %d]", wire.MaxWindow))
 	}

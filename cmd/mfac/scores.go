@@ -34,18 +34,9 @@ func (o *chosen) flags(f *pflag.FlagSet) {
 
 // options checks the flags, before anything is read or asked.
 func (o *chosen) options(f *pflag.FlagSet) ([]client.QueryOption, error) {
-	var opts []client.QueryOption
-	if f.Changed("damping") {
-		if err := wire.CheckDamping("damping", o.damping); err != nil {
-			return nil, err
-		}
-		opts = append(opts, client.WithDamping(o.damping))
-	}
-	if f.Changed("divisor") {
-		if d := wire.Divisor(o.divisor); d != wire.Capacity && d != wire.Count {
-			return nil, wire.Invalid("divisor", d, "capacity or count")
-		}
-		opts = append(opts, client.WithDivisor(wire.Divisor(o.divisor)))
+	opts, err := hessian(f, o.damping, o.divisor)
+	if err != nil {
+		return nil, err
 	}
 	if o.minRows < 0 || o.minRows > wire.MaxWindow {
 		return nil, wire.Invalid("min-rows", o.minRows, fmt.Sprintf("in [0, %d]", wire.MaxWindow))
@@ -53,6 +44,25 @@ func (o *chosen) options(f *pflag.FlagSet) ([]client.QueryOption, error) {
 	opts = append(opts, client.WithMinRows(o.minRows))
 	if o.atLeast > 0 {
 		opts = append(opts, client.WithAtLeast(wire.Version(o.atLeast)))
+	}
+	return opts, nil
+}
+
+// hessian checks --damping and --divisor, where they are given, and makes them options of a query.
+func hessian(f *pflag.FlagSet, damping float64, divisor string) ([]client.QueryOption, error) {
+	var opts []client.QueryOption
+	if f.Changed("damping") {
+		if err := wire.CheckDamping("damping", damping); err != nil {
+			return nil, err
+		}
+		opts = append(opts, client.WithDamping(damping))
+	}
+	if f.Changed("divisor") {
+		d := wire.Divisor(divisor)
+		if d != wire.Capacity && d != wire.Count {
+			return nil, wire.Invalid("divisor", d, "capacity or count")
+		}
+		opts = append(opts, client.WithDivisor(d))
 	}
 	return opts, nil
 }
