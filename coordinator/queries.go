@@ -49,7 +49,13 @@ type query struct {
 	residuals []float64 // of the answers; nil likewise
 	closing   bool
 	waiters   []waiter
+
+	phase       string // what is being done, for who waits; "" where nobody says
+	done, total int64
 }
+
+// under takes note of how far a query is.
+func (q *query) under(phase string, done, total int64) { q.phase, q.done, q.total = phase, done, total }
 
 // callerToken makes a request for a query idempotent.
 type callerToken struct {

@@ -177,7 +177,7 @@ func (m *Query) Validate() error {
 	); err != nil {
 		return err
 	}
-	if err := m.checkFunction(); err != nil {
+	if err := cmp.Or(m.checkFunction(), m.checkPattern()); err != nil {
 		return err
 	}
 	switch m.Kind {
@@ -240,6 +240,9 @@ func (m *Result) Validate() error { return cmp.Or(CheckName("run", m.Run), check
 func (m *ResultReply) Validate() error {
 	if m.State != StatePending && m.State != StateReady {
 		return Invalid("state", m.State, "pending or ready")
+	}
+	if err := cmp.Or(checkPhase(m.Phase), checkWithin("total", m.Total, 0, math.MaxInt64), checkWithin("done", m.Done, 0, m.Total)); err != nil {
+		return err
 	}
 	return cmp.Or(checkCount("rows", m.Rows, MaxWindow), checkBounds("bounds", m.Bounds), checkBounds("residuals", m.Residuals), checkWithin("values", m.Values, 0, MaxValues))
 }
