@@ -129,6 +129,9 @@ func describe(m wire.Message) string {
 		if len(m.Residuals) > 0 {
 			s += " residuals=" + bounds(m.Residuals)
 		}
+		if m.Phase != "" {
+			s += fmt.Sprintf(" %s %d of %d", m.Phase, m.Done, m.Total)
+		}
 		return s
 	case *wire.ValuesReply:
 		return fmt.Sprintf("values %d:%d %s", m.Lo, m.Lo+m.N, floats(m.Payload))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -44,7 +45,7 @@ network gets right, without training it again, and writes a plot. Takes about a 
 	f.IntVar(&o.Window, "window", 0, "`n`umber of gradients that H is made of (default 512)")
 	f.IntVar(&o.Train, "train", 0, "`n`umber of images to train on (default 10000)")
 	f.IntVar(&o.Epochs, "epochs", 0, "`n`umber of epochs of training (default 10)")
-	f.Float64Var(&o.Damping, "damping", 0, "λ as a `share` of the mean squared norm of the gradients in H (default 0.0001)")
+	f.Float64Var(&o.Damping, "damping", 0, "λ as a `share` of the mean squared norm of the gradients in H (default 1e-6)")
 	f.IntVar(&o.Repetitions, "repetitions", 0, "`n`umber of seeds (default 1)")
 	f.Uint64Var(&o.Seed, "seed", 1, "the first seed, a `n`umber; the others count up from it")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log to stderr")
@@ -63,6 +64,8 @@ func (d demoCluster) NewPruneRun(ctx context.Context, name string, dim int64, la
 type pruneRun struct{ influenceRun }
 
 func (d pruneRun) Prune(ctx context.Context, dst, w []float32, sparsity float64, rule string, steps int) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Hour) // many steps, on a machine that does other things as well
+	defer cancel()
 	_, err := d.r.Prune(ctx, dst, w, client.Pruning{Sparsity: sparsity, Rule: rule, Steps: steps})
 	return err
 }

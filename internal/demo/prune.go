@@ -46,7 +46,7 @@ type PruneOptions struct {
 }
 
 // pruneDamping is what was best on held-out images (docs/pruning.md).
-const pruneDamping = 1e-4
+const pruneDamping = 1e-6
 
 func (o PruneOptions) withDefaults() PruneOptions {
 	set := func(p *int, v, full int) {
