@@ -45,8 +45,7 @@ func (f *Factor) measure() {
 		return
 	}
 	s := w.vec[0][:z.n]
-	w.diagonalTo(s, z.shift)
-	z.inverse = floats.Max(s) / z.shift
+	z.inverse = w.lengthsTo(s, z.shift) / z.shift
 	for i := range s {
 		s[i] = math.Sqrt(s[i])
 	}
@@ -97,7 +96,7 @@ func (w *Window) scaledNorm1(s []float64, shift float64) float64 {
 	}
 	norm := 0.0
 	for i, p := range w.slot[:len(s)] {
-		sum := absDot(w.a[p*w.capacity:][:hi], r)/s[i] + shift/s[i]/s[i]
+		sum := absDot(w.a[p*w.capacity:][:hi], r)/s[i] + w.shiftAt(i, shift)/s[i]/s[i]
 		norm = max(norm, sum)
 	}
 	return norm
