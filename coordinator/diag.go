@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"mfac/coordinator/window"
+	"mfac/shard"
 	"mfac/wire"
 )
 
@@ -225,15 +226,21 @@ func (c *Core) subblock(e *Effects, q *query) error {
 		defer q.win.Forget()
 	}
 	slots, count := c.rec.Spec.Slots(), len(q.index)
-	g := make([]float64, len(q.slots)*count)
+	ld := (count + shard.SolveCols - 1) / shard.SolveCols * shard.SolveCols
+	w := make([]float64, len(q.slots)*ld)
 	for i, s := range q.slots {
 		for k := range q.index {
-			g[i*count+k] = q.parts[0][k*slots+int(s)]
+			w[i*ld+k] = q.parts[0][k*slots+int(s)]
 		}
 	}
 	q.parts = nil
+	l, ldl, err := f.Lower()
+	if err != nil {
+		return unsolved(q, err)
+	}
+	shard.SolveLower(w, l, ldl, len(q.slots), ld)
 	block := make([]float64, count*count)
-	bound, err := f.SubblockTo(block, g, q.index)
+	bound, err := f.SubblockTo(block, w, ld, q.index)
 	if err != nil {
 		return unsolved(q, err)
 	}
