@@ -32,6 +32,7 @@ type pruning struct {
 	pattern  wire.Pattern
 	strips   []wire.Strip
 	y        []float64 // products, of each row
+	weights  []float64 // of the rows; nil where all are 1
 }
 
 // pruneBytes is what such a query holds: A as it comes and as a window, with a factor.
@@ -80,7 +81,7 @@ func (c *Core) scatterEach(e *Effects, q *query, want func(shard int) int, ask f
 
 // pruneQuery begins with the vectors.
 func (c *Core) pruneQuery(e *Effects, q *query, m *wire.Query) error {
-	p := &pruning{rule: m.Rule, sparsity: m.Sparsity, masked: m.Masked, only: m.Kind == wire.KindCompensate}
+	p := &pruning{rule: m.Rule, sparsity: m.Sparsity, masked: m.Masked, only: m.Kind == wire.KindCompensate, weights: c.win.Weights()}
 	q.prune = p
 	if p.pattern = m.Pattern(); !p.pattern.IsZero() {
 		p.strips = wire.StripList(m.Payload)
@@ -136,7 +137,7 @@ func (c *Core) pruneBegun(e *Effects, q *query, counts []float64) error {
 // pruneScores has the shards score, by the factor of the free columns.
 func (c *Core) pruneScores(e *Effects, q *query) error {
 	if !q.prune.masked {
-		return c.pruneFactor(e, q)
+		return c.factored(e, q, func(e *Effects) error { return c.pruneFactor(e, q) })
 	}
 	c.pruneGram(e, q, func(e *Effects) error { return c.pruneFactor(e, q) })
 	return nil
@@ -154,6 +155,9 @@ func (c *Core) pruneGram(e *Effects, q *query, then func(*Effects) error) {
 			win, err := window.New(c.rec.Spec.Window, q.damping, q.divisor)
 			if err == nil {
 				err = win.Load(packed, n)
+			}
+			if err == nil {
+				err = win.SetWeights(q.prune.weights)
 			}
 			if err != nil {
 				return fmt.Errorf("query %d: %w", uint64(q.id), err)
