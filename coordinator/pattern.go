@@ -1,6 +1,8 @@
 package coordinator
 
 import (
+	"fmt"
+
 	"mfac/internal/selection"
 	"mfac/wire"
 )
@@ -32,6 +34,14 @@ func (c *Core) pruneGroups(e *Effects, q *query) error {
 	c.scatterEach(e, q, func(s int) int { return want[s] }, func(s int) wire.Control {
 		return &wire.Prune{Query: q.id, Do: wire.PruneGroup, Keep: p.pattern.Keep, Of: p.pattern.Of, Payload: wire.AppendStrips(nil, strips[s])}
 	}, func(e *Effects, parts [][]float64) error {
+		for s, part := range parts {
+			for _, x := range part {
+				if !(x >= 0 || x == selection.Fixed || x == selection.Gone) { // NaN too
+					c.restart(e, fmt.Sprintf("shard %d answers a score of %g", s, x))
+					return nil
+				}
+			}
+		}
 		var groups []shared // in the order of their columns, as shards are
 		for s, part := range parts {
 			lo, hi := c.rangeOf(s)

