@@ -14,14 +14,23 @@ func (w *Window) GradedTo(dst []float64) (int, error) {
 	if len(dst) < n*n {
 		return 0, &InvalidError{"len(dst)", strconv.Itoa(len(dst)), "at least " + strconv.Itoa(n*n)}
 	}
-	rows := slices.Clone(w.slot[:n])
-	length := func(p int) float64 { return w.a[p*(w.capacity+1)] }
-	slices.SortStableFunc(rows, func(p, q int) int { return cmp.Compare(length(p), length(q)) })
-	for i, p := range rows {
-		to, from := dst[i*n:], w.a[p*w.capacity:][:w.capacity]
+	rows := w.GradedOrder()
+	for i, r := range rows {
+		to, from := dst[i*n:], w.a[w.slot[r]*w.capacity:][:w.capacity]
 		for j, q := range rows[:i+1] {
-			to[j] = from[q]
+			to[j] = from[w.slot[q]]
 		}
 	}
 	return n, nil
+}
+
+// GradedOrder returns GradedTo's order: the rows, by age, the shortest first, the older first where they are as
+// long.
+func (w *Window) GradedOrder() []int {
+	rows := make([]int, w.n)
+	for i := range rows {
+		rows[i] = i
+	}
+	slices.SortStableFunc(rows, func(i, j int) int { return cmp.Compare(w.At(i, i), w.At(j, j)) })
+	return rows
 }
