@@ -64,6 +64,9 @@ func (f *Form) Rows() int { return f.n }
 // shift is Nλ as T is scaled. It must be more than twice what A may be off by, for K to be sure to be
 // positive definite.
 func (f *Form) shift(lambda, divisor float64) (float64, error) {
+	if f.n == 0 { // N may be 0 too
+		return lambda, nil
+	}
 	s := math.Ldexp(lambda*divisor, -f.exp)
 	if !(s > 2*f.wrong) || math.IsInf(s, 1) {
 		return 0, ErrTooSmall

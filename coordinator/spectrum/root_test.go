@@ -490,14 +490,14 @@ func TestFormEmpty(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := f.Roots(4, 3)
+	r, err := f.Roots(4, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if b, err := r.To(nil, nil, 9); err != nil || b.Low != 3 || !(b.Off < 1e-14) {
 		t.Errorf("%+v, %v", b, err)
 	}
-	got, err := f.Likelihoods([]float64{4}, 3, 2, nil, 8)
+	got, err := f.Likelihoods([]float64{4}, 0, 2, nil, 8)
 	if want := -0.5 * (2*math.Log(2*math.Pi) + 2*math.Log(4) + 2); err != nil || !(math.Abs(got[0].Value-want) <= 1e-14) {
 		t.Errorf("%+v, not %g: %v", got, want, err)
 	}
