@@ -72,7 +72,7 @@ type Note struct {
 	Steps []wire.Step
 }
 
-// Config of a core. All fields are needed but Grace.
+// Config of a core. All fields are needed but InlineRows.
 type Config struct {
 	Coordinator string // its name
 	Record      Record
@@ -83,6 +83,7 @@ type Config struct {
 	SilentMS    int64 // a worker that is silent for so long is lost
 	StepMS      int64 // an incomplete step is dropped after so long, unless its publisher says otherwise
 	QueryMS     int64 // the same of queries
+	InlineRows  int   // up to so many rows a factor is made between two inputs, beyond by a job; 0: 256
 }
 
 // Timings and limits that nobody needs to set.
@@ -143,6 +144,7 @@ type Core struct {
 	changed  ring[callerToken, outcome]
 	gram     gramLoad
 	spectra  spectra
+	makings  []*making // the first is under way
 }
 
 type phase int
@@ -208,6 +210,9 @@ func NewCore(cfg Config) *Core {
 	for _, h := range cfg.Workers {
 		c.workers[h.Worker] = &peer{hello: h}
 	}
+	if c.cfg.InlineRows == 0 {
+		c.cfg.InlineRows = inlineRows
+	}
 	c.shards = make([]shardOf, cfg.Record.Spec.Shards)
 	c.changed = newRing[callerToken, outcome](memory)
 	return c
@@ -233,6 +238,7 @@ func (c *Core) Step(in Input) Effects {
 		c.onTick(&e)
 	case Done:
 		c.done(&e, in)
+		c.made(&e, in)
 	case Underway:
 		c.underway(in)
 	case Saved:

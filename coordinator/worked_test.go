@@ -12,7 +12,7 @@ import (
 func TestJobs(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	s := &Service{ctx: ctx, log: zap.NewNop(), working: make(chan struct{}, 1)}
+	s := &Service{ctx: ctx, log: zap.NewNop(), working: make(chan struct{}, 1), making: make(chan struct{}, 1)}
 	o := newOwner(s, "digits", 1)
 	began := make(chan struct{})
 	until := func(stop func() bool) any {
@@ -32,6 +32,10 @@ func TestJobs(t *testing.T) {
 	case in := <-o.inbox:
 		t.Fatalf("%+v while another job runs", in)
 	case <-time.After(20 * time.Millisecond):
+	}
+	o.work(Job{ID: 6, Brief: true, Run: func(func() bool) any { return "brief" }}) // doesn't wait for the other
+	if in := (<-o.inbox).(Done); in != (Done{6, "brief"}) {
+		t.Errorf("%+v", in)
 	}
 	o.stopJob(1)
 	results := map[uint64]any{}
