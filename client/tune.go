@@ -98,7 +98,7 @@ func likelihoodsFrom[T Float](ctx context.Context, r *Run, dampings []float64, s
 	return r.likelihoods(ctx, wire.KindLikelihood, dampings, &stream[T]{src: src, as: c.wire}, 1, c)
 }
 
-// LeaveOneOut answers how likely each gradient g of the window is under N(0, H − ggᵀ/N), H without it, N as it is: from
+// LeaveOneOut answers how likely each gradient g of the window is under N(0, H − w ggᵀ/N), H without it and its weight, N as it is: from
 // what the coordinator has, no pass over the window. It needs O(m³) there, twice as much as InvSqrt, and O(m²) for each λ. Options and errors
 // are those of Likelihoods, but for WithWire; wire.CodeTooFewRows where the window is empty.
 func (r *Run) LeaveOneOut(ctx context.Context, dampings []float64, opts ...QueryOption) (Likelihoods, error) {

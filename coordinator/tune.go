@@ -19,7 +19,8 @@ import (
 // formed is what such a query waits for.
 type formed struct {
 	form     *spectrum.Form
-	order    []int // of the form's rows, by age
+	order    []int     // of the form's rows, by age
+	weights  []float64 // of the gradients, by age; nil: 1 each. The form is of √w g
 	y        [][]float64
 	norm2    []float64
 	dampings []float64
@@ -29,7 +30,7 @@ type formed struct {
 
 // formQuery begins such a query.
 func (c *Core) formQuery(e *Effects, q *query, m *wire.Query) error {
-	q.formed = &formed{order: c.win.GradedOrder(), n: float64(c.win.NOf(q.divisor))}
+	q.formed = &formed{order: c.win.GradedOrder(), weights: c.win.Weights(), n: float64(c.win.NOf(q.divisor))}
 	if m.Kind != wire.KindInvSqrt {
 		q.formed.dampings = wire.Floats(m.Payload)
 		for _, lambda := range q.formed.dampings {
@@ -110,7 +111,7 @@ func (c *Core) form(e *Effects, q *query) error {
 	graded := make([]float64, len(q.slots))
 	for _, y := range q.formed.y {
 		for i, r := range q.formed.order {
-			graded[i] = y[r]
+			graded[i] = q.formed.root(r) * y[r]
 		}
 		copy(y, graded)
 	}
@@ -118,6 +119,14 @@ func (c *Core) form(e *Effects, q *query) error {
 		return c.likelihoods(e, q)
 	}
 	return c.roots(e, q)
+}
+
+// root is √w of a row, by age.
+func (f *formed) root(age int) float64 {
+	if f.weights == nil {
+		return 1
+	}
+	return math.Sqrt(f.weights[age])
 }
 
 // roots works out c = (K + √(Nλ)K^½)⁻¹Gv, of which H^(−½)v is (v − Gᵀc)/√λ: what the shards do with vectors at the
@@ -136,7 +145,7 @@ func (c *Core) roots(e *Effects, q *query) error {
 			return fmt.Errorf("query %d: %w", uint64(q.id), err)
 		}
 		for j, age := range f.order {
-			coef[i*slots+int(q.slots[age])] = y[j]
+			coef[i*slots+int(q.slots[age])] = f.root(age) * y[j]
 		}
 		if f.norm2[i] == 0 {
 			r = spectrum.Root{} // x is 0, exactly
@@ -186,9 +195,15 @@ func (c *Core) leaveOut(e *Effects, q *query) {
 	c.lastID++
 	f.job = c.lastID
 	form, dampings, n, d, order := f.form, f.dampings, f.n, c.rec.Spec.Dim, f.order
+	var weights []float64
+	if f.weights != nil {
+		for _, age := range order {
+			weights = append(weights, f.weights[age])
+		}
+	}
 	w := new(watched)
 	e.Jobs = append(e.Jobs, Job{ID: f.job, Progress: w.progress, Run: func(stop func() bool) any {
-		rows, err := form.LeaveOut(dampings, n, d, w.watch(stop))
+		rows, err := form.LeaveOut(dampings, n, d, weights, w.watch(stop))
 		if err != nil {
 			return err
 		}

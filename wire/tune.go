@@ -10,7 +10,7 @@ const (
 
 	// Payload: dampings, float64 each, at most MaxTuned of them. Answers are numbers (Values).
 	KindLikelihood = "likelihood" // of vectors h that the client sends: for each damping, for each vector, log N(h; 0, H) and its bound
-	KindLeaveOut   = "leaveout"   // of each stored gradient g: for each damping, for each gradient, log N(g; 0, H − ggᵀ/N) and its bound
+	KindLeaveOut   = "leaveout"   // of each stored gradient g: for each damping, for each gradient, log N(g; 0, H − w ggᵀ/N) and its bound, w being its weight
 )
 
 // MaxTuned is the most dampings in one query for likelihoods.

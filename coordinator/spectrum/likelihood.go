@@ -60,18 +60,18 @@ func (f *Form) Likelihoods(dampings []float64, divisor float64, d int64, y []flo
 	return out, nil
 }
 
-// LeaveOut is log N(g; 0, H − ggᵀ/N) of each row g, in the form's order, at each λ of dampings: a slice of
-// len(dampings) numbers for each row. N stays what it is. O(n³) for Q, 4n³/3 multiplications and additions, O(n²) for each λ.
+// LeaveOut is log N(g; 0, H − w ggᵀ/N) of each gradient g, in the form's order, at each λ of dampings: a slice of
+// len(dampings) numbers for each. The form's rows are √w g; nil stands for weights of 1. N stays what it is. O(n³) for Q, 4n³/3 multiplications and additions, O(n²) for each λ.
 // Errors as for Likelihoods, and ErrStopped.
 //
 // With u = Nλ(K⁻¹)_ii, in (0, 1], (maths.md, "Scalars alone"; Sherman and Morrison)
 //
-//	log det(H − ggᵀ/N) = log det H + log u        gᵀ(H − ggᵀ/N)⁻¹g = N(1 − u)/u
+//	log det(H − w ggᵀ/N) = log det H + log u        gᵀ(H − w ggᵀ/N)⁻¹g = N(1 − u)/(w u)
 //
 // The bound: with u' of Q T Qᵀ, |u − u'| = s|e_iᵀK⁻¹E(A + E + s)⁻¹e_i| ≤ ρ√(uu'), since ‖K⁻¹e_i‖² ≤ u/s², so that
 // |log(u/u')| ≤ 2 arsinh(ρ/2); the rows of Q are off by ε n, which changes u by at most 2√u εn + (εn)²; and
-// u ≥ s/(A_ii + s). Both terms fall with u, for N ≥ 1, so the ends of its interval bound them.
-func (f *Form) LeaveOut(dampings []float64, divisor float64, d int64, watch func(done, total int64) (stop bool)) ([][]Estimate, error) {
+// u ≥ s/(A_ii + s). The sum of both has one extremum, at u = N/w, so that and the ends of its interval bound it.
+func (f *Form) LeaveOut(dampings []float64, divisor float64, d int64, weights []float64, watch func(done, total int64) (stop bool)) ([][]Estimate, error) {
 	total := int64(f.n) * int64(f.n) * int64(f.n+10*len(dampings))
 	base := int64(f.n) * int64(f.n) * int64(f.n)
 	q, ok := f.basis(func(done, _ int64) bool { return watch(done, total) })
@@ -100,11 +100,20 @@ func (f *Form) LeaveOut(dampings []float64, divisor float64, d int64, watch func
 			slack := 2*math.Sqrt(u)*turned + turned*turned
 			least := s / (f.long[i]*f.long[i] + s) * (1 - (sumError+8)*epsilon)
 			u = max(u, least)
-			at := func(u float64) float64 { return math.Log(u) + divisor*((1-u)/u) }
+			each := divisor
+			if weights != nil {
+				each /= weights[i]
+			}
+			at := func(u float64) float64 { return math.Log(u) + each*((1-u)/u) }
 			value := at(u)
 			lo := max(u*math.Exp(-ratio)-slack, least)
 			hi := min(u*math.Exp(ratio)+slack, 1)
-			off := max(at(lo)-value, value-at(hi)) + 8*epsilon*(math.Abs(value)+1)
+			off := 8 * epsilon * (math.Abs(value) + 1)
+			most := 0.0
+			for _, end := range []float64{lo, hi, min(max(each, lo), hi)} {
+				most = max(most, math.Abs(at(end)-value))
+			}
+			off += most
 			out[i][k] = likelihood(d, logDet, Estimate{value, off})
 		}
 	}

@@ -393,7 +393,7 @@ func TestLikelihoods(t *testing.T) {
 		if err != nil {
 			rt.Fatal(err)
 		}
-		out, err := f.LeaveOut(dampings, divisor, int64(d), on)
+		out, err := f.LeaveOut(dampings, divisor, int64(d), nil, on)
 		if err != nil {
 			rt.Fatal(err)
 		}
@@ -425,7 +425,7 @@ func TestLikelihoodsDense(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := f.LeaveOut([]float64{lambda}, divisor, int64(d), on)
+	out, err := f.LeaveOut([]float64{lambda}, divisor, int64(d), nil, on)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -473,7 +473,7 @@ func TestLikelihoodsDense(t *testing.T) {
 		t.Errorf("held out: %g, not %g", got[0].Value, want)
 	}
 	calls := int64(0)
-	if _, err := f.LeaveOut([]float64{lambda}, divisor, int64(d), func(done, total int64) bool {
+	if _, err := f.LeaveOut([]float64{lambda}, divisor, int64(d), nil, func(done, total int64) bool {
 		if done < calls || done > total {
 			t.Errorf("%d of %d after %d", done, total, calls)
 		}

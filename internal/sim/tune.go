@@ -111,13 +111,15 @@ func (k *checker) numbers(q *question, r *wire.QueryReply, ready *wire.ResultRep
 		w.fail("V6 %s at version %d with %d rows, asked for at least %d, exactly %d, %d rows, after %d", q.kind, r.Version, r.Rows, q.atLeast, q.exactly, q.minRows, q.after)
 	}
 	w.stats.Answered++
-	g := make([][]float64, len(now.rows))
+	roots := k.roots(now.rows)
+	g, raw := make([][]float64, len(now.rows)), make([][]float64, len(now.rows))
 	for i, row := range now.rows {
 		p := k.attempts[row.Attempt]
 		if len(p.others) > 0 {
 			return
 		}
-		g[i] = k.stored(p.row)
+		raw[i] = k.stored(p.row)
+		g[i] = times(roots[i], raw[i])
 	}
 	why := ""
 	for _, s := range k.settings { // which of them the run had when it was asked is not told
@@ -128,15 +130,15 @@ func (k *checker) numbers(q *question, r *wire.QueryReply, ready *wire.ResultRep
 		if q.divisor == wire.Count || q.divisor == "" && s.divisor == wire.Count {
 			n = float64(len(g))
 		}
-		if why = q.compare(x, g, damping, n, w.shape.dim); why == "" {
+		if why = q.compare(x, g, raw, damping, n, w.shape.dim); why == "" {
 			return
 		}
 	}
 	w.fail("V6 query %d at version %d: %s", uint64(r.Query), r.Version, why)
 }
 
-// compare says what is wrong with an answer.
-func (q *question) compare(x []float64, g [][]float64, damping, n float64, dim int64) string {
+// compare says what is wrong with an answer: g is the rows times the roots of their weights, raw the rows.
+func (q *question) compare(x []float64, g, raw [][]float64, damping, n float64, dim int64) string {
 	var want []expected
 	switch q.kind {
 	case wire.KindPairs:
@@ -145,7 +147,7 @@ func (q *question) compare(x []float64, g [][]float64, damping, n float64, dim i
 		}
 	case wire.KindSelf:
 		for i := range g {
-			want = append(want, form(g, g[i], g[i], damping, n), form(without(g, i), g[i], g[i], damping, n))
+			want = append(want, form(g, raw[i], raw[i], damping, n), form(without(g, i), raw[i], raw[i], damping, n))
 		}
 	case wire.KindInfluence: // a row's bound is of all its numbers together
 		if len(x) != len(g)*(len(g)+1) {
@@ -154,7 +156,7 @@ func (q *question) compare(x []float64, g [][]float64, damping, n float64, dim i
 		for i := range g {
 			row := x[i*(len(g)+1):][:len(g)+1]
 			for j := range g {
-				if e := form(g, g[i], g[j], damping, n); !e.near(row[j], row[len(g)]) {
+				if e := form(g, raw[i], raw[j], damping, n); !e.near(row[j], row[len(g)]) {
 					return fmt.Sprintf("influence of %d on %d is %g ± %g, not %g", i, j, row[j], row[len(g)], e.value)
 				}
 			}
@@ -169,7 +171,7 @@ func (q *question) compare(x []float64, g [][]float64, damping, n float64, dim i
 	case wire.KindLeaveOut:
 		for _, lambda := range q.dampings {
 			for i := range g {
-				want = append(want, likelihood(without(g, i), g[i], lambda, n, dim))
+				want = append(want, likelihood(without(g, i), raw[i], lambda, n, dim))
 			}
 		}
 	}
