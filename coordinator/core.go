@@ -71,7 +71,7 @@ type Note struct {
 	Steps []wire.Step
 }
 
-// Config of a core. All fields are needed but Grace.
+// Config of a core. All fields are needed but InlineRows.
 type Config struct {
 	Coordinator string // its name
 	Record      Record
@@ -82,6 +82,7 @@ type Config struct {
 	SilentMS    int64 // a worker that is silent for so long is lost
 	StepMS      int64 // an incomplete step is dropped after so long, unless its publisher says otherwise
 	QueryMS     int64 // the same of queries
+	InlineRows  int   // up to so many rows a factor is made between two inputs, beyond by a job; 0: 256
 }
 
 // Timings and limits that nobody needs to set.
@@ -146,6 +147,7 @@ type Core struct {
 	freezers []*change // freezes that wait for W
 	gram     gramLoad
 	spectra  spectra
+	makings  []*making // the first is under way
 }
 
 type phase int
@@ -211,6 +213,9 @@ func NewCore(cfg Config) *Core {
 	for _, h := range cfg.Workers {
 		c.workers[h.Worker] = &peer{hello: h}
 	}
+	if c.cfg.InlineRows == 0 {
+		c.cfg.InlineRows = inlineRows
+	}
 	c.shards = make([]shardOf, cfg.Record.Spec.Shards)
 	c.changed = newRing[callerToken, outcome](memory)
 	return c
@@ -236,6 +241,7 @@ func (c *Core) Step(in Input) Effects {
 		c.onTick(&e)
 	case Done:
 		c.done(&e, in)
+		c.made(&e, in)
 	case Saved:
 		if c.phase == saving {
 			c.install(&e)

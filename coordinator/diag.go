@@ -37,6 +37,10 @@ func (c *Core) diagBytes(kind string, indices int) int64 {
 
 // diagQuery sends the factor to the shards.
 func (c *Core) diagQuery(e *Effects, q *query) error {
+	return c.factored(e, q, func(e *Effects) error { return c.diagonal(e, q) })
+}
+
+func (c *Core) diagonal(e *Effects, q *query) error {
 	f, err := c.factor(q)
 	if err != nil {
 		return err
@@ -221,7 +225,7 @@ func (c *Core) columns(e *Effects, q *query, s int, at []int) {
 // gathered goes on when all columns are there. A column of H⁻¹ is H⁻¹e_j: Ge_j is that column of G.
 func (c *Core) gathered(e *Effects, q *query) error {
 	if q.kind == wire.KindSubblock {
-		return c.subblock(e, q)
+		return c.factored(e, q, func(e *Effects) error { return c.subblock(e, q) })
 	}
 	for i := range q.vectors {
 		q.parts[0][q.vectors*c.rec.Spec.Slots()+i] = 1 // ‖e_j‖²

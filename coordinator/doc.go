@@ -34,7 +34,7 @@
 //	C4  the window's rows, in age order, are the rows of A
 //	C5  a frozen run commits no step; its W is made of the window as it is, by this owner
 //
-// What takes long beside all that, the eigenvalues of A, is a Job: an effect that the adapter runs on
+// What takes long beside all that, the eigenvalues of A and factors at other dampings, is a Job: an effect that the adapter runs on
 // another goroutine, and whose outcome is an input.
 //
 // Service is the adapter: leases and records in KV, NATS in and out, a goroutine for each run

@@ -40,9 +40,9 @@ func (c *Core) multiplied(e *Effects, q *query) error {
 	case wire.KindFisher, wire.KindHessian:
 		return c.product(e, q)
 	case wire.KindSample:
-		return c.sample(e, q)
+		return c.factored(e, q, func(e *Effects) error { return c.sample(e, q) })
 	case wire.KindScores:
-		return c.scores(e, q)
+		return c.factored(e, q, func(e *Effects) error { return c.scores(e, q) })
 	case wire.KindPairs:
 		return c.pairs(e, q)
 	}

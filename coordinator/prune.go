@@ -122,7 +122,7 @@ func (c *Core) pruneBegun(e *Effects, q *query, counts []float64) error {
 		return wire.Invalid("sparsity", p.sparsity, fmt.Sprintf("at most %g: of %d weights %d are not to be touched", float64(p.free+gone)/d, c.rec.Spec.Dim, fixed))
 	}
 	if !p.masked {
-		return c.pruneFactor(e, q)
+		return c.factored(e, q, func(e *Effects) error { return c.pruneFactor(e, q) })
 	}
 	c.pruneGram(e, q, func(e *Effects) error { return c.pruneFactor(e, q) })
 	return nil

@@ -141,6 +141,9 @@ func init() {
 		"query-bytes": func(p *player, c *script.Cmd) { // that the core allows
 			p.core.queryBytes = int64(parseID(c, c.Word()))
 		},
+		"inline-rows": func(p *player, c *script.Cmd) { // up to which the core makes factors between two inputs
+			p.core.cfg.InlineRows = int(parseID(c, c.Word()))
+		},
 		"pinned": func(p *player, _ *script.Cmd) { p.printf("%d windows kept\n", p.core.Inspect().Pinned) },
 		"many-rows-asked": func(p *player, c *script.Cmd) { // "quiet" shows what does not open one
 			for i := range parseID(c, c.Word()) {

@@ -64,6 +64,7 @@ type Service struct {
 	done        chan struct{}
 	wg          sync.WaitGroup
 	working     chan struct{} // has the one job that is run
+	making      chan struct{} // the same of brief jobs
 	creates     chan struct{} // slots for requests that ask KV: none takes those of another kind
 	layouts     chan struct{}
 	unknowns    chan struct{} // each held for unknownDelay
@@ -155,7 +156,7 @@ func Serve(ctx context.Context, nc *nats.Conn, cfg ServiceConfig) (*Service, err
 	}
 	s := &Service{
 		cfg: cfg, nc: nc, log: cfg.Logger.With(zap.String("coordinator", cfg.Name)), sub: wire.Subjects{Tenant: cfg.Tenant},
-		instance: fmt.Sprintf("%016x", rand.Uint64()), done: make(chan struct{}), working: make(chan struct{}, 1), creates: make(chan struct{}, mostCreates),
+		instance: fmt.Sprintf("%016x", rand.Uint64()), done: make(chan struct{}), working: make(chan struct{}, 1), making: make(chan struct{}, 1), creates: make(chan struct{}, mostCreates),
 		layouts: make(chan struct{}, mostLayouts), unknowns: make(chan struct{}, mostUnknowns),
 		known: map[string]bool{}, records: map[string]Record{}, strange: map[string]bool{}, owners: map[string]*owner{}, workers: map[string]heard{}, orphans: map[orphan]time.Time{},
 	}

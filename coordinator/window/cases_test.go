@@ -135,7 +135,7 @@ func (r boundResult) worst() float64 {
 
 var (
 	rowKinds = []string{"random", "duplicates", "zero rows", "row×1e4", "row×1e-4", "nearly equal", "all nearly equal",
-		"sum of two", "large twice", "positive", "constant", "sparse", "mixed scales", "two bundles"}
+		"sum of two", "large twice", "positive", "constant", "sparse", "mixed scales", "two bundles", "sizes and twice"}
 	vecKinds = []string{"random", "stored", "combination", "orthogonal", "nearly stored", "zero", "unit", "difference", "random float64"}
 	comKinds = []string{"unit", "random", "difference", "mean", "decaying"}
 )
@@ -223,6 +223,14 @@ func makeCase(seed uint64, rowKind, vecKind, comKind string, n, before, d int, d
 			c := float64(1 + rng.IntN(3))
 			for j := range r {
 				r[j] = scale * (c + float64(j%2)*1e-3)
+			}
+		case "sizes and twice":
+			size := math.Pow(1e4, float64(rng.IntN(3)-1))
+			for j := range r {
+				r[j] *= size
+			}
+			if some && i > 0 {
+				copy(r, rows[rng.IntN(i)])
 			}
 		case "sparse":
 			for j := range r {

@@ -127,6 +127,12 @@ func (w *Window) override(shift float64) *factorization {
 
 // refactor makes z from A, O(n³).
 func (w *Window) refactor(z *factorization, shift float64) {
+	w.begin(z, shift)
+	z.finish(w.version, w.vec[0])
+}
+
+// begin sets z.l to the lower triangle of K, O(n²).
+func (w *Window) begin(z *factorization, shift float64) {
 	n := w.n
 	if z.ld < n { // an override; own has stride m from the beginning
 		z.l, z.ld = make([]float64, n*n), n
@@ -139,14 +145,21 @@ func (w *Window) refactor(z *factorization, shift float64) {
 		}
 		to[i] += shift
 	}
-	z.shift = shift
+	z.n, z.shift = n, shift
+}
+
+// finish turns z.l into the factor, O(n³). s2 is for n numbers.
+func (z *factorization) finish(version uint64, s2 []float64) {
+	n := z.n
+	s2 = s2[:n]
+	for i := range s2 {
+		s2[i] = z.l[i*z.ld+i]
+	}
 	row, pivot := cholesky(z.l, z.ld, n)
-	z.made(n, w.version)
+	z.made(n, version)
 	if row < n {
-		s2 := w.vec[0][:n]
-		w.diagonalTo(s2, shift)
 		z.ill = &IllConditionedError{
-			Row: row, Pivot: pivot, Diagonal: s2[row], MaxDiagonal: floats.Max(s2), Shift: shift, Len: n,
+			Row: row, Pivot: pivot, Diagonal: s2[row], MaxDiagonal: floats.Max(s2), Shift: z.shift, Len: n,
 		}
 	}
 }

@@ -111,6 +111,7 @@ type shape struct {
 	loss, double, slow    float64 // chances of a packet
 	budget                int64   // of a worker, bytes in flight
 	gather                int64   // columns that come before they are multiplied
+	inline                int     // rows up to which factors are made between two inputs
 }
 
 // failed ends a history.
@@ -188,6 +189,7 @@ func newWorld(cfg Config) *world {
 		codec: cfg.Seed%4 == 0, lazy: r.IntN(2) == 0, quiet: 30_000 + r.Int64N(15_000),
 		loss: []float64{0, 0.01, 0.05}[r.IntN(3)], double: []float64{0, 0.02, 0.1, 0.3}[r.IntN(4)], slow: []float64{0.01, 0.05, 0.1}[r.IntN(3)],
 		budget: []int64{1 << 10, 1 << 20}[r.IntN(2)], gather: []int64{1, 8, 1 << 20}[r.IntN(3)],
+		inline: []int{-1, 256}[cfg.Seed/2%2],
 	}
 	w.shape.store = oneOf(w, rowDTypes)
 	w.kv = newKV(w)
