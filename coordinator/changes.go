@@ -235,6 +235,8 @@ func (c *Core) forgotten(e *Effects, ch *change) {
 		}
 		c.rows = slices.Delete(c.rows, i, i+1)
 	}
+	err = c.win.SetWeights(c.weightsOf(c.rows)) // the newest may have gone
+	invariant.That(err == nil, "weights of %d rows: %v", len(c.rows), err)
 	c.version++
 	e.Notes = append(e.Notes, Note{"rows forgotten, as a client has asked", wire.Uint64s[wire.Step](ch.msg.(*wire.Forget).Payload)})
 	invariant.That(c.version == c.rec.Change.Version && len(c.rows) == c.rec.Change.Rows, "forgotten: version %d with %d rows, the record says %+v", c.version, len(c.rows), *c.rec.Change)

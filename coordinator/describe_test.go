@@ -24,7 +24,7 @@ func describe(m wire.Message) string {
 		slots, _ := wire.SlotList(m.Payload)
 		return head() + fmt.Sprintf(" slots=%s block=%d:%d", list(slots, func(s wire.Slot) string { return fmt.Sprint(s) }), m.I0, m.I1)
 	case *wire.Stage:
-		return head() + fmt.Sprintf(" step=%d attempt=%s slot=%d token=%d", m.Step, id(m.Attempt), m.Slot, m.Token)
+		return head() + fmt.Sprintf(" step=%d attempt=%s slot=%d token=%d", m.Step, id(m.Attempt), m.Slot, m.Token) + describeWeight(m.Weight)
 	case *wire.Multiply:
 		slots, _ := wire.SlotList(m.Payload)
 		return head() + fmt.Sprintf(" step=%d attempt=%s with=%v", m.Step, id(m.Attempt), slots)
@@ -149,14 +149,23 @@ func describe(m wire.Message) string {
 	return fmt.Sprintf("%#v", m)
 }
 
+func describeRow(r wire.Row) string {
+	return fmt.Sprintf("%d:%d:%s", r.Slot, r.Step, id(r.Attempt)) + describeWeight(r.Weight)
+}
+
+func describeWeight(w float64) string {
+	if w == 0 {
+		return ""
+	}
+	return fmt.Sprintf("×%g", w)
+}
+
 func frozenOf(m *wire.Info) string {
 	if m.Frozen == "" {
 		return ""
 	}
 	return fmt.Sprintf(" frozen=%s kept=%d", m.Frozen, m.Kept)
 }
-
-func describeRow(r wire.Row) string { return fmt.Sprintf("%d:%d:%s", r.Slot, r.Step, id(r.Attempt)) }
 
 func describeStaged(s wire.Staged) string {
 	text := fmt.Sprintf("%d:%d:%s", s.Slot, s.Step, id(s.Attempt))
@@ -166,7 +175,7 @@ func describeStaged(s wire.Staged) string {
 	if s.Whole {
 		text += "(whole)"
 	}
-	return text
+	return text + describeWeight(s.Weight)
 }
 
 func list[T any](x []T, f func(T) string) string {
@@ -234,12 +243,20 @@ func parseRows(c *script.Cmd, key string) []wire.Row {
 }
 
 func parseRow(c *script.Cmd, s string) wire.Row {
+	s, weight, weighted := strings.Cut(s, "×")
 	f := strings.Split(s, ":")
 	if len(f) != 3 {
 		c.Fail("%s is not slot:step:attempt", s)
 		return wire.Row{}
 	}
-	return wire.Row{Slot: wire.Slot(parseID(c, f[0])), Step: wire.Step(parseID(c, f[1])), Attempt: wire.Attempt(parseID(c, f[2]))}
+	r := wire.Row{Slot: wire.Slot(parseID(c, f[0])), Step: wire.Step(parseID(c, f[1])), Attempt: wire.Attempt(parseID(c, f[2]))}
+	if weighted {
+		var err error
+		if r.Weight, err = strconv.ParseFloat(weight, 64); err != nil {
+			c.Fail("%w", err)
+		}
+	}
+	return r
 }
 
 func slotList(m shard.Mask) []int {

@@ -177,7 +177,7 @@ func init() {
 				text, whole := strings.CutSuffix(s, "w")
 				text, token, _ := strings.Cut(text, "/")
 				r := parseRow(c, text)
-				st := wire.Staged{Slot: r.Slot, Step: r.Step, Attempt: r.Attempt, Whole: whole}
+				st := wire.Staged{Slot: r.Slot, Step: r.Step, Attempt: r.Attempt, Whole: whole, Weight: r.Weight}
 				if token != "" {
 					st.Token = parseID(c, token)
 				}
@@ -246,6 +246,7 @@ func (p *player) run(c *script.Cmd) {
 	spec := wire.RunSpec{
 		Name: "digits", Dim: 8 * int64(shards), Window: int(c.Int("window", 2)), Spare: int(c.Int("spare", 2)), Shards: shards,
 		Damping: c.Float("damping", 1), Divisor: wire.Divisor(c.Str("divisor", "capacity")), Store: wire.F32, Durability: wire.DurabilityMemory,
+		HalfLife: c.Float("half_life", 0),
 	}
 	epoch := wire.Epoch{Incarnation: 1, Revision: uint64(c.Int("epoch", 5))}
 	rec := Record{Format: recordFormat, Spec: spec, UID: 7, Placed: make([]Place, shards), Floor: wire.Version(c.Int("floor", 0)), Takeovers: epoch.Revision - 1}
@@ -604,7 +605,7 @@ func (p *player) message(c *script.Cmd) wire.Message {
 	}
 	switch c.Name {
 	case "open":
-		m := &wire.Open{Run: run, Step: step, Token: token, DeadlineMS: deadline}
+		m := &wire.Open{Run: run, Step: step, Token: token, DeadlineMS: deadline, Weight: c.Float("weight", 0)}
 		if c.Has("precondition") {
 			m.Precondition = &wire.Precondition{Damping: damping, Divisor: divisor, Result: result}
 		}

@@ -108,13 +108,14 @@ type Precondition struct {
 // Open reserves a slot for a step on every shard. Token tells one publication of a step from
 // another: the same token joins it (data-parallel publishers share one), another token starts it
 // anew, and who held the old one hears CodeSuperseded. DeadlineMS is when an incomplete step is
-// dropped, 0 for a minute. Reply: OpenReply.
+// dropped, 0 for a minute. Weight is the gradient's in H, 0 for 1. Reply: OpenReply.
 type Open struct {
 	Run          string        `msgpack:"run"`
 	Step         Step          `msgpack:"step"`
 	Token        uint64        `msgpack:"token"`
 	DeadlineMS   int64         `msgpack:"deadline_ms,omitempty"`
 	Precondition *Precondition `msgpack:"precondition,omitempty"`
+	Weight       float64       `msgpack:"weight,omitempty"`
 }
 
 // OpenReply says under what epoch and attempt the step's chunks go. Whole lists the shards that

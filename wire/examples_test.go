@@ -18,7 +18,7 @@ var (
 		Durability: DurabilityMemory, Layout: LayoutHash(CanonicalLayout(exLayout)),
 	}
 	exShard = Shard{Seq: 41, Run: "digits", Epoch: exEpoch, Shard: 1}
-	exRows  = []Row{{0, 5, 7}, {3, 6, 8}}
+	exRows  = []Row{{0, 5, 7, 0}, {3, 6, 8, 2.5}}
 	exMask  = []byte{0b001001}
 )
 
@@ -128,8 +128,8 @@ func examples() []example {
 
 		{"adopt", &Adopt{Shard: exShard, Instance: 0xfeedfacecafebeef, UID: 0x0123456789abcdef, Placed: 11, Lo: 6, Cols: 6, Slots: 6, Store: F32}},
 		{"adopt-f16", &Adopt{Shard: exShard, Instance: 0xfeedfacecafebeef, UID: 0x0123456789abcdef, Placed: 11, Lo: 6, Cols: 6, Slots: 6, Store: F16}},
-		{"adopt.reply", &Adopted{Shard: exShard, Version: 2, Staged: []Staged{{1, 7, 9, 0xa1b2c3d4e5f60718, true}}, Payload: AppendRows(nil, exRows)}},
-		{"install", &Install{Shard: exShard, Version: 2, Keep: []Staged{{1, 7, 9, 0xa1b2c3d4e5f60718, true}}, Payload: AppendRows(nil, exRows)}},
+		{"adopt.reply", &Adopted{Shard: exShard, Version: 2, Staged: []Staged{{1, 7, 9, 0xa1b2c3d4e5f60718, true, 0}}, Payload: AppendRows(nil, exRows)}},
+		{"install", &Install{Shard: exShard, Version: 2, Keep: []Staged{{1, 7, 9, 0xa1b2c3d4e5f60718, true, 0}}, Payload: AppendRows(nil, exRows)}},
 		{"gram", &Gram{Shard: exShard, I0: 0, I1: 2, Payload: AppendSlots(nil, []Slot{0, 3})}},
 		{"stage", &Stage{Shard: exShard, Step: 7, Attempt: 9, Slot: 1, Token: 0xa1b2c3d4e5f60718}},
 		{"products", &Multiply{Shard: exShard, Step: 7, Attempt: 9, Payload: AppendSlots(nil, []Slot{3})}},

@@ -93,6 +93,10 @@ func fill(t *rapid.T, v reflect.Value, name string) {
 	case reflect.Bool:
 		v.SetBool(rapid.Bool().Draw(t, name))
 	case reflect.Float64:
+		if name == "weight" {
+			v.SetFloat(rapid.Float64Range(MinWeight, MaxWeight).Draw(t, name))
+			break
+		}
 		v.SetFloat(rapid.Float64Range(math.SmallestNonzeroFloat64, math.MaxFloat64).Draw(t, name))
 	case reflect.Int, reflect.Int32, reflect.Int64:
 		r, ok := ranges[name]
@@ -122,7 +126,7 @@ func repair(t *rapid.T, m Message) {
 	}
 	var rows []Row
 	for _, s := range slots() {
-		rows = append(rows, Row{s, Step(rapid.Uint64().Draw(t, "step")), 1})
+		rows = append(rows, Row{s, Step(rapid.Uint64().Draw(t, "step")), 1, rapid.SampledFrom([]float64{0, 0.25, 3}).Draw(t, "weight")})
 	}
 	chunk := func(n int64, d DType) []byte {
 		return rapid.SliceOfN(rapid.Byte(), int(n)*d.Size(), int(n)*d.Size()).Draw(t, "chunk")

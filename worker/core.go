@@ -147,6 +147,7 @@ type staged struct {
 	attempt  wire.Attempt
 	slot     wire.Slot
 	token    uint64
+	weight   float64 // 0: 1
 	slice    slice
 	waiter   Token // of the coordinator's stage
 	seq      uint64

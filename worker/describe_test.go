@@ -136,7 +136,16 @@ func describeJob(j Job) string {
 
 func describeColumns(c Columns) string { return fmt.Sprintf("%d:%d", c.Lo, c.Lo+c.N) }
 
-func describeRow(r wire.Row) string { return fmt.Sprintf("%d:%d:%d", r.Slot, r.Step, r.Attempt) }
+func describeRow(r wire.Row) string {
+	return fmt.Sprintf("%d:%d:%d", r.Slot, r.Step, r.Attempt) + describeWeight(r.Weight)
+}
+
+func describeWeight(w float64) string {
+	if w == 0 {
+		return ""
+	}
+	return fmt.Sprintf("×%g", w)
+}
 
 func describeStaged(s wire.Staged) string {
 	text := fmt.Sprintf("%d:%d:%d", s.Slot, s.Step, s.Attempt)
@@ -146,7 +155,7 @@ func describeStaged(s wire.Staged) string {
 	if s.Whole {
 		text += "(whole)"
 	}
-	return text
+	return text + describeWeight(s.Weight)
 }
 
 func list[T any](x []T, f func(T) string) string {
@@ -212,8 +221,14 @@ func parseRows(c *script.Cmd, key string) []wire.Row {
 	var rows []wire.Row
 	for _, s := range c.List(key) {
 		var r wire.Row
+		s, weight, weighted := strings.Cut(s, "×")
 		if _, err := fmt.Sscanf(s, "%d:%d:%d", &r.Slot, &r.Step, &r.Attempt); err != nil {
 			c.Fail("%s: %w", key, err)
+		}
+		if weighted {
+			if _, err := fmt.Sscan(weight, &r.Weight); err != nil {
+				c.Fail("%s: %w", key, err)
+			}
 		}
 		rows = append(rows, r)
 	}

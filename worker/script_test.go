@@ -296,7 +296,7 @@ func (p *player) message(c *script.Cmd) wire.Message {
 	case "install":
 		m := &wire.Install{Shard: head, Version: version, Payload: wire.AppendRows(nil, parseRows(c, "rows"))}
 		for _, r := range parseRows(c, "keep") {
-			m.Keep = append(m.Keep, wire.Staged{Slot: r.Slot, Step: r.Step, Attempt: r.Attempt})
+			m.Keep = append(m.Keep, wire.Staged{Slot: r.Slot, Step: r.Step, Attempt: r.Attempt, Weight: r.Weight})
 		}
 		return m
 	case "gram":
@@ -304,7 +304,7 @@ func (p *player) message(c *script.Cmd) wire.Message {
 		i0, i1 := c.Range("block", 0, int64(len(of)))
 		return &wire.Gram{Shard: head, I0: int(i0), I1: int(i1), Payload: wire.AppendSlots(nil, of)}
 	case "stage":
-		return &wire.Stage{Shard: head, Step: step, Attempt: attempt, Slot: slot, Token: uint64(c.Int("token", 0))}
+		return &wire.Stage{Shard: head, Step: step, Attempt: attempt, Slot: slot, Token: uint64(c.Int("token", 0)), Weight: c.Float("weight", 0)}
 	case "multiply":
 		return &wire.Multiply{Shard: head, Step: step, Attempt: attempt, Payload: wire.AppendSlots(nil, parseSlots(c, "with"))}
 	case "commit":

@@ -216,6 +216,9 @@ func (v runView) write(w io.Writer) {
 	line("window", "%d of %d gradients, version %d, newest step %s", v.Rows, v.Window, v.Version, v.newest())
 	line("damping", "%g", v.Damping)
 	line("divisor", "%s", v.Divisor)
+	if v.HalfLife != 0 {
+		line("half-life", "%g steps", v.HalfLife)
+	}
 	line("condition", "%s", v.cond())
 	line("store", "%s, %s, %s", v.Store, v.Durability, plural(v.Spare, "spare slot"))
 	queries := plural(v.Queries, "query")

@@ -53,7 +53,7 @@ func (f *Factor) DiagonalBound(dim int64) (Bound, error) {
 	d := float64(dim)
 	trace := 0.0
 	for i := range f.z.n {
-		trace += f.w.At(i, i)
+		trace += f.w.At(i, i) * f.w.Weight(i)
 	}
 	sum := min(float64(f.z.n), d, trace/f.z.shift)
 	low := max(d-sum, d*(f.z.shift/(f.z.shift+trace/d))) / math.Sqrt(d)

@@ -72,7 +72,7 @@ func (c *boundCase) runDiag(t failer) (r diagResult) {
 	must(t, err)
 	r.bound, r.low, r.most = b.Relative, b.NormLow, f.elementError()
 
-	want := newExact(g, f.N(), c.damping).inverse()
+	want := c.exact(f.N()).inverse()
 	off, norm := 0.0, 0.0
 	float := func(x *big.Float) float64 { v, _ := x.Float64(); return v }
 	root := make([]float64, d)

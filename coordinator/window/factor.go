@@ -143,7 +143,7 @@ func (w *Window) begin(z *factorization, shift float64) {
 		for j, q := range rows[:i+1] {
 			to[j] = from[q]
 		}
-		to[i] += shift
+		to[i] += w.shiftAt(i, shift)
 	}
 	z.n, z.shift = n, shift
 }
@@ -224,10 +224,17 @@ func (f *Factor) SolveTo(dst, y []float64) error {
 	return nil
 }
 
-// CombinationTo sets dst = N K⁻¹a, the coefficients of H⁻¹Gᵀa = Gᵀdst (maths.md, "A
+// CombinationTo sets dst = N K⁻¹a, with weights N K⁻¹W⁻¹a, the coefficients of H⁻¹Gᵀa = Gᵀdst (maths.md, "A
 // combination of stored gradients"). Both have length n; dst may be a. O(n²). Errors as for
 // SolveTo.
 func (f *Factor) CombinationTo(dst, a []float64) error {
+	if f.w.weight != nil && len(a) == f.z.n && f.check() == nil {
+		scaled := make([]float64, len(a))
+		for i, x := range a {
+			scaled[i] = x / f.w.Weight(i)
+		}
+		a = scaled
+	}
 	if err := f.SolveTo(dst, a); err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@
 //	publish      publishers: good ones, and those that send NaN, conflicts, overlaps, or die
 //	query        queriers
 //	change       who forgets steps, and sets λ and the divisor
+//	weights      of gradients, and half-lives, in the reference
 //	freeze       who freezes the run, and thaws it
 //	dtypes       numbers as they are sent and kept: both dtypes are drawn too
 //	faults       when which fault happens, and the table of fault × phase

@@ -57,22 +57,28 @@ func (k *checker) answered(c *client, q *question, r *wire.QueryReply, ready *wi
 	}
 	w.stats.Answered++
 	k.residuals(q, ready)
+	roots := k.roots(now.rows)
 	g := make([][]float64, len(now.rows))
 	for i, row := range now.rows {
 		p := k.attempts[row.Attempt]
 		if len(p.others) > 0 {
 			return
 		}
-		g[i] = k.stored(p.row)
+		g[i] = times(roots[i], k.stored(p.row))
 	}
 	index := map[wire.Step]int{}
 	for i, row := range now.rows {
 		index[row.Step] = i
 	}
 	for i := range out {
+		if q.kind == wire.KindScores { // of the rows as they are; their bound is of √w times them
+			for j := range out[i] {
+				out[i][j] *= roots[j]
+			}
+		}
 		nearest, bound := math.Inf(1), math.NaN()
 		for _, s := range k.settings { // which of them the run had when it was asked is not told
-			want := k.reference(q, i, g, index, s)
+			want := k.reference(q, i, g, roots, index, s)
 			diff, size := 0.0, 0.0
 			for j := range want {
 				diff = math.Hypot(diff, out[i][j]-want[j])
@@ -99,10 +105,11 @@ func (k *checker) answered(c *client, q *question, r *wire.QueryReply, ready *wi
 }
 
 // reference answers a question densely, in float64.
-func (k *checker) reference(q *question, i int, g [][]float64, index map[wire.Step]int, run setting) []float64 {
+func (k *checker) reference(q *question, i int, g [][]float64, roots []float64, index map[wire.Step]int, run setting) []float64 {
 	s := k.w.shape
 	if q.kind == wire.KindRow {
-		return g[index[q.steps[0]]]
+		r := index[q.steps[0]]
+		return times(1/roots[r], g[r])
 	}
 	damping, n := q.damping, float64(s.window)
 	if damping == 0 {
@@ -152,7 +159,7 @@ func (k *checker) reference(q *question, i int, g [][]float64, index map[wire.St
 		}
 	} else {
 		for j, step := range q.steps {
-			right[index[step]] += q.coef[i][j]
+			right[index[step]] += q.coef[i][j] / roots[index[step]]
 		}
 	}
 	c := solve(g, n*damping, right)
