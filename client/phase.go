@@ -30,8 +30,13 @@ func WithPhases(f func(Phase)) ProgressOption {
 
 // under tells of a query that is pending.
 func (q *question) under(r *wire.ResultReply) {
-	if q.phases != nil && r.Phase != "" {
-		q.phases(Phase{r.Phase, r.Done, r.Total, 1, 1})
+	switch {
+	case r.Phase != "":
+		if q.phases != nil {
+			q.phases(Phase{r.Phase, r.Done, r.Total, 1, 1})
+		}
+	case q.progress != nil && r.Total > 0:
+		q.progress(r.Done, r.Total)
 	}
 }
 

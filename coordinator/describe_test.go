@@ -140,8 +140,11 @@ func describe(m wire.Message) string {
 		if len(m.Residuals) > 0 {
 			s += " residuals=" + bounds(m.Residuals)
 		}
+		if m.Total > 0 {
+			s += fmt.Sprintf(" done=%d/%d", m.Done, m.Total)
+		}
 		if m.Phase != "" {
-			s += fmt.Sprintf(" %s %d of %d", m.Phase, m.Done, m.Total)
+			s += " phase=" + m.Phase
 		}
 		return s
 	case *wire.ValuesReply:
