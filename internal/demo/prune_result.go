@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
@@ -117,11 +118,23 @@ func pruneStyles() []draw.LineStyle {
 	return []draw.LineStyle{gray, dotted, solid(summed), solid(joint), dashed(summed), dashed(joint)}
 }
 
-// writePruned draws, for each rule, the accuracy over the sparsity, the mean of the repetitions with their
-// spread, into an SVG. The sparsities are spaced evenly.
+// writePruned draws the accuracies into an SVG.
 func writePruned(path string, r PruneResult) error {
+	p, err := plotPruned(r)
+	if err != nil {
+		return err
+	}
+	return writeSVG(path, p.Draw)
+}
+
+// plotPruned draws, for each rule, the accuracy over the sparsity, the mean of the repetitions with their
+// spread. The sparsities are spaced evenly.
+func plotPruned(r PruneResult) (*plot.Plot, error) {
 	p := newPlot(1)
-	p.Title.Text = fmt.Sprintf("Right answers on MNIST after pruning (%d seed(s))", len(r.Repetitions))
+	p.Title.Text = "Right answers on MNIST after pruning"
+	if n := len(r.Repetitions); n > 1 {
+		p.Title.Text += fmt.Sprintf(" (mean of %d seeds)", n)
+	}
 	p.X.Label.Text, p.Y.Label.Text = "weights that are 0 (%)", "right answers (%)"
 	var names []string
 	for _, s := range r.Sparsities {
@@ -143,7 +156,7 @@ func writePruned(path string, r PruneResult) error {
 		style := pruneStyles()[i]
 		line, err := addLine(p, points, style)
 		if err != nil {
-			return fmt.Errorf("plot the accuracy by %s: %w", pruneRules[i], err)
+			return nil, fmt.Errorf("plot the accuracy by %s: %w", pruneRules[i], err)
 		}
 		if len(r.Repetitions) > 1 {
 			bars, err := plotter.NewYErrorBars(struct {
@@ -151,7 +164,7 @@ func writePruned(path string, r PruneResult) error {
 				plotter.YErrorer
 			}{points, errs})
 			if err != nil {
-				return fmt.Errorf("plot the spread by %s: %w", pruneRules[i], err)
+				return nil, fmt.Errorf("plot the spread by %s: %w", pruneRules[i], err)
 			}
 			bars.LineStyle = draw.LineStyle{Color: style.Color, Width: vg.Points(1)}
 			p.Add(bars)
@@ -159,7 +172,7 @@ func writePruned(path string, r PruneResult) error {
 		p.Legend.Add(r.name(i), line)
 	}
 	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = -0.2, float64(len(names))-0.8, math.Max(0, math.Floor(low/10)*10), 100
-	return writeSVG(path, p.Draw)
+	return p, nil
 }
 
 // writeSVG draws into an SVG of the docs' size.
