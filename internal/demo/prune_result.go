@@ -63,6 +63,14 @@ func (r PruneResult) test(i, k int) (mean, deviation float64) {
 	return r.meanOf(func(rep PruneRepetition) float64 { return 100 * rep.Rules[i].At[k].Test })
 }
 
+// spread shows a mean, with the deviation where there are several repetitions.
+func (r PruneResult) spread(mean, deviation float64) string {
+	if len(r.Repetitions) < 2 {
+		return fmt.Sprintf("%.2f", mean)
+	}
+	return fmt.Sprintf("%.2f ± %.2f", mean, deviation)
+}
+
 // name is what the table calls rule i.
 func (r PruneResult) name(i int) string {
 	switch pruneRules[i] {
@@ -85,8 +93,7 @@ func (r PruneResult) WriteTable(w io.Writer) error {
 	for i := range pruneRules {
 		fmt.Fprintf(tw, "%s\t", r.name(i))
 		for k := range r.Sparsities {
-			mean, dev := r.test(i, k)
-			fmt.Fprintf(tw, "%.2f ± %.2f\t", mean, dev)
+			fmt.Fprintf(tw, "%s\t", r.spread(r.test(i, k)))
 		}
 		fmt.Fprintln(tw)
 	}
@@ -95,12 +102,16 @@ func (r PruneResult) WriteTable(w io.Writer) error {
 	}
 	dense, dev := r.meanOf(func(rep PruneRepetition) float64 { return 100 * rep.Dense.Test })
 	train, _ := r.meanOf(func(rep PruneRepetition) float64 { return 100 * rep.TrainAccuracy })
+	of := ""
+	if n := len(r.Repetitions); n > 1 {
+		of = fmt.Sprintf(": mean ± standard deviation of %d seeds", n)
+	}
 	_, err := fmt.Fprintf(w, `
-Right answers on the test images, in %%: mean ± standard deviation of %d seed(s).
-Before pruning %.2f ± %.2f %%, %.2f %% on the %d images that network %s (%d parameters) was trained on, in %d epochs.
+Right answers on the test images, in %%%s.
+Before pruning %s %%, %.2f %% on the %d images that network %s (%d parameters) was trained on, in %d epochs.
 H: the gradients of %d training images, one each; damping %v of their mean squared norm. No training after pruning.
 Plot: %s. All of it took %.1f s.
-`, len(r.Repetitions), dense, dev, train, r.Train, r.Network, r.Parameters, r.Epochs, r.Window, r.RelativeDamping, r.Plot, r.Elapsed.Seconds())
+`, of, r.spread(dense, dev), train, r.Train, r.Network, r.Parameters, r.Epochs, r.Window, r.RelativeDamping, r.Plot, r.Elapsed.Seconds())
 	return err
 }
 
