@@ -60,11 +60,13 @@ type Adopt struct {
 	Store    DType  `msgpack:"store"`
 }
 
-// Adopted is what a shard holds. Payload: its rows (AppendRows).
+// Adopted is what a shard holds. Payload: its rows (AppendRows). Labels is how many of these, and of the
+// staged steps, have a label that is to be asked for by SlotLabels.
 type Adopted struct {
 	Shard   `msgpack:",inline"`
 	Version Version  `msgpack:"version"`
 	Staged  []Staged `msgpack:"staged,omitempty"`
+	Labels  int      `msgpack:"labels,omitempty"`
 	Payload []byte   `msgpack:"-"`
 }
 
@@ -89,13 +91,15 @@ type Gram struct {
 
 // Stage reserves a slot for an attempt at a step; a lower attempt at it is dropped. The reply
 // comes when the shard has its whole slice: Products. Token is the publisher's (Open), kept for
-// the next owner: no other publication may be joined to what is staged.
+// the next owner: no other publication may be joined to what is staged. So is its Label, which the
+// first shard alone is told, and keeps with the row.
 type Stage struct {
 	Shard   `msgpack:",inline"`
 	Step    Step    `msgpack:"step"`
 	Attempt Attempt `msgpack:"attempt"`
 	Slot    Slot    `msgpack:"slot"`
 	Token   uint64  `msgpack:"token,omitempty"`
+	Label   string  `msgpack:"label,omitempty"`
 }
 
 // Multiply asks for the products of a staged step with the rows in the payload's slots

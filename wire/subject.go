@@ -25,6 +25,7 @@ const (
 	OpClose  = "close"
 	OpSteps  = "steps"
 	OpValues = "values"
+	OpLabels = "labels"
 	OpForget = "forget"
 	OpSet    = "set"
 
@@ -52,6 +53,7 @@ const (
 	OpPairs      = "pairs"
 	OpCloseQuery = "close_query"
 	OpRelease    = "release"
+	OpSlotLabels = "slot_labels"
 
 	OpHello = "hello"
 )
