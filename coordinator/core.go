@@ -174,6 +174,7 @@ type shardOf struct {
 type row struct {
 	wire.Row
 	version wire.Version // that it was committed at, as far as is known
+	label   string
 }
 
 // waiter is a client's long poll.
@@ -492,6 +493,8 @@ func (c *Core) request(e *Effects, in Request) error {
 		return c.change(e, in, m.Token)
 	case *wire.Set:
 		return c.change(e, in, m.Token)
+	case *wire.LabelsRequest:
+		return c.labelsRequest(e, in, m)
 	case *wire.StepsRequest:
 		if m.Query != 0 {
 			return c.querySteps(e, in, m.Query)

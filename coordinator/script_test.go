@@ -181,7 +181,17 @@ func init() {
 				staged = append(staged, st)
 			}
 			p.answer(c, wire.OpAdopt, func(m wire.Control) wire.Message {
-				return &wire.Adopted{Shard: *m.Head(), Version: version, Staged: staged, Payload: rows}
+				return &wire.Adopted{Shard: *m.Head(), Version: version, Staged: staged, Labels: int(c.Int("labels", 0)), Payload: rows}
+			})
+		},
+		"slot-labels": func(p *player, c *script.Cmd) { // step:label, those that are given alone
+			var list []wire.Labelled
+			for _, s := range c.List("of") {
+				step, label, _ := strings.Cut(s, ":")
+				list = append(list, wire.Labelled{Step: wire.Step(parseID(c, step)), Label: label})
+			}
+			p.answer(c, wire.OpSlotLabels, func(m wire.Control) wire.Message {
+				return &wire.SlotLabelsReply{Shard: *m.Head(), N: len(list), Payload: wire.AppendLabels(nil, list)}
 			})
 		},
 		"products": func(p *player, c *script.Cmd) {
@@ -586,7 +596,7 @@ func (p *player) message(c *script.Cmd) wire.Message {
 	}
 	switch c.Name {
 	case "open":
-		m := &wire.Open{Run: run, Step: step, Token: token, DeadlineMS: deadline}
+		m := &wire.Open{Run: run, Step: step, Token: token, DeadlineMS: deadline, Label: c.Str("label", "")}
 		if c.Has("precondition") {
 			m.Precondition = &wire.Precondition{Damping: damping, Divisor: divisor, Result: result}
 		}
@@ -656,6 +666,12 @@ func (p *player) message(c *script.Cmd) wire.Message {
 		return &wire.Close{Run: run, Epoch: epoch, Query: query}
 	case "steps":
 		m := &wire.StepsRequest{Run: run}
+		if s := c.Str("query", ""); s != "" {
+			m.Query = query
+		}
+		return m
+	case "labels":
+		m := &wire.LabelsRequest{Run: run, Version: wire.Version(c.Int("version", 0)), From: int(c.Int("row", 0))}
 		if s := c.Str("query", ""); s != "" {
 			m.Query = query
 		}

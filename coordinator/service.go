@@ -232,7 +232,7 @@ func (s *Service) subscribe() error {
 	prefix := "mfac." + s.cfg.Tenant + ".c."
 	err = rpc.Endpoints(svc, prefix, []string{
 		wire.OpDelete, wire.OpInfo, wire.OpLayout, wire.OpOpen, wire.OpWait, wire.OpQuery, wire.OpResult, wire.OpClose, wire.OpSteps, wire.OpValues,
-		wire.OpForget, wire.OpSet,
+		wire.OpForget, wire.OpSet, wire.OpLabels,
 	}, s.log, func(string) func(rpc.Request) error { return s.toOwner })
 	if err == nil {
 		err = rpc.Endpoints(svc, prefix, []string{wire.OpCreate, wire.OpList, wire.OpStatus}, s.log,

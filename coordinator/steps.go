@@ -16,6 +16,8 @@ type openStep struct {
 	step     wire.Step
 	attempt  wire.Attempt
 	token    uint64
+	label    string
+	unnamed  bool // it was found staged, but not on the first shard: who opens it again says its label
 	slot     wire.Slot
 	deadline int64            // tick
 	parts    [][]wire.Product // a shard's products by slot, those of attempt 0 not known; nil until its slice is whole
@@ -79,6 +81,9 @@ func (c *Core) openStep(e *Effects, in Request, m *wire.Open) error {
 	if m.Precondition != nil && o != nil && o.token == m.Token && len(o.readers) >= maxReaders && !slices.Contains(o.readers, in.Caller) {
 		return wire.Errorf(wire.CodeTooLarge, "callers with a precondition", len(o.readers)+1, fmt.Sprintf("at most %d for one step", maxReaders), "open it without one")
 	}
+	if err := o.checkLabel(m); err != nil {
+		return err
+	}
 	switch {
 	case o != nil && o.dropping:
 		return wire.Errorf(wire.CodeUnavailable, "step", m.Step, "open", "its last attempt is being dropped")
@@ -87,6 +92,7 @@ func (c *Core) openStep(e *Effects, in Request, m *wire.Open) error {
 	case o != nil && o.token != m.Token:
 		c.supersede(e, o)
 		o = c.newOpen(m.Step, c.nextAttempt(), m.Token, o.slot, deadline)
+		o.label = m.Label
 		c.open[slices.IndexFunc(c.open, func(p *openStep) bool { return p.step == m.Step })] = o
 		c.stage(e, o)
 	case o == nil:
@@ -96,11 +102,16 @@ func (c *Core) openStep(e *Effects, in Request, m *wire.Open) error {
 		}
 		c.cursor = slot
 		o = c.newOpen(m.Step, c.nextAttempt(), m.Token, slot, deadline)
+		o.label = m.Label
 		c.open = append(c.open, o)
 		slices.SortFunc(c.open, func(a, b *openStep) int { return cmp.Compare(a.step, b.step) })
 		c.stage(e, o)
 	default:
 		o.deadline = max(o.deadline, deadline)
+		if o.unnamed {
+			o.label, o.unnamed = m.Label, false
+			c.stageOn(e, o, 0)
+		}
 	}
 	o.life = max(o.life, m.DeadlineMS)
 	if p := m.Precondition; p != nil && o != c.committing {
@@ -166,8 +177,19 @@ func (c *Core) freeSlot() (wire.Slot, error) {
 // stage tells every shard of an attempt; each answers when its slice is whole.
 func (c *Core) stage(e *Effects, o *openStep) {
 	for s := range c.shards {
-		c.call(e, s, &wire.Stage{Step: o.step, Attempt: o.attempt, Slot: o.slot, Token: o.token}, func(e *Effects, m wire.Message) { c.staged(e, o, s, m) })
+		if s > 0 || !o.unnamed {
+			c.stageOn(e, o, s)
+		}
 	}
+}
+
+// stageOn tells one shard of an attempt. The first one hears its label, before it has any of it.
+func (c *Core) stageOn(e *Effects, o *openStep, s int) {
+	m := &wire.Stage{Step: o.step, Attempt: o.attempt, Slot: o.slot, Token: o.token}
+	if s == 0 {
+		m.Label = o.label
+	}
+	c.call(e, s, m, func(e *Effects, m wire.Message) { c.staged(e, o, s, m) })
 }
 
 // staged takes a shard's products of a step.
@@ -274,7 +296,7 @@ func (c *Core) commit(e *Effects, o *openStep) {
 		return
 	}
 	c.committing = o
-	after := append(slices.Clone(kept), row{wire.Row{Slot: o.slot, Step: o.step, Attempt: o.attempt}, c.version + 1})
+	after := append(slices.Clone(kept), row{wire.Row{Slot: o.slot, Step: o.step, Attempt: o.attempt}, c.version + 1, o.label})
 	msg := wire.Commit{Version: c.version + 1, Step: o.step, Attempt: o.attempt, Slot: o.slot}
 	if full {
 		msg.Evict, msg.EvictStep, msg.EvictSlot = true, c.rows[0].Step, c.rows[0].Slot

@@ -184,7 +184,9 @@ func (c *Core) keepOpen() {
 		}
 		taken[st.Slot] = true
 		c.cursor = st.Slot
-		c.open = append(c.open, c.newOpen(st.Step, st.Attempt, st.Token, st.Slot, 0))
+		o := c.newOpen(st.Step, st.Attempt, st.Token, st.Slot, 0)
+		o.unnamed = !slices.ContainsFunc(c.shards[0].adopted.Staged, func(t wire.Staged) bool { return t.Attempt == st.Attempt })
+		c.open = append(c.open, o)
 	}
 }
 
@@ -208,7 +210,7 @@ func (c *Core) install(e *Effects) {
 			if left--; left == 0 {
 				c.enter(loading, "rebuilding A from the shards")
 				c.gram = gramLoad{}
-				c.load(e)
+				c.loadLabels(e, 0)
 			}
 		})
 	}

@@ -98,6 +98,7 @@ func (c *Core) adopted(e *Effects, s *shardState) {
 	reply := &wire.Adopted{
 		Shard:   wire.Shard{Seq: s.adoptSeq, Run: s.run, Epoch: s.adopted, Shard: s.index},
 		Version: s.version,
+		Labels:  s.labelled(),
 		Payload: wire.AppendRows(nil, s.rows()),
 	}
 	for _, step := range sortedKeys(s.staged) {
@@ -125,6 +126,7 @@ func (s *shardState) evict(slot wire.Slot) {
 	i, found := s.find(slot)
 	invariant.That(found, "slot %d holds no row", slot)
 	s.bySlot = slices.Delete(s.bySlot, i, i+1)
+	delete(s.labels, slot)
 }
 
 // row is the row of the window in a slot.

@@ -218,6 +218,7 @@ func (k *checker) serves(n *coordinatorNode, core *coordinator.Core, c *coordina
 	if !late {
 		k.bytes(n, c)
 	}
+	k.labels(n, c)
 	k.gram(core, now)
 }
 
@@ -394,6 +395,7 @@ func (k *checker) worker(n *workerNode, in worker.Input) {
 			}
 		}
 	}
+	k.keptLabels(n, &c)
 	if used != c.Used {
 		w.fail("V8 %s says that it uses %d bytes, its shards and queries are %d", n.name, c.Used, used)
 	}

@@ -38,6 +38,8 @@
 //	V11 what is told forgotten is in no window from that version on, its slot is zero on every shard when
 //	    the window is made, and no shard has its bytes when it is told; with a step that never was,
 //	    nothing is forgotten
+//	V12 a row in a window that is served has its publication's label, and the first shard keeps it as long
+//	    as the row or its step is there; other shards keep none
 //
 // The durability here is memory: a full disk can't happen, and a crash loses what a worker held.
 package sim
