@@ -110,6 +110,7 @@ func (a Answer) Bound() float64 {
 type Window struct {
 	Version wire.Version
 	Steps   []wire.Step
+	Labels  []string // of Run.Labels: one a step, "" where it has none; nil where none has one
 }
 
 // Attach creates a run, or joins the one of that name. One that exists and differs is an error
