@@ -71,7 +71,7 @@ func (r *Run) Labels(ctx context.Context) (Window, error) {
 
 // labelled asks for the steps and labels of a query's rows, or of the window, page by page.
 func (r *Run) labelled(ctx context.Context, id wire.QueryID, again func(wire.Code) bool) (Window, error) {
-	var w Window
+	w := Window{Steps: []wire.Step{}}
 	for rows := 1; len(w.Steps) < rows; {
 		req := &wire.LabelsRequest{Run: r.name, Query: id, Version: w.Version, From: len(w.Steps)}
 		page, err := ask[*wire.Labels](ctx, r.c, wire.OpLabels, req, again)

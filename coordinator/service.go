@@ -534,6 +534,8 @@ func runOf(m wire.Message) string {
 		return m.Run
 	case *wire.Values:
 		return m.Run
+	case *wire.LabelsRequest:
+		return m.Run
 	case *wire.StepsRequest:
 		return m.Run
 	case *wire.Forget:
