@@ -71,12 +71,13 @@ type Note struct {
 	Steps []wire.Step
 }
 
-// Config of a core. All fields are needed but Grace.
+// Config of a core. All fields are needed but Kept.
 type Config struct {
 	Coordinator string // its name
 	Record      Record
 	Epoch       wire.Epoch
 	Workers     []wire.Hello // as last heard of
+	Kept        *Kept        // of the core before, or nil
 	Had         []wire.Step  // in the window, as this coordinator's last core knew it; to tell of a total loss
 	TickMS      int64
 	SilentMS    int64 // a worker that is silent for so long is lost
@@ -137,6 +138,7 @@ type Core struct {
 	gone       ring[wire.QueryID, *wire.Error]
 	ended      ring[callerToken, *wire.Error] // so that a late copy of a request opens nothing
 
+	kept     *Kept
 	changing *change // is under way
 	changes  []*change
 	changed  ring[callerToken, outcome]
@@ -492,6 +494,8 @@ func (c *Core) request(e *Effects, in Request) error {
 	case *wire.Forget:
 		return c.change(e, in, m.Token)
 	case *wire.Set:
+		return c.change(e, in, m.Token)
+	case *wire.Resize:
 		return c.change(e, in, m.Token)
 	case *wire.LabelsRequest:
 		return c.labelsRequest(e, in, m)

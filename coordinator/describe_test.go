@@ -29,6 +29,8 @@ func describe(m wire.Message) string {
 			s += " label=" + m.Label
 		}
 		return s
+	case *wire.Reshape:
+		return head() + fmt.Sprintf(" version=%d slots=%d rows=%s", m.Version, m.Slots, list(wire.Rows(m.Payload), describeRow))
 	case *wire.SlotLabels:
 		slots, _ := wire.SlotList(m.Payload)
 		return head() + fmt.Sprintf(" slots=%v", slots)

@@ -22,6 +22,8 @@
 //	forget    the record is written (how far the run was, who asked), queries that read the rows end,
 //	          every shard hears evict: at version+1 the rows have left it, and are zero
 //	set       λ or the divisor: the record is written, the factor is made anew when next asked for
+//	resize    when no step is open, every shard makes ready for other slots, then the record is written;
+//	          with that it is decided: the run begins anew, and shards become it as they are adopted
 //
 // Invariants:
 //

@@ -494,7 +494,7 @@ func (p *player) perform(e Effects) {
 			p.printf(" newest=%d", *n)
 		}
 		if ch := e.Save.Change; ch != nil {
-			p.printf(" damping=%g divisor=%s change=%s/%d:%d/%d", e.Save.Spec.Damping, e.Save.Spec.Divisor, ch.Caller, ch.Token, ch.Version, ch.Rows)
+			p.printf(" window=%d damping=%g divisor=%s change=%s/%d:%d/%d", e.Save.Spec.Window, e.Save.Spec.Damping, e.Save.Spec.Divisor, ch.Caller, ch.Token, ch.Version, ch.Rows)
 		}
 		p.printf("\n")
 	}
@@ -660,6 +660,8 @@ func (p *player) message(c *script.Cmd) wire.Message {
 		return m
 	case "set":
 		return &wire.Set{Run: run, Token: token, Damping: damping, Divisor: divisor}
+	case "resize":
+		return &wire.Resize{Run: run, Token: token, Window: int(c.Int("window", 0))}
 	case "values":
 		return &wire.Values{Run: run, Epoch: epoch, Query: query, Lo: c.Int("lo", 0), N: c.Int("n", 1)}
 	case "close":

@@ -232,7 +232,7 @@ func (s *Service) subscribe() error {
 	prefix := "mfac." + s.cfg.Tenant + ".c."
 	err = rpc.Endpoints(svc, prefix, []string{
 		wire.OpDelete, wire.OpInfo, wire.OpLayout, wire.OpOpen, wire.OpWait, wire.OpQuery, wire.OpResult, wire.OpClose, wire.OpSteps, wire.OpValues,
-		wire.OpForget, wire.OpSet, wire.OpLabels,
+		wire.OpForget, wire.OpSet, wire.OpLabels, wire.OpResize,
 	}, s.log, func(string) func(rpc.Request) error { return s.toOwner })
 	if err == nil {
 		err = rpc.Endpoints(svc, prefix, []string{wire.OpCreate, wire.OpList, wire.OpStatus}, s.log,
@@ -541,6 +541,8 @@ func runOf(m wire.Message) string {
 	case *wire.Forget:
 		return m.Run
 	case *wire.Set:
+		return m.Run
+	case *wire.Resize:
 		return m.Run
 	}
 	return ""

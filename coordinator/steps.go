@@ -95,6 +95,8 @@ func (c *Core) openStep(e *Effects, in Request, m *wire.Open) error {
 		o.label = m.Label
 		c.open[slices.IndexFunc(c.open, func(p *openStep) bool { return p.step == m.Step })] = o
 		c.stage(e, o)
+	case o == nil && c.resizing():
+		return wire.Errorf(wire.CodeBusy, "step", m.Step, "opened when the window is resized", "it waits for the steps that are open")
 	case o == nil:
 		slot, err := c.freeSlot()
 		if err != nil {
@@ -428,6 +430,7 @@ func (c *Core) fail(e *Effects, o *openStep, err *wire.Error) {
 			if left--; left == 0 {
 				c.open = slices.DeleteFunc(c.open, func(p *openStep) bool { return p == o })
 				c.end(e, o, err)
+				c.nextChange(e)
 			}
 		})
 	}

@@ -210,6 +210,7 @@ func (c *Core) install(e *Effects) {
 			if left--; left == 0 {
 				c.enter(loading, "rebuilding A from the shards")
 				c.gram = gramLoad{}
+				c.loadKept()
 				c.loadLabels(e, 0)
 			}
 		})

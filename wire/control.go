@@ -45,7 +45,7 @@ type Staged struct {
 }
 
 // Adopt makes a shard hear this epoch and no lower one, and tells it what it is: columns
-// [Lo, Lo+Cols) with Slots slots. Placed is the revision at which the shard was placed on this
+// [Lo, Lo+Cols) with Slots slots, which it becomes now if it is ready for them (Reshape). Placed is the revision at which the shard was placed on this
 // worker: rows that it keeps under another are not the run's any more. Instance is the worker's, as
 // its heartbeat said: one that has restarted since forgot which epochs are over, and must not take
 // up what a late message tells. Reply: Adopted.

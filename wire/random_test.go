@@ -202,6 +202,9 @@ func repair(t *rapid.T, m Message) {
 		m.Rows, m.From = max(m.Rows, 3), 1
 		m.N = 2
 		m.Payload = AppendLabels(nil, []Labelled{{1, rapid.StringMatching(`[ -~äα]{0,100}`).Draw(t, "label")}, {2, ""}})
+	case *Reshape:
+		m.Slots = maxSlots
+		m.Payload = AppendRows(nil, rows)
 	case *SlotLabels:
 		m.Payload = AppendSlots(nil, slots())
 	case *SlotLabelsReply:

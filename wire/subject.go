@@ -26,6 +26,7 @@ const (
 	OpSteps  = "steps"
 	OpValues = "values"
 	OpLabels = "labels"
+	OpResize = "resize"
 	OpForget = "forget"
 	OpSet    = "set"
 
@@ -54,6 +55,7 @@ const (
 	OpCloseQuery = "close_query"
 	OpRelease    = "release"
 	OpSlotLabels = "slot_labels"
+	OpReshape    = "reshape"
 
 	OpHello = "hello"
 )

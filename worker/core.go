@@ -137,6 +137,7 @@ type shardState struct {
 	passes    map[uint64]Token // who waits for a pass over G, by the request's Seq
 	closed    []wire.QueryID   // the last ones, as a ring
 	gone      bool
+	next      *reshaped            // nil: none
 	labels    map[wire.Slot]string // of rows of the window that have one
 
 	erasing map[wire.Slot]JobID // the last job that zeroes it, under way
@@ -348,6 +349,10 @@ func (c *Core) control(e *Effects, in Request, s *shardState, m wire.Control) er
 		return c.evict(e, in, s, m)
 	case *wire.Gram:
 		return c.gram(e, in, s, m)
+	case *wire.Reshape:
+		if err := c.reshape(s, m); err != nil {
+			return err
+		}
 	case *wire.SlotLabels:
 		return c.slotLabels(e, in, s, m)
 	case *wire.Stage:

@@ -71,6 +71,8 @@ func describeJob(j Job) string {
 		}
 	case Free:
 		what = "free"
+	case Reshape:
+		what = fmt.Sprintf("reshape to %d slots, %v to %v", op.Config.Slots, op.From, op.To)
 	case Write:
 		what = fmt.Sprintf("write slot %d from %d, %d bytes", op.Slot, op.Lo, len(op.Payload))
 		if op.DType != wire.F32 {

@@ -305,6 +305,8 @@ func (p *player) message(c *script.Cmd) wire.Message {
 		return &wire.Gram{Shard: head, I0: int(i0), I1: int(i1), Payload: wire.AppendSlots(nil, of)}
 	case "stage":
 		return &wire.Stage{Shard: head, Step: step, Attempt: attempt, Slot: slot, Token: uint64(c.Int("token", 0)), Label: c.Str("label", "")}
+	case "reshape":
+		return &wire.Reshape{Shard: head, Version: version, Slots: int(c.Int("to", 0)), Payload: wire.AppendRows(nil, parseRows(c, "rows"))}
 	case "slot-labels":
 		return &wire.SlotLabels{Shard: head, Payload: wire.AppendSlots(nil, parseSlots(c, "of"))}
 	case "multiply":

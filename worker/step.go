@@ -420,6 +420,7 @@ func (c *Core) install(e *Effects, s *shardState, m *wire.Install) error {
 			}
 		}
 	}
+	c.stay(s)
 	s.staged, s.version, s.installed = kept, m.Version, true
 	s.bySlot, s.filled, s.labels = nil, map[wire.Slot]bool{}, nil
 	for _, slot := range sortedKeys(live) {

@@ -196,10 +196,12 @@ func phaseOf(m wire.Message) string {
 		return "open"
 	case *wire.Wait:
 		return "wait"
-	case *wire.Forget, *wire.Set:
+	case *wire.Forget, *wire.Set, *wire.Resize, *wire.Reshape:
 		return "change"
 	case *wire.Query, *wire.Result, *wire.Values:
 		return "query"
+	case *wire.SlotLabels:
+		return "gram"
 	case *wire.Close, *wire.CloseQuery:
 		return "close"
 	case *wire.Stage, *wire.Multiply:

@@ -40,6 +40,7 @@
 //	    nothing is forgotten
 //	V12 a row in a window that is served has its publication's label, and the first shard keeps it as long
 //	    as the row or its step is there; other shards keep none
+//	V13 a window that is told to be of another size is so at that version, with as many rows
 //
 // The durability here is memory: a full disk can't happen, and a crash loses what a worker held.
 package sim

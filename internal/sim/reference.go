@@ -72,6 +72,7 @@ func (k *checker) answered(c *client, q *question, r *wire.QueryReply, ready *wi
 	for i := range out {
 		nearest, bound := math.Inf(1), math.NaN()
 		for _, s := range k.settings { // which of them the run had when it was asked is not told
+			s.window = now.window
 			want := k.reference(q, i, g, index, s)
 			diff, size := 0.0, 0.0
 			for j := range want {
@@ -101,7 +102,7 @@ func (k *checker) reference(q *question, i int, g [][]float64, index map[wire.St
 	if q.kind == wire.KindRow {
 		return g[index[q.steps[0]]]
 	}
-	damping, n := q.damping, float64(s.window)
+	damping, n := q.damping, float64(run.window)
 	if damping == 0 {
 		damping = run.damping
 	}
