@@ -88,7 +88,7 @@ func (v runView) cond() string {
 
 func (t *tool) runCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "run", Short: "Make, list, show, set and remove runs"}
-	cmd.AddCommand(t.createCommand(), t.lsCommand(), t.showCommand(), t.rmCommand(), t.stepsCommand(), t.setCommand())
+	cmd.AddCommand(t.createCommand(), t.lsCommand(), t.showCommand(), t.rmCommand(), t.stepsCommand(), t.setCommand(), t.resizeCommand())
 	return cmd
 }
 
