@@ -75,6 +75,11 @@ func (r *Run) Resize(ctx context.Context, window int) (Commit, error) {
 
 // change asks for a change until it is done. The token makes all tries one.
 func (r *Run) change(ctx context.Context, op string, req wire.Message) (Commit, error) {
+	return r.changeMeanwhile(ctx, op, req, func(context.Context) {})
+}
+
+// changeMeanwhile is change that calls pending while it is not done yet.
+func (r *Run) changeMeanwhile(ctx context.Context, op string, req wire.Message, pending func(context.Context)) (Commit, error) {
 	if err := req.Validate(); err != nil {
 		return Commit{}, err
 	}
@@ -92,5 +97,6 @@ func (r *Run) change(ctx context.Context, op string, req wire.Message) (Commit, 
 			_, err := r.renew(ctx, nil) // its spec may be another
 			return Commit{Version: reply.Version, Rows: reply.Rows}, err
 		}
+		pending(ctx)
 	}
 }

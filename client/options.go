@@ -162,6 +162,7 @@ type call struct {
 	stepDeadline time.Duration
 	noWait       bool
 	labels       []string   // of the gradients, or nil
+	weight       float64    // of the gradient; 0: 1
 	wire         wire.DType // of what is sent; "": the caller's
 	result       wire.DType // of what is fetched; "": the caller's
 	verify       bool

@@ -71,18 +71,19 @@ type Note struct {
 	Steps []wire.Step
 }
 
-// Config of a core. All fields are needed but Kept.
+// Config of a core. All fields are needed but Carried and InlineRows.
 type Config struct {
 	Coordinator string // its name
 	Record      Record
 	Epoch       wire.Epoch
 	Workers     []wire.Hello // as last heard of
-	Kept        *Kept        // of the core before, or nil
+	Carried     *Carried     // of the core before, or nil
 	Had         []wire.Step  // in the window, as this coordinator's last core knew it; to tell of a total loss
 	TickMS      int64
 	SilentMS    int64 // a worker that is silent for so long is lost
 	StepMS      int64 // an incomplete step is dropped after so long, unless its publisher says otherwise
 	QueryMS     int64 // the same of queries
+	InlineRows  int   // up to so many rows a factor is made between two inputs, beyond by a job; 0: 256
 }
 
 // Timings and limits that nobody needs to set.
@@ -138,12 +139,17 @@ type Core struct {
 	gone       ring[wire.QueryID, *wire.Error]
 	ended      ring[callerToken, *wire.Error] // so that a late copy of a request opens nothing
 
-	kept     *Kept
+	carried  *Carried
 	changing *change // is under way
 	changes  []*change
 	changed  ring[callerToken, outcome]
+	kept     *kept     // the W of a frozen run; nil: it has none
+	without  string    // why not
+	ending   []*kept   // that queries still read
+	freezers []*change // freezes that wait for W
 	gram     gramLoad
 	spectra  spectra
+	makings  []*making // the first is under way
 }
 
 type phase int
@@ -210,6 +216,9 @@ func NewCore(cfg Config) *Core {
 	for _, h := range cfg.Workers {
 		c.workers[h.Worker] = &peer{hello: h}
 	}
+	if c.cfg.InlineRows == 0 {
+		c.cfg.InlineRows = inlineRows
+	}
 	c.shards = make([]shardOf, cfg.Record.Spec.Shards)
 	c.changed = newRing[callerToken, outcome](memory)
 	return c
@@ -235,6 +244,7 @@ func (c *Core) Step(in Input) Effects {
 		c.onTick(&e)
 	case Done:
 		c.done(&e, in)
+		c.made(&e, in)
 	case Saved:
 		if c.phase == saving {
 			c.install(&e)
@@ -376,6 +386,7 @@ func (c *Core) onTick(e *Effects) {
 		q.waiters = c.pending(e, q.waiters, &wire.ResultReply{State: wire.StatePending, Version: q.version, Rows: len(q.slots)})
 	}
 	c.pendingChanges(e)
+	c.endKept(e)
 }
 
 // forgetPeers drops workers that have been silent for long and have no shard of the run.
@@ -499,6 +510,11 @@ func (c *Core) request(e *Effects, in Request) error {
 		return c.change(e, in, m.Token)
 	case *wire.LabelsRequest:
 		return c.labelsRequest(e, in, m)
+	case *wire.Freeze:
+		return c.change(e, in, m.Token)
+	case *wire.FrozenRequest:
+		e.send(in.From, c.frozenReply())
+		return nil
 	case *wire.StepsRequest:
 		if m.Query != 0 {
 			return c.querySteps(e, in, m.Query)
@@ -527,6 +543,7 @@ func (c *Core) info() *wire.Info {
 		}
 		m.Owner = append(m.Owner, i)
 	}
+	c.frozenInfo(m)
 	if c.phase == serving {
 		m.State = wire.StateReady
 		if f := c.win.Made(); f != nil && f.Len() > 0 { // O(n³) is for queries

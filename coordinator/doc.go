@@ -32,7 +32,7 @@
 //	C3  a slot is reserved only when it holds no row, no open step, and no query reads it
 //	C4  the window's rows, in age order, are the rows of A
 //
-// What takes long beside all that, the eigenvalues of A, is a Job: an effect that the adapter runs on
+// What takes long beside all that, the eigenvalues of A and factors at other dampings, is a Job: an effect that the adapter runs on
 // another goroutine, and whose outcome is an input.
 //
 // Service is the adapter: leases and records in KV, NATS in and out, a goroutine for each run

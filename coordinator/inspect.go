@@ -54,7 +54,7 @@ func (c *Core) Inspect() Inspection {
 		in.Rows, in.Labels = append(in.Rows, r.Row), append(in.Labels, r.label)
 	}
 	for _, o := range c.open {
-		in.Open = append(in.Open, InspectedStep{wire.Staged{Slot: o.slot, Step: o.step, Attempt: o.attempt, Token: o.token, Whole: o.count() == len(c.shards)}, o.dropping})
+		in.Open = append(in.Open, InspectedStep{wire.Staged{Slot: o.slot, Step: o.step, Attempt: o.attempt, Token: o.token, Whole: o.count() == len(c.shards), Weight: o.weight}, o.dropping})
 	}
 	kept := map[*window.Window]bool{}
 	for _, id := range sortedKeys(c.queries) {

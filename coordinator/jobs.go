@@ -8,6 +8,8 @@ package coordinator
 type Job struct {
 	ID  uint64 // never used twice in a run
 	Run func(stop func() bool) any
+
+	Brief bool // it takes seconds at most, and doesn't wait for those that may take longer
 }
 
 // Done is a job's outcome: what it returned, or an error where it panicked.

@@ -28,7 +28,8 @@ type query struct {
 	mask     shard.Mask
 	deadline int64 // tick
 
-	index     []int64 // of the columns that a column or sub-block query names
+	of        wire.QueryID // the W that it reads, of a frozen run
+	index     []int64      // of the columns that a column or sub-block query names
 	prune     *pruning
 	win       *window.Window // the window of its version, once the run's own has gone on
 	parts     [][]float64    // a shard's dots and norms
@@ -39,6 +40,7 @@ type query struct {
 	unsettled []window.Bound              // that need the shards' norms; nil where scalars do
 	then      func(*Effects, *wire.Error) // hears of a precondition's outcome
 	ready     bool
+	making    *making         // the factor that it waits for, if any
 	spectral  *spectral       // nil but for numbers of the spectrum
 	values    []float64       // the answer, where it is numbers …
 	row       int             // … or, where they are worked out as they are read, how many a row of the window has
@@ -132,7 +134,7 @@ func limit(q *query, bound float64) *wire.Error {
 
 // pins reports whether a query still needs the factor of its version.
 func (q *query) pins() bool {
-	if readsWindow(q.kind) {
+	if readsWindow(q.kind) || q.making != nil {
 		return !q.closing
 	}
 	return (q.checked != nil || needsWindow(q.kind) && q.coef == nil) && !q.ready && !q.closing
@@ -187,6 +189,9 @@ func (c *Core) bytes(kind string, vectors int, checked bool) int64 {
 // version and one query there is room for, however large.
 func (c *Core) room(m *wire.Query) error {
 	versions, held := map[wire.Version]bool{}, int64(0)
+	if c.kept != nil {
+		held += 8 * int64(len(c.kept.l))
+	}
 	for _, q := range c.queries {
 		if q.pins() {
 			versions[q.version] = true
@@ -196,7 +201,7 @@ func (c *Core) room(m *wire.Query) error {
 			held += c.bytes(q.kind, q.vectors, q.checked != nil) + c.diagBytes(q.kind, len(q.index)) + c.pruneBytes(q.kind)
 		}
 	}
-	if most := max(1, c.queryBytes/c.snapshotBytes()); (needsWindow(m.Kind) || readsWindow(m.Kind) || m.Verify || m.Refine) && !versions[c.version] && int64(len(versions)) >= most {
+	if most := max(1, c.queryBytes/c.snapshotBytes()); (needsWindow(m.Kind) || readsWindow(m.Kind) || m.Verify || m.Refine || m.Damping != 0 || m.Divisor != "") && !versions[c.version] && int64(len(versions)) >= most {
 		return wire.Errorf(wire.CodeBusy, "versions with vectors under way", len(versions), fmt.Sprintf("below %d, each of which keeps its window", most), "ask again when one is answered")
 	}
 	if need := c.bytes(m.Kind, m.Vectors, m.Verify || m.Refine) + c.diagBytes(m.Kind, len(m.Payload)/8) + c.pruneBytes(m.Kind); held > 0 && need > c.queryBytes-held {
@@ -376,14 +381,16 @@ func (c *Core) combineQuery(e *Effects, q *query, m *wire.Query) error {
 			return wire.Errorf(wire.CodeOverflow, "coefficient", a[i], "finite", "of step %d, which the combination names more than once", c.rows[i].Step)
 		}
 	}
-	if err := c.combine(q, as); err != nil {
-		return err
-	}
 	if q.checked != nil {
 		q.checked.as = as
 	}
-	c.sendCoef(e, q)
-	return nil
+	return c.factored(e, q, func(e *Effects) error {
+		if err := c.combine(q, as); err != nil {
+			return err
+		}
+		c.sendCoef(e, q)
+		return nil
+	})
 }
 
 func (c *Core) rowQuery(e *Effects, q *query, step wire.Step) error {
@@ -438,6 +445,10 @@ func (c *Core) refuse(e *Effects, q *query, m wire.Message) {
 // solve works out c = K⁻¹ Σ y, with the bound of the answer's error (maths.md, "How wrong an
 // answer can be"), and sends it to the shards.
 func (c *Core) solve(e *Effects, q *query) error {
+	return c.factored(e, q, func(e *Effects) error { return c.solveNow(e, q) })
+}
+
+func (c *Core) solveNow(e *Effects, q *query) error {
 	f, err := c.factor(q)
 	if err != nil {
 		return err
@@ -674,6 +685,7 @@ func (c *Core) closeQuery(e *Effects, q *query, why *wire.Error) {
 		delete(c.tokens, q.token)
 		c.ended.put(q.token, why)
 	}
+	c.unmake(e, q)
 	if q.spectral != nil { // no shard has heard of it
 		c.quit(e, q)
 		return
@@ -691,6 +703,8 @@ func (c *Core) closeQuery(e *Effects, q *query, why *wire.Error) {
 		case *wire.Columns:
 			return m.Query == q.id
 		case *wire.Prune:
+			return m.Query == q.id
+		case *wire.Recall:
 			return m.Query == q.id
 		case *wire.DotVectors:
 			return m.Query == q.id

@@ -61,7 +61,8 @@ func (c *Core) makeReady(e *Effects, ch *change) {
 	kept := c.rows[len(ch.rows):]
 	rows := make([]wire.Row, len(kept))
 	for i, r := range kept {
-		rows[i] = wire.Row{Slot: wire.Slot(i), Step: r.Step, Attempt: r.Attempt}
+		rows[i] = r.Row
+		rows[i].Slot = wire.Slot(i)
 	}
 	msg := wire.Reshape{Version: ch.record.Change.Version, Slots: ch.record.Spec.Slots(), Payload: wire.AppendRows(nil, rows)}
 	left := len(c.shards)
@@ -119,7 +120,7 @@ func (c *Core) unready(e *Effects, ch *change, why *wire.Error) {
 // resized begins anew with the window of the record. A goes along: it need not be made of all rows again.
 func (c *Core) resized(e *Effects, ch *change) {
 	n := len(ch.rows)
-	k := &Kept{}
+	k := &Carried{}
 	for _, r := range c.rows[n:] {
 		k.Attempts = append(k.Attempts, r.Attempt)
 	}
@@ -128,7 +129,7 @@ func (c *Core) resized(e *Effects, ch *change) {
 			k.Packed = append(k.Packed, c.win.At(i, j))
 		}
 	}
-	c.kept = k
+	c.carried = k
 	var steps []wire.Step
 	for _, i := range ch.rows {
 		steps = append(steps, c.rows[i].Step)
@@ -139,21 +140,21 @@ func (c *Core) resized(e *Effects, ch *change) {
 	c.restart(e, fmt.Sprintf("the window is resized to %d rows", ch.record.Spec.Window))
 }
 
-// Kept is A of rows that a core had when it began anew for another window.
-type Kept struct {
+// Carried is A of rows that a core had when it began anew for another window.
+type Carried struct {
 	Attempts []wire.Attempt // of the rows, oldest first
 	Packed   []float64      // the lower triangle, row by row
 }
 
-// Kept is what the next core of the same process can do without asking for: nil for most.
-func (c *Core) Kept() *Kept { return c.kept }
+// Carried is what the next core of the same process can do without asking for: nil for most.
+func (c *Core) Carried() *Carried { return c.carried }
 
-// loadKept takes A over from the core before, where it is of the rows that are there.
-func (c *Core) loadKept() {
-	k := c.cfg.Kept
+// loadCarried takes A over from the core before, where it is of the rows that are there.
+func (c *Core) loadCarried() {
+	k := c.cfg.Carried
 	if k == nil || !slices.EqualFunc(k.Attempts, c.rows, func(a wire.Attempt, r row) bool { return a == r.Attempt }) {
 		return
 	}
 	c.gram.packed, c.gram.next = k.Packed, len(c.rows)
-	c.cfg.Kept = nil
+	c.cfg.Carried = nil
 }

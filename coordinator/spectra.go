@@ -71,7 +71,7 @@ func (c *Core) findSpectrum(e *Effects, q *query) error {
 		return err
 	}
 	c.spectra.job, c.spectra.asked = uint64(q.id), q.version
-	e.Jobs = append(e.Jobs, Job{c.spectra.job, func(stop func() bool) any {
+	e.Jobs = append(e.Jobs, Job{ID: c.spectra.job, Run: func(stop func() bool) any {
 		s, err := spectrum.Of(a, n, stop)
 		if err != nil {
 			return err

@@ -7,21 +7,25 @@ import (
 	"go.uber.org/zap"
 )
 
-// This file: how jobs are run. At most one at a time in the process, on a thread of its own: steps and
-// queries of all runs go before in any case, since they don't wait for it.
+// This file: how jobs are run. At most one of a kind, brief or not, at a time in the process, on a thread
+// of its own: steps and other queries of all runs go before in any case, since they don't wait for it.
 
 // work runs a job beside the core.
 func (o *owner) work(j Job) {
 	ctx, cancel := context.WithCancel(o.s.ctx)
 	o.jobs[j.ID] = cancel
+	turn := o.s.working
+	if j.Brief {
+		turn = o.s.making
+	}
 	o.working.Go(func() {
 		select {
-		case o.s.working <- struct{}{}:
+		case turn <- struct{}{}:
 		case <-ctx.Done():
 			return
 		}
 		result := o.result(j, func() bool { return ctx.Err() != nil })
-		<-o.s.working
+		<-turn
 		if ctx.Err() != nil {
 			return
 		}

@@ -12,7 +12,7 @@ import (
 func TestJobs(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	s := &Service{ctx: ctx, log: zap.NewNop(), working: make(chan struct{}, 1)}
+	s := &Service{ctx: ctx, log: zap.NewNop(), working: make(chan struct{}, 1), making: make(chan struct{}, 1)}
 	o := newOwner(s, "digits", 1)
 	began := make(chan struct{})
 	until := func(stop func() bool) any {
@@ -22,16 +22,20 @@ func TestJobs(t *testing.T) {
 		}
 		return nil
 	}
-	o.work(Job{1, until})
+	o.work(Job{ID: 1, Run: until})
 	<-began
-	o.work(Job{2, func(func() bool) any { return "never" }}) // waits, and is stopped before its turn
+	o.work(Job{ID: 2, Run: func(func() bool) any { return "never" }}) // waits, and is stopped before its turn
 	o.stopJob(2)
-	o.work(Job{3, func(func() bool) any { panic("as the test says") }})
-	o.work(Job{4, func(func() bool) any { return "four" }})
+	o.work(Job{ID: 3, Run: func(func() bool) any { panic("as the test says") }})
+	o.work(Job{ID: 4, Run: func(func() bool) any { return "four" }})
 	select {
 	case in := <-o.inbox:
 		t.Fatalf("%+v while another job runs", in)
 	case <-time.After(20 * time.Millisecond):
+	}
+	o.work(Job{ID: 6, Brief: true, Run: func(func() bool) any { return "brief" }}) // doesn't wait for the other
+	if in := (<-o.inbox).(Done); in != (Done{6, "brief"}) {
+		t.Errorf("%+v", in)
 	}
 	o.stopJob(1)
 	results := map[uint64]any{}
@@ -43,7 +47,7 @@ func TestJobs(t *testing.T) {
 		t.Errorf("%+v", results)
 	}
 	began = make(chan struct{})
-	o.work(Job{5, until})
+	o.work(Job{ID: 5, Run: until})
 	<-began
 	o.stopJobs()
 	o.working.Wait()

@@ -39,6 +39,8 @@ type Info struct {
 	Queries int      `msgpack:"queries" json:"queries"`
 	Lost    int      `msgpack:"lost" json:"lost"` // rows dropped because a shard had lost them; 1 if nobody knows how many
 	Coord   string   `msgpack:"coord" json:"coordinator"`
+	Frozen  string   `msgpack:"frozen,omitempty" json:"frozen,omitempty"` // its Frozen's state; "": thawed
+	Kept    int64    `msgpack:"kept,omitempty" json:"kept,omitempty"`     // bytes of W on all workers
 }
 
 // Range is the first column and the number of columns of shard s.
@@ -107,7 +109,8 @@ type Precondition struct {
 // another: the same token joins it (data-parallel publishers share one), another token starts it
 // anew, and who held the old one hears CodeSuperseded. DeadlineMS is when an incomplete step is
 // dropped, 0 for a minute. Label, of at most MaxLabel bytes, comes back with what is said of the step;
-// all who share a token name the same one. Reply: OpenReply.
+// all who share a token name the same one. Weight is the gradient's in H, 0 for 1. Reply:
+// OpenReply.
 type Open struct {
 	Run          string        `msgpack:"run"`
 	Step         Step          `msgpack:"step"`
@@ -115,6 +118,7 @@ type Open struct {
 	DeadlineMS   int64         `msgpack:"deadline_ms,omitempty"`
 	Precondition *Precondition `msgpack:"precondition,omitempty"`
 	Label        string        `msgpack:"label,omitempty"`
+	Weight       float64       `msgpack:"weight,omitempty"`
 }
 
 // OpenReply says under what epoch and attempt the step's chunks go. Whole lists the shards that

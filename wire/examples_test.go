@@ -18,7 +18,7 @@ var (
 		Durability: DurabilityMemory, Layout: LayoutHash(CanonicalLayout(exLayout)),
 	}
 	exShard = Shard{Seq: 41, Run: "digits", Epoch: exEpoch, Shard: 1}
-	exRows  = []Row{{0, 5, 7}, {3, 6, 8}}
+	exRows  = []Row{{0, 5, 7, 0}, {3, 6, 8, 2.5}}
 	exMask  = []byte{0b001001}
 )
 
@@ -57,6 +57,10 @@ func examples() []example {
 		{"info.reply", &Info{
 			Spec: exSpec, UID: 0x0123456789abcdef, Epoch: exEpoch, State: StateReady, Lo: []int64{0, 6}, Workers: []string{"w1", "w2"}, Owner: []int{0, 1},
 			Version: 2, Rows: 2, Newest: 6, Cond: 1.5, Open: 1, Coord: "coordinator",
+		}},
+		{"info.reply-frozen", &Info{
+			Spec: exSpec, UID: 0x0123456789abcdef, Epoch: exEpoch, State: StateReady, Lo: []int64{0, 6}, Workers: []string{"w1", "w2"}, Owner: []int{0, 1},
+			Version: 2, Rows: 2, Newest: 6, Cond: 1.5, Coord: "coordinator", Frozen: StateFrozen, Kept: 512,
 		}},
 		{"layout", &LayoutRequest{Run: "digits"}},
 		{"layout.reply", &Layout{Payload: CanonicalLayout(exLayout)}},
@@ -103,6 +107,12 @@ func examples() []example {
 		{"forget", &Forget{Run: "digits", Token: 104, Payload: AppendUint64s(nil, []Step{5, 7})}},
 		{"set", &Set{Run: "digits", Token: 105, Damping: 1e-3, Divisor: Count}},
 		{"resize", &Resize{Run: "digits", Token: 106, Window: 8}},
+		{"freeze", &Freeze{Run: "digits", Token: 106}},
+		{"freeze-thaw", &Freeze{Run: "digits", Token: 107, Thaw: true}},
+		{"frozen", &FrozenRequest{Run: "digits"}},
+		{"frozen.reply", &Frozen{
+			State: StateMaking, Version: 3, Rows: 3, Columns: 12, Done: 6, Workers: []string{"w1", "w2"}, Kept: []int64{384, 384}, Making: []int64{72, 72}, Free: []int64{4096, 1 << 20},
+		}},
 		{"steps", &StepsRequest{Run: "digits"}},
 		{"steps-query", &StepsRequest{Run: "digits", Query: 15}},
 		{"labels", &LabelsRequest{Run: "digits", Version: 3, From: 1}},
@@ -123,8 +133,8 @@ func examples() []example {
 
 		{"adopt", &Adopt{Shard: exShard, Instance: 0xfeedfacecafebeef, UID: 0x0123456789abcdef, Placed: 11, Lo: 6, Cols: 6, Slots: 6, Store: F32}},
 		{"adopt-f16", &Adopt{Shard: exShard, Instance: 0xfeedfacecafebeef, UID: 0x0123456789abcdef, Placed: 11, Lo: 6, Cols: 6, Slots: 6, Store: F16}},
-		{"adopt.reply", &Adopted{Shard: exShard, Version: 2, Staged: []Staged{{1, 7, 9, 0xa1b2c3d4e5f60718, true}}, Payload: AppendRows(nil, exRows)}},
-		{"install", &Install{Shard: exShard, Version: 2, Keep: []Staged{{1, 7, 9, 0xa1b2c3d4e5f60718, true}}, Payload: AppendRows(nil, exRows)}},
+		{"adopt.reply", &Adopted{Shard: exShard, Version: 2, Staged: []Staged{{1, 7, 9, 0xa1b2c3d4e5f60718, true, 0}}, Payload: AppendRows(nil, exRows)}},
+		{"install", &Install{Shard: exShard, Version: 2, Keep: []Staged{{1, 7, 9, 0xa1b2c3d4e5f60718, true, 0}}, Payload: AppendRows(nil, exRows)}},
 		{"gram", &Gram{Shard: exShard, I0: 0, I1: 2, Payload: AppendSlots(nil, []Slot{0, 3})}},
 		{"stage", &Stage{Shard: exShard, Step: 7, Attempt: 9, Slot: 1, Token: 0xa1b2c3d4e5f60718}},
 		{"stage-label", &Stage{Shard: Shard{Seq: 40, Run: "digits", Epoch: exEpoch}, Step: 7, Attempt: 9, Slot: 1, Token: 1, Label: "img/00042.png"}},
@@ -134,7 +144,7 @@ func examples() []example {
 		{"products.reply", &Products{Shard: exShard, Step: 7, Attempt: 9, Payload: AppendProducts(nil, []Product{{0, 7, -0.5}, {3, 8, 2}, {1, 9, 14.3125}})}},
 		{"commit", &Commit{Shard: exShard, Version: 3, Step: 7, Attempt: 9, Slot: 1, Evict: true, EvictStep: 3, EvictSlot: 2, Query: 12, Result: F32, Payload: coef}},
 		{"evict", &Evict{Shard: exShard, Version: 4, Payload: AppendRows(nil, exRows)}},
-		{"reshape", &Reshape{Shard: exShard, Version: 3, Slots: 10, Payload: AppendRows(nil, []Row{{0, 5, 7}, {1, 6, 8}})}},
+		{"reshape", &Reshape{Shard: exShard, Version: 3, Slots: 10, Payload: AppendRows(nil, []Row{{0, 5, 7, 0}, {1, 6, 8, 2.5}})}},
 		{"drop", &Drop{Shard: exShard, Step: 7, Attempt: 9}},
 		{"prepare", &Prepare{Shard: exShard, Query: 13, Vectors: 1, DType: F32, Mask: exMask}},
 		{"coef", &Coef{Shard: exShard, Query: 13, Kind: KindVector, Vectors: 1, Damping: 1e-5, Result: F64, Mask: exMask, Payload: coef}},
@@ -142,6 +152,10 @@ func examples() []example {
 		{"coef-column", &Coef{Shard: exShard, Query: 15, Kind: KindColumn, Vectors: 1, Damping: 1e-5, Result: F64, Mask: exMask, Payload: AppendIndices(coef, []int64{7})}},
 		{"factor", &Factor{Shard: exShard, Query: 16, Rows: 2, Lo: 1, N: 2, Damping: 1e-5, Result: F32, Payload: AppendFloats(AppendSlots(nil, []Slot{0, 3}), []float64{0.5, 2})}},
 		{"columns", &Columns{Shard: exShard, Query: 17, Mask: exMask, Payload: AppendIndices(nil, []int64{7, 11})}},
+		{"columns-of", &Columns{Shard: exShard, Query: 17, Mask: exMask, Of: 19, Payload: AppendIndices(nil, []int64{7, 11})}},
+		{"hold", &Hold{Shard: exShard, Query: 19, Damping: 1e-5, Payload: AppendSlots(nil, []Slot{0, 3})}},
+		{"whiten", &Whiten{Shard: exShard, Query: 19, Lo: 6, N: 6}},
+		{"recall", &Recall{Shard: exShard, Query: 20, Of: 19, Damping: 1e-5, Result: F64}},
 		{"prune-begin", &Prune{Shard: exShard, Query: 18, Do: PruneBegin, Kind: KindPrune}},
 		{"prune-gram", &Prune{Shard: exShard, Query: 18, Do: PruneGram, I0: 0, I1: 2, Payload: AppendSlots(nil, []Slot{0, 3})}},
 		{"prune-score", &Prune{Shard: exShard, Query: 18, Do: PruneScore}},

@@ -29,6 +29,8 @@ const (
 	OpResize = "resize"
 	OpForget = "forget"
 	OpSet    = "set"
+	OpFreeze = "freeze"
+	OpFrozen = "frozen"
 
 	OpChunk = "chunk"
 	OpVec   = "vec"
@@ -50,6 +52,9 @@ const (
 	OpRefine     = "refine"
 	OpFactor     = "factor"
 	OpColumns    = "columns"
+	OpHold       = "hold"
+	OpWhiten     = "whiten"
+	OpRecall     = "recall"
 	OpPrune      = "prune"
 	OpPairs      = "pairs"
 	OpCloseQuery = "close_query"

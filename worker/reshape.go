@@ -58,7 +58,7 @@ func (c *Core) reshape(s *shardState, m *wire.Reshape) error {
 
 // slotOf is where the row of an attempt is.
 func (s *shardState) slotOf(r wire.Row) (wire.Slot, bool) {
-	i := slices.IndexFunc(s.bySlot, func(o wire.Row) bool { return o.Step == r.Step && o.Attempt == r.Attempt })
+	i := slices.IndexFunc(s.bySlot, func(o wire.Row) bool { return o.Step == r.Step && o.Attempt == r.Attempt && o.Weight == r.Weight })
 	if i < 0 {
 		return 0, false
 	}

@@ -35,7 +35,9 @@ func (c *client) changer() {
 			c.doing = "set"
 			s := setting{w.shape.damping * []float64{0.5, 1, 4}[w.rng.IntN(3)], []wire.Divisor{wire.Capacity, wire.Count}[w.rng.IntN(2)], 0}
 			w.check.settings = append(w.check.settings, s)
-			c.until(&wire.Set{Run: runName, Token: w.rng.Uint64(), Damping: s.damping, Divisor: s.divisor}, w.now+15_000)
+			if _, code := c.until(&wire.Set{Run: runName, Token: w.rng.Uint64(), Damping: s.damping, Divisor: s.divisor}, w.now+15_000); code != "" && code != wire.CodeFrozen {
+				w.fail("set is answered %s", code)
+			}
 			continue
 		}
 		if w.chance(0.15) {
@@ -46,7 +48,7 @@ func (c *client) changer() {
 			switch {
 			case r != nil:
 				w.check.resized(c, m, r)
-			case code != "" && code != wire.CodeTooLarge:
+			case code != "" && code != wire.CodeTooLarge && code != wire.CodeFrozen:
 				w.fail("resize to %d is answered %s", m, code)
 			}
 			continue
@@ -116,6 +118,7 @@ func (k *checker) forgetsFrom(core *coordinator.Core, c *coordinator.Inspection,
 		if !k.forgets[i].names(r.Step) {
 			continue
 		}
+		k.unread(c, now, r)
 		for s, sh := range shards {
 			if sh == nil || sh.Adopted != c.Epoch || sh.Version != now.version {
 				continue // a later owner's
@@ -192,12 +195,12 @@ func (k *checker) stayGone(now *served) {
 	}
 }
 
-// resized is a client that is told that the window is of another size: V13.
+// resized is a client that is told that the window is of another size: V14.
 func (k *checker) resized(c *client, m int, r *wire.WaitReply) {
 	k.w.logf("%s hears that the window is %d at version %d", c.name, m, r.Version)
 	now := k.windows[r.Version]
 	if now == nil || now.window != m || len(now.rows) != r.Rows {
-		k.w.fail("V13 a window of %d is told at version %d with %d rows, which is %+v", m, r.Version, r.Rows, now)
+		k.w.fail("V14 a window of %d is told at version %d with %d rows, which is %+v", m, r.Version, r.Rows, now)
 	}
 	k.w.stats.Resized++
 }
