@@ -198,7 +198,7 @@ func phaseOf(m wire.Message) string {
 		return "wait"
 	case *wire.Forget, *wire.Set, *wire.Resize, *wire.Reshape, *wire.Freeze:
 		return "change"
-	case *wire.Query, *wire.Result, *wire.Values:
+	case *wire.Query, *wire.Result, *wire.Values, *wire.LabelsRequest:
 		return "query"
 	case *wire.SlotLabels:
 		return "gram"

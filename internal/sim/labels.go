@@ -44,3 +44,22 @@ func (k *checker) keptLabels(n *workerNode, c *worker.Inspection) {
 		}
 	}
 }
+
+// labelsOf asks once for the labels of the rows that a query's numbers are of: V13, where it is told.
+func (c *client) labelsOf(r *wire.QueryReply) {
+	m, ok := c.owner(&wire.LabelsRequest{Run: runName, Query: r.Query}).(*wire.Labels)
+	if !ok {
+		return
+	}
+	w := c.w
+	list, err := wire.LabelList(m.Payload, m.N)
+	rows := w.check.window(r.Version)
+	if err != nil || m.Version != r.Version || len(list) != len(rows) {
+		w.fail("V13 %d labels of version %d, asked for those of query %d at version %d with %d rows: %v", m.N, m.Version, uint64(r.Query), r.Version, len(rows), err)
+	}
+	for i, l := range list {
+		if p := w.check.attempts[rows[i].Attempt]; l.Step != p.step || l.Label != p.label {
+			w.fail("V13 query %d has the label %q of step %d, %v has %q", uint64(r.Query), l.Label, l.Step, p, p.label)
+		}
+	}
+}

@@ -120,7 +120,7 @@ func TestResize(t *testing.T) {
 }
 
 // TestResizeReal: the window of real gradients, larger, then as before, answers as it did, against the
-// exact answers of shared/vectors; and as a run that was made with so small a window.
+// exact answers of shared/vectors.
 func TestResizeReal(t *testing.T) {
 	t.Parallel()
 	v := openVectors(t)
@@ -140,29 +140,62 @@ func TestResizeReal(t *testing.T) {
 		t.Fatal(err)
 	}
 	check64(t, "ten gradients", x, v.f64("ihvp_part_0.01"), tolFloat64)
+}
 
-	small := c.attach(c.client(), client.RunConfig{Name: "small", Dim: vectorsDim, Window: 4, Damping: 1e-2, Shards: 4})
-	if _, err := small.PublishMany(soon(t), 0, grads[:10]); err != nil {
-		t.Fatal(err)
+// TestResizeIsAnotherRun: a resized run, with weights and a half-life, answers as one that was made with
+// that window, within the two bounds; and with the same bits when another coordinator has loaded A from
+// the shards as the one that kept it.
+func TestResizeIsAnotherRun(t *testing.T) {
+	t.Parallel()
+	c := start(t, shape{workers: 2})
+	const d, m = 900, 4
+	cfg := client.RunConfig{Name: "resized", Dim: d, Window: 7, Damping: 1e-2, Shards: 3, HalfLife: 6}
+	run := c.attach(c.client(), cfg)
+	cfg.Name, cfg.Window = "small", m
+	small := c.attach(c.client(), cfg)
+	for i, g := range gradients(49, 9, d) {
+		for _, r := range []*client.Run{run, small} {
+			if _, err := r.Publish(soon(t), wire.Step(10*i), g, client.WithWeight(float64(1+i%3))); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
-	if _, err := run.Resize(soon(t), 4); err != nil {
-		t.Fatal(err)
+	if done, err := run.Resize(soon(t), m); err != nil || done.Rows != m {
+		t.Fatalf("%+v, %v", done, err)
 	}
-	y := make([]float64, vectorsDim)
-	a, err := run.IHVP64(soon(t), x, vec)
+	v, x, y := vector(50, d), make([]float64, d), make([]float64, d)
+	a, err := run.IHVP64(soon(t), x, v)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := small.IHVP64(soon(t), y, vec)
+	b, err := small.IHVP64(soon(t), y, v)
 	if err != nil {
 		t.Fatal(err)
 	}
-	same := make([]*big.Float, len(y))
+	same := make([]*big.Float, d)
 	for j := range y {
 		same[j] = big.NewFloat(y[j])
 	}
 	if off := relative(x, same); !(off <= a.Bound()+b.Bound()) {
 		t.Errorf("%.3g from a run of that window, bounds %.3g and %.3g", off, a.Bound(), b.Bound())
+	}
+	before, err := run.Influence(soon(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.startCoordinator("c1")
+	c.crashCoordinator("c0")
+	after, err := run.Influence(soon(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range before.Values {
+		if !slices.Equal(before.Values[i], after.Values[i]) {
+			t.Errorf("row %d of influence is %v, and of A from the shards %v", i, before.Values[i], after.Values[i])
+		}
+	}
+	if _, err := run.IHVP64(soon(t), y, v); err != nil || !slices.Equal(x, y) {
+		t.Errorf("another answer with A from the shards, %v", err)
 	}
 }
 
