@@ -57,7 +57,7 @@ func (r *Run) Set(ctx context.Context, damping float64, divisor wire.Divisor) (C
 // every bit. It waits for the steps that are open; others are opened when it is done. Queries that are open
 // are asked anew by their clients. Each worker needs the memory of its slots at the new size, and no more
 // but some 4 MB while rows are moved: where it hasn't got that, wire.CodeTooLarge says so, and the run stays
-// as it was. Errors besides: wire.CodeInvalid, with the limit, as of Attach.
+// as it was. Errors besides: wire.CodeInvalid, with the limit, as of Attach; wire.CodeFrozen.
 func (r *Run) Resize(ctx context.Context, window int) (Commit, error) {
 	err := wire.CheckWindow("window", window)
 	if err == nil {
