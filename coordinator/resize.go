@@ -55,7 +55,7 @@ func (c *Core) resizeRecord(ch *change, rec *Record, m *wire.Resize) error {
 }
 
 // makeReady asks every shard to make ready for the window of a change: its rows in the first slots, the
-// oldest first. What is wrong at any of them ends the change at all.
+// oldest first. Where one has not got the memory the run stays what it is.
 func (c *Core) makeReady(e *Effects, ch *change) {
 	ch.readying = true
 	kept := c.rows[len(ch.rows):]
@@ -86,7 +86,8 @@ func (c *Core) makeReady(e *Effects, ch *change) {
 				c.restart(e, fmt.Sprintf("shard %d does not make ready for another window: %s", s, said(r)))
 				return
 			}
-			switch left--; {
+			left--
+			switch {
 			case left > 0 || c.changing != ch:
 			case refused != nil:
 				c.unready(e, ch, refused)

@@ -103,7 +103,7 @@ func (c *Core) openStep(e *Effects, in Request, m *wire.Open) error {
 		c.open[slices.IndexFunc(c.open, func(p *openStep) bool { return p.step == m.Step })] = o
 		c.stage(e, o)
 	case o == nil && c.resizing():
-		return wire.Errorf(wire.CodeBusy, "step", m.Step, "opened when the window is resized", "it waits for the steps that are open")
+		return wire.Errorf(wire.CodeBusy, "step", m.Step, "opened once the window is resized", "it waits for the steps that are open")
 	case o == nil:
 		slot, err := c.freeSlot()
 		if err != nil {
