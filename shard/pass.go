@@ -201,7 +201,7 @@ func (p *pass) Unit(w *pool.Worker, i int) {
 	hi := min(lo+1<<p.levels, p.tiles)
 	switch p.op {
 	case opColumns:
-		for t := lo; t < hi; t++ {
+		for t := lo + p.columnsTiles(sc, p.first+lo, p.first+hi); t < hi; t++ {
 			p.columns(sc, p.first+t)
 		}
 	case opTouch:
@@ -221,6 +221,9 @@ func (p *pass) Unit(w *pool.Worker, i int) {
 // is added to is there: below tile t lie as many as t has bits set.
 func (p *pass) sum(sc *scratch, lo, hi int) []float64 {
 	n := p.tree.n
+	if sum := p.dotsTiles(sc, lo, hi); sum != nil {
+		return sum
+	}
 	stack := grow(&sc.stack, (mostLevels+1)*n)
 	depth := 0
 	for t := range hi - lo {

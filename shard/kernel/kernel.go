@@ -34,6 +34,13 @@ type Variant struct {
 	combineMany [3]func(r *float64, ldr int, g *byte, panels, next int, c *float64, p, lines int)
 	mostCombine int
 
+	// combineTiles sets p to Σ_i c[i] g_i rounded to float32 and tells whether all of it is finite, of
+	// tiles stride bytes apart, each of some full panels, with coefficients next bytes apart. dotsTiles
+	// sets y to the dots of x with a tile's slots, those of the next tile after them. r and w are a
+	// tile's columns of memory. Nil where tiles are better taken one by one.
+	combineTiles [3]func(p *byte, r *float64, g *byte, tiles, stride, panels int, c *float64, next, lines, ahead int) bool
+	dotsTiles    [3]func(y, w *float64, g *byte, tiles, stride, panels int, x *byte, lines, ahead int)
+
 	// x = the numbers of lines, stride bytes apart.
 	expand [dtypes]func(x *float64, p *byte, stride, lines int)
 

@@ -1,0 +1,86 @@
+package kernel
+
+import "fmt"
+
+// Tiles are tiles alike that follow each other in memory.
+type Tiles struct {
+	G            []byte  // from the first one's first line to the last one's end
+	Exp          []int16 // of F16: from the first one's on, Stride/2 from one tile's to the next
+	DType        DType
+	Slots, Lines int
+	N, Stride    int // how many, and the bytes from one to the next
+}
+
+// Cols is the number of columns of a tile.
+func (g Tiles) Cols() int { return g.Lines * g.DType.LineCols() }
+
+// full tells whether mask has all slots of panels that are all full.
+func (g Tiles) full(mask []byte) bool {
+	for _, in := range mask {
+		if in != allSlots {
+			return false
+		}
+	}
+	return g.Slots%PanelSlots == 0
+}
+
+func (g Tiles) check(mask []byte) {
+	size := g.Slots * g.Lines * lineBytes
+	switch {
+	case g.Slots < 1 || g.Lines < 1 || g.N < 1 || g.DType > F16 || g.Stride < size || len(g.G) != (g.N-1)*g.Stride+size,
+		g.DType == F16 && len(g.Exp) != (g.N-1)*g.Stride/2+g.Slots:
+		panic(fmt.Sprintf("kernel: %d tiles of %d slots, %d lines of %v, %d bytes, %d scales, %d bytes apart", g.N, g.Slots, g.Lines, g.DType, len(g.G), len(g.Exp), g.Stride))
+	case len(mask) != (g.Slots+PanelSlots-1)/PanelSlots:
+		panic(fmt.Sprintf("kernel: tiles of %d slots, mask of %d bytes", g.Slots, len(mask)))
+	}
+}
+
+// CombineTiles is Combine of whole tiles for one coefficient vector, and Round of the sums to F32: p
+// has N·Cols() numbers. done tells whether this variant does that for such tiles and such a mask, or
+// has left p alone; finite whether all numbers of p are.
+func (v *Variant) CombineTiles(w *Scratch, p []byte, g Tiles, c []float64, mask []byte) (done, finite bool) {
+	g.check(mask)
+	if len(c) != g.Slots || len(p) != 4*g.N*g.Cols() {
+		panic(fmt.Sprintf("kernel: %d bytes and %d coefficients for %d tiles of %d slots of %d columns", len(p), len(c), g.N, g.Slots, g.Cols()))
+	}
+	if v.combineTiles[g.DType] == nil || !g.full(mask) || !littleEndian {
+		return false, false
+	}
+	next := 0
+	if g.DType == F16 { // a tile's slots have powers of two of its own
+		own := grow(&w.cm, g.N*g.Slots)
+		for i := range g.N {
+			for t, e := range g.Exp[i*g.Stride/2:][:g.Slots] {
+				own[i*g.Slots+t] = c[t] * pow2(-e)
+			}
+		}
+		c, next = own, 8*g.Slots
+	}
+	r := grow(&w.x, g.Cols())
+	return true, v.combineTiles[g.DType](&p[0], &r[0], &g.G[0], g.N, g.Stride, g.Slots/PanelSlots, &c[0], next, g.Lines, v.combineAhead[g.DType])
+}
+
+// DotsTiles is Dots of whole tiles with one vector, x of N·Cols() numbers in F32: y gets Slots numbers
+// of each tile. done tells whether this variant does that for such tiles and such a mask, or has left
+// y alone.
+func (v *Variant) DotsTiles(w *Scratch, y []float64, g Tiles, x []byte, mask []byte) (done bool) {
+	g.check(mask)
+	if len(y) != g.N*g.Slots || len(x) != 4*g.N*g.Cols() {
+		panic(fmt.Sprintf("kernel: %d numbers and %d bytes for %d tiles of %d slots of %d columns", len(y), len(x), g.N, g.Slots, g.Cols()))
+	}
+	if v.dotsTiles[g.DType] == nil || !g.full(mask) || !littleEndian {
+		return false
+	}
+	x64 := grow(&w.x, g.Cols())
+	v.dotsTiles[g.DType](&y[0], &x64[0], &g.G[0], g.N, g.Stride, g.Slots/PanelSlots, &x[0], g.Lines, v.dotsAhead[g.DType])
+	if g.DType == F16 {
+		for i := range g.N {
+			for t, e := range g.Exp[i*g.Stride/2:][:g.Slots] {
+				if e != 0 {
+					y[i*g.Slots+t] *= pow2(-e)
+				}
+			}
+		}
+	}
+	return true
+}
