@@ -22,8 +22,10 @@ const (
 	smallWork = 1 << 20
 
 	// shortWork is the number of products below which a task of a pool is short: less than a ms.
-	// A chunk's is not: the caller's core has more chunks to take from the bus meanwhile.
+	// A chunk's is not: the caller's core has more chunks to take from the bus meanwhile. waitedFor is
+	// the same for a query's whole pass, whose caller has nothing else to do: some 2 ms.
 	shortWork = 1 << 22
+	waitedFor = 1 << 25
 
 	// leastUnits is how many units a pass that is no Sum has for each thread, where there are tiles
 	// enough: who has none left waits for others by less than a part in so many.
@@ -71,14 +73,16 @@ type pass struct {
 	solve  bool
 	scaled bool
 	lambda float64
-	answer Answer
-	w      []float64
-	lo, hi int64
-	dst    []float64
-	bytes  []byte
-	dtype  DType
-	out    []byte       // of opGram: not 0 where a column is left out; nil: none is
-	bad    atomic.Int64 // the first column that was not finite, or hi
+
+	arriving bool // a Sum's, of columns as they come
+	answer   Answer
+	w        []float64
+	lo, hi   int64
+	dst      []float64
+	bytes    []byte
+	dtype    DType
+	out      []byte       // of opGram: not 0 where a column is left out; nil: none is
+	bad      atomic.Int64 // the first column that was not finite, or hi
 
 	base  int          // of opColumns: the unit of the first tile
 	next  atomic.Int64 // unit, where there is no pool
@@ -137,7 +141,7 @@ func (p *pass) split() {
 func (s *storage) done(p *pass) {
 	p.tree.end()
 	p.mask, p.slots, p.x, p.own, p.c, p.dst, p.bytes, p.out = nil, nil, nil, [2]Vector{}, nil, nil, nil, nil
-	p.norms, p.solve, p.scaled, p.base, p.answer, p.w = false, false, false, 0, Answer{}, nil
+	p.norms, p.solve, p.scaled, p.arriving, p.base, p.answer, p.w = false, false, false, false, 0, Answer{}, nil
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.passes = append(s.passes, p)
@@ -171,7 +175,7 @@ func (s *Store) do(p *pass, units pool.Span, work int64) error {
 	}
 	if s.pool != nil && work >= s.smallWork {
 		spec := s.spec
-		spec.Short = work < shortWork
+		spec.Short = work < shortWork || work < waitedFor && spec.Class == pool.Query && !p.arriving
 		return s.pool.Do(spec, units, p)
 	}
 	p.next.Store(int64(units.First))

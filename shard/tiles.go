@@ -6,10 +6,13 @@ import (
 	"mfac/shard/kernel"
 )
 
+// nearBytes is how many bytes of rows are taken to stay in the last-level cache from pass to pass.
+const nearBytes = 16 << 20
+
 // tilesFrom is whole tiles [lo, hi), lo < hi.
 func (s *storage) tilesFrom(lo, hi int) kernel.Tiles {
 	stride, size := tileStride(s.dtype, s.slots), tileBytes(s.dtype, s.slots, TileCols)
-	g := kernel.Tiles{DType: s.dtype, Slots: s.slots, Lines: lines(s.dtype, TileCols), N: hi - lo, Stride: int(stride)}
+	g := kernel.Tiles{DType: s.dtype, Slots: s.slots, Lines: lines(s.dtype, TileCols), N: hi - lo, Stride: int(stride), Near: len(s.g) <= nearBytes}
 	p := s.g[int64(lo)*stride:][:int64(g.N-1)*stride+size]
 	if n := expBytes(s.dtype, s.slots); n > 0 {
 		g.Exp = unsafe.Slice((*int16)(unsafe.Pointer(&p[0])), (g.N-1)*g.Stride/2+s.slots)

@@ -9,6 +9,19 @@ type Tiles struct {
 	DType        DType
 	Slots, Lines int
 	N, Stride    int // how many, and the bytes from one to the next
+
+	// Near says that they are likely to be in the last-level cache, from where lines come soon.
+	Near bool
+}
+
+// nearAhead is how many bytes ahead lines are asked for that are near: 3 % faster than far ahead.
+const nearAhead = 4 << 10
+
+func (g Tiles) ahead(far [3]int) int {
+	if g.Near {
+		return min(far[g.DType], nearAhead)
+	}
+	return far[g.DType]
 }
 
 // Cols is the number of columns of a tile.
@@ -57,7 +70,7 @@ func (v *Variant) CombineTiles(w *Scratch, p []byte, g Tiles, c []float64, mask 
 		c, next = own, 8*g.Slots
 	}
 	r := grow(&w.x, g.Cols())
-	return true, v.combineTiles[g.DType](&p[0], &r[0], &g.G[0], g.N, g.Stride, g.Slots/PanelSlots, &c[0], next, g.Lines, v.combineAhead[g.DType])
+	return true, v.combineTiles[g.DType](&p[0], &r[0], &g.G[0], g.N, g.Stride, g.Slots/PanelSlots, &c[0], next, g.Lines, g.ahead(v.combineAhead))
 }
 
 // DotsTiles is Dots of whole tiles with one vector, x of N·Cols() numbers in F32: y gets Slots numbers
@@ -72,7 +85,7 @@ func (v *Variant) DotsTiles(w *Scratch, y []float64, g Tiles, x []byte, mask []b
 		return false
 	}
 	x64 := grow(&w.x, g.Cols())
-	v.dotsTiles[g.DType](&y[0], &x64[0], &g.G[0], g.N, g.Stride, g.Slots/PanelSlots, &x[0], g.Lines, v.dotsAhead[g.DType])
+	v.dotsTiles[g.DType](&y[0], &x64[0], &g.G[0], g.N, g.Stride, g.Slots/PanelSlots, &x[0], g.Lines, g.ahead(v.dotsAhead))
 	if g.DType == F16 {
 		for i := range g.N {
 			for t, e := range g.Exp[i*g.Stride/2:][:g.Slots] {

@@ -16,7 +16,7 @@ func tilesOf(rng *rand.Rand, dtype kernel.DType, slots, lines, n, gap int) (g ke
 		exps = (2*slots + 63) &^ 63
 	}
 	size := slots * lines * 64
-	g = kernel.Tiles{DType: dtype, Slots: slots, Lines: lines, N: n, Stride: exps + size + gap}
+	g = kernel.Tiles{DType: dtype, Slots: slots, Lines: lines, N: n, Stride: exps + size + gap, Near: gap > 0}
 	g.G = aligned((n-1)*g.Stride + size)
 	if dtype == kernel.F16 {
 		g.Exp = make([]int16, (n-1)*g.Stride/2+slots)
