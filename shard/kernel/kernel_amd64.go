@@ -93,7 +93,7 @@ func init() {
 	}
 	avx2 = tuned(avx2, cpu.X86.HasAVX512F)
 	variants = append(variants, &avx2)
-	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512VL {
+	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512VL && cpu.X86.HasAVX512BW {
 		variants = append(variants, &avx512)
 	}
 }

@@ -210,6 +210,8 @@ func dotsTiles(t dtype) {
 	Pragma("noescape")
 	Doc(fmt.Sprintf("dotsTiles%s%s is Variant.dotsTiles.", t.name, s.name))
 	y, x, w := Load(Param("y"), GP64()), Load(Param("x"), GP64()), GP64()
+	s.useSpread(t, "dotsTiles"+t.name+s.name)
+	defer endSpread()
 	acc, v, xv := s.vecs(panelSlots), s.vec(), s.vec()
 	o, left := newOverTiles(), Load(Param("tiles"), GP64())
 	panel := func(name string, first bool) {
