@@ -103,7 +103,7 @@ func (s isa) load(t dtype, m Mem, v Register) {
 		VCVTPS2PD(m, v)
 	case bf16:
 		if spread != nil {
-			VBROADCASTI32X4(m, narrow)
+			VBROADCASTI128(m, narrow) // not VBROADCASTI32X4, which a Zen 5 does with two instructions
 			VPSHUFB(spread, narrow, narrow)
 		} else {
 			VPMOVZXWD(m, narrow)

@@ -67,11 +67,8 @@ func combineTiles(s isa, t dtype) {
 	e, bad := YMM(), YMM()
 	VPBROADCASTD(constant("exponentTiles"+t.name+s.name, 0x7f800000), e)
 	VPXOR(bad, bad, bad)
-	var odd Register
-	if t == bf16 { // on its own: even columns, then odd ones, which are cheaper to make float32
-		odd = YMM()
-		VPBROADCASTD(constant("oddHalf", 0xffff0000), odd)
-	}
+	s.useSpread(t, "combineTiles"+t.name+s.name)
+	defer endSpread()
 	acc, v, cs := s.vecs(16/s.width), s.vecs(2), s.vecs(panelSlots)
 	o, p, r := newOverTiles(), Load(Param("p"), GP64()), GP64()
 	c, cTile := GP64(), Load(Param("c"), GP64())
@@ -102,21 +99,12 @@ func combineTiles(s isa, t dtype) {
 					}
 					for j, a := range acc {
 						x := v[j%2]
-						switch {
-						case odd == nil:
-							s.load(t, o.slot(i, (col+s.width*j)*t.size), x)
-						case j == 0:
-							VPSLLD(U8(16), o.slot(i, col*t.size), x.(VecVirtual).AsY())
-							VCVTPS2PD(x.(VecVirtual).AsY(), x)
-						default:
-							VPANDD(o.slot(i, col*t.size), odd, x.(VecVirtual).AsY())
-							VCVTPS2PD(x.(VecVirtual).AsY(), x)
-						}
+						s.load(t, o.slot(i, (col+s.width*j)*t.size), x)
 						VFMADD231PD(x, cs[i], a)
 					}
 				}
 				if last {
-					out(s, acc, Mem{Base: p, Disp: 4 * col}, odd != nil, e, bad)
+					out(s, acc, Mem{Base: p, Disp: 4 * col}, e, bad)
 					continue
 				}
 				for j, a := range acc {
@@ -160,21 +148,13 @@ func combineTiles(s isa, t dtype) {
 	RET()
 }
 
-// out rounds sixteen sums to float32 and marks in bad what is not finite. evenOdd says that acc has
-// the even columns and the odd ones.
-func out(s isa, acc []Register, to Mem, evenOdd bool, e, bad Register) {
+// out rounds sixteen sums to float32 and marks in bad what is not finite.
+func out(s isa, acc []Register, to Mem, e, bad Register) {
 	f := make([]Register, 2)
 	if s.width == 8 {
 		f[0], f[1] = YMM(), YMM()
 		for j, a := range acc {
 			VCVTPD2PS(a, f[j])
-		}
-		if evenOdd {
-			low, high := YMM(), YMM()
-			VUNPCKLPS(f[1], f[0], low)  // 0 1 2 3, 8 9 10 11
-			VUNPCKHPS(f[1], f[0], high) // 4 5 6 7, 12 13 14 15
-			VPERM2F128(U8(0x20), high, low, f[0])
-			VPERM2F128(U8(0x31), high, low, f[1])
 		}
 	} else {
 		for j := range f {
