@@ -35,11 +35,15 @@ type Variant struct {
 	mostCombine int
 
 	// combineTiles sets p to Σ_i c[i] g_i rounded to float32 and tells whether all of it is finite, of
-	// tiles stride bytes apart, each of some full panels, with coefficients next bytes apart. dotsTiles
-	// sets y to the dots of x with a tile's slots, those of the next tile after them. r and w are a
-	// tile's columns of memory. Nil where tiles are better taken one by one.
-	combineTiles [3]func(p *byte, r *float64, g *byte, tiles, stride, panels int, c *float64, next, lines, ahead int) bool
-	dotsTiles    [3]func(y, w *float64, g *byte, tiles, stride, panels int, x *byte, lines, ahead int)
+	// tiles stride bytes apart, and of the panels listed, with eight coefficients for each and a tile's
+	// next bytes behind those of the one before. dotsTiles sets y to the dots of x, or of w where x is
+	// nil, with eight slots of each panel listed, those of the next tile after them; what y gets for a
+	// slot that is out is of no use. A panel is listed as where it begins in a tile, how far apart its
+	// lines are, and its mask; anyPanel tells whether slots may be out. r and w are a tile's columns of
+	// memory. Nil where tiles are better taken one by one.
+	combineTiles [3]func(p *byte, r *float64, g *byte, tiles, stride int, list *int, panels int, c *float64, next, lines, ahead int) bool
+	dotsTiles    [3]func(y, w *float64, g *byte, tiles, stride int, list *int, panels int, x *byte, lines, ahead int)
+	anyPanel     bool
 
 	// x = the numbers of lines, stride bytes apart.
 	expand [dtypes]func(x *float64, p *byte, stride, lines int)
@@ -90,6 +94,7 @@ type Scratch struct {
 	cm   []float64
 	rows []int
 	sums []float64
+	list []int
 }
 
 // grow returns n numbers of p's memory, of any value.

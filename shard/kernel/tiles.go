@@ -1,6 +1,10 @@
 package kernel
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+	"math/bits"
+)
 
 // Tiles are tiles alike that follow each other in memory.
 type Tiles struct {
@@ -27,14 +31,33 @@ func (g Tiles) ahead(far [3]int) int {
 // Cols is the number of columns of a tile.
 func (g Tiles) Cols() int { return g.Lines * g.DType.LineCols() }
 
-// full tells whether mask has all slots of panels that are all full.
-func (g Tiles) full(mask []byte) bool {
-	for _, in := range mask {
-		if in != allSlots {
-			return false
+// list sets w.list to the panels that have slots in mask, as combineTiles takes them, and returns how
+// many there are; or 0 where the variant does better without.
+func (v *Variant) list(w *Scratch, g Tiles, mask []byte) (panels int) {
+	w.list = w.list[:0]
+	present := 0
+	for p, in := range mask {
+		if in == 0 {
+			continue
 		}
+		if in != allSlots && !v.anyPanel {
+			return 0
+		}
+		at, stride := Tile{Slots: g.Slots, Lines: g.Lines}.panel(p)
+		w.list = append(w.list, at, stride, int(in))
+		present += bits.OnesCount8(in)
+		panels++
 	}
-	return g.Slots%PanelSlots == 0
+	// A slot that is out takes as long as one that is in, but for memory: less than it saves where these
+	// are one in two of float32, or one in four of what is converted in two steps.
+	least := 4
+	if g.DType != F32 {
+		least = 6
+	}
+	if present < least*panels {
+		return 0
+	}
+	return panels
 }
 
 func (g Tiles) check(mask []byte) {
@@ -56,21 +79,38 @@ func (v *Variant) CombineTiles(w *Scratch, p []byte, g Tiles, c []float64, mask 
 	if len(c) != g.Slots || len(p) != 4*g.N*g.Cols() {
 		panic(fmt.Sprintf("kernel: %d bytes and %d coefficients for %d tiles of %d slots of %d columns", len(p), len(c), g.N, g.Slots, g.Cols()))
 	}
-	if v.combineTiles[g.DType] == nil || !g.full(mask) || !littleEndian {
+	if v.combineTiles[g.DType] == nil || !littleEndian {
 		return false, false
 	}
-	next := 0
+	panels := v.list(w, g, mask)
+	if panels == 0 {
+		return false, false
+	}
+	sets, next := 1, 0
 	if g.DType == F16 { // a tile's slots have powers of two of its own
-		own := grow(&w.cm, g.N*g.Slots)
-		for i := range g.N {
-			for t, e := range g.Exp[i*g.Stride/2:][:g.Slots] {
-				own[i*g.Slots+t] = c[t] * pow2(-e)
+		sets, next = g.N, 8*PanelSlots*panels
+	}
+	own := grow(&w.cm, sets*panels*PanelSlots)
+	for i := range sets {
+		to := own[i*panels*PanelSlots:]
+		for p, in := range mask {
+			if in == 0 {
+				continue
 			}
+			for t := range PanelSlots {
+				to[t] = math.Copysign(0, -1)
+				if slot := p*PanelSlots + t; in>>t&1 != 0 {
+					to[t] = c[slot]
+					if g.DType == F16 {
+						to[t] *= pow2(-g.Exp[i*g.Stride/2+slot])
+					}
+				}
+			}
+			to = to[PanelSlots:]
 		}
-		c, next = own, 8*g.Slots
 	}
 	r := grow(&w.x, g.Cols())
-	return true, v.combineTiles[g.DType](&p[0], &r[0], &g.G[0], g.N, g.Stride, g.Slots/PanelSlots, &c[0], next, g.Lines, g.ahead(v.combineAhead))
+	return true, v.combineTiles[g.DType](&p[0], &r[0], &g.G[0], g.N, g.Stride, &w.list[0], panels, &own[0], next, g.Lines, g.ahead(v.combineAhead))
 }
 
 // DotsTiles is Dots of whole tiles with one vector, x of N·Cols() numbers in F32: y gets Slots numbers
@@ -81,16 +121,38 @@ func (v *Variant) DotsTiles(w *Scratch, y []float64, g Tiles, x []byte, mask []b
 	if len(y) != g.N*g.Slots || len(x) != 4*g.N*g.Cols() {
 		panic(fmt.Sprintf("kernel: %d numbers and %d bytes for %d tiles of %d slots of %d columns", len(y), len(x), g.N, g.Slots, g.Cols()))
 	}
-	if v.dotsTiles[g.DType] == nil || !g.full(mask) || !littleEndian {
+	x64 := grow(&w.x, g.Cols())
+	return v.listedDots(w, y, g, &x[0], x64, mask)
+}
+
+// listedDots is the dots of x, or of x64, of a tile's columns, where x is nil.
+func (v *Variant) listedDots(w *Scratch, y []float64, g Tiles, x *byte, x64 []float64, mask []byte) (done bool) {
+	if v.dotsTiles[g.DType] == nil || !littleEndian {
 		return false
 	}
-	x64 := grow(&w.x, g.Cols())
-	v.dotsTiles[g.DType](&y[0], &x64[0], &g.G[0], g.N, g.Stride, g.Slots/PanelSlots, &x[0], g.Lines, g.ahead(v.dotsAhead))
-	if g.DType == F16 {
-		for i := range g.N {
-			for t, e := range g.Exp[i*g.Stride/2:][:g.Slots] {
-				if e != 0 {
-					y[i*g.Slots+t] *= pow2(-e)
+	panels := v.list(w, g, mask)
+	if panels == 0 {
+		return false
+	}
+	sums := grow(&w.sums, g.N*panels*PanelSlots)
+	v.dotsTiles[g.DType](&sums[0], &x64[0], &g.G[0], g.N, g.Stride, &w.list[0], panels, x, g.Lines, g.ahead(v.dotsAhead))
+	for i := range g.N {
+		yi := y[i*g.Slots : (i+1)*g.Slots]
+		for p, in := range mask {
+			to := yi[p*PanelSlots : min(len(yi), (p+1)*PanelSlots)]
+			if in == 0 {
+				clear(to)
+				continue
+			}
+			copy(to, sums)
+			sums = sums[PanelSlots:]
+			for t := range to {
+				if in>>t&1 == 0 {
+					to[t] = 0
+				} else if g.DType == F16 {
+					if e := g.Exp[i*g.Stride/2+p*PanelSlots+t]; e != 0 {
+						to[t] *= pow2(-e)
+					}
 				}
 			}
 		}

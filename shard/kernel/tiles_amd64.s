@@ -4,35 +4,37 @@
 
 #include "textflag.h"
 
-// func combineTilesF32AVX2(p *byte, r *float64, base *byte, tiles int, stride int, panels int, c *float64, next int, lines int, ahead int) bool
+// func combineTilesF32AVX2(p *byte, r *float64, base *byte, tiles int, stride int, list *int, panels int, c *float64, next int, lines int, ahead int) bool
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·combineTilesF32AVX2(SB), NOSPLIT, $0-81
+TEXT ·combineTilesF32AVX2(SB), NOSPLIT, $0-89
 	VPBROADCASTD exponentTilesF32AVX2<>+0(SB), Y0
 	VPXOR        Y1, Y1, Y1
 	MOVQ         base+16(FP), DX
-	MOVQ         p+0(FP), DI
-	MOVQ         c+48(FP), R10
-	MOVQ         tiles+24(FP), R11
+	MOVQ         p+0(FP), R8
+	MOVQ         c+56(FP), R11
+	MOVQ         tiles+24(FP), R12
 
 tile:
-	MOVQ         DX, AX
-	MOVQ         ahead+72(FP), CX
+	MOVQ         list+40(FP), BX
+	MOVQ         panels+48(FP), SI
+	MOVQ         R11, R10
+	MOVQ         (BX), AX
+	ADDQ         DX, AX
+	MOVQ         ahead+80(FP), CX
 	ADDQ         AX, CX
-	MOVQ         panels+40(FP), BX
-	MOVQ         R10, R9
-	DECQ         BX
-	JZ           only
-	MOVQ         r+8(FP), R8
-	VBROADCASTSD (R9), Y7
-	VBROADCASTSD 8(R9), Y8
-	VBROADCASTSD 16(R9), Y9
-	VBROADCASTSD 24(R9), Y10
-	VBROADCASTSD 32(R9), Y11
-	VBROADCASTSD 40(R9), Y12
-	VBROADCASTSD 48(R9), Y13
-	VBROADCASTSD 56(R9), Y14
-	ADDQ         $0x40, R9
-	MOVQ         lines+64(FP), SI
+	MOVQ         lines+72(FP), DI
+	CMPQ         SI, $0x01
+	JE           only
+	MOVQ         r+8(FP), R9
+	VBROADCASTSD (R10), Y7
+	VBROADCASTSD 8(R10), Y8
+	VBROADCASTSD 16(R10), Y9
+	VBROADCASTSD 24(R10), Y10
+	VBROADCASTSD 32(R10), Y11
+	VBROADCASTSD 40(R10), Y12
+	VBROADCASTSD 48(R10), Y13
+	VBROADCASTSD 56(R10), Y14
+	ADDQ         $0x40, R10
 
 first:
 	VXORPD      Y2, Y2, Y2
@@ -111,36 +113,43 @@ first:
 	VFMADD231PD Y6, Y14, Y4
 	VCVTPS2PD   496(AX), Y6
 	VFMADD231PD Y6, Y14, Y5
-	VMOVUPD     Y2, (R8)
-	VMOVUPD     Y3, 32(R8)
-	VMOVUPD     Y4, 64(R8)
-	VMOVUPD     Y5, 96(R8)
-	ADDQ        $0x00000080, R8
+	VMOVUPD     Y2, (R9)
+	VMOVUPD     Y3, 32(R9)
+	VMOVUPD     Y4, 64(R9)
+	VMOVUPD     Y5, 96(R9)
+	ADDQ        $0x00000080, R9
 	ADDQ        $0x00000200, AX
 	ADDQ        $0x00000200, CX
-	DECQ        SI
+	DECQ        DI
 	JNZ         first
 
 others:
-	DECQ         BX
-	JZ           end
-	MOVQ         r+8(FP), R8
-	VBROADCASTSD (R9), Y7
-	VBROADCASTSD 8(R9), Y8
-	VBROADCASTSD 16(R9), Y9
-	VBROADCASTSD 24(R9), Y10
-	VBROADCASTSD 32(R9), Y11
-	VBROADCASTSD 40(R9), Y12
-	VBROADCASTSD 48(R9), Y13
-	VBROADCASTSD 56(R9), Y14
-	ADDQ         $0x40, R9
-	MOVQ         lines+64(FP), SI
+	ADDQ         $0x18, BX
+	DECQ         SI
+	JZ           next
+	MOVQ         (BX), AX
+	ADDQ         DX, AX
+	MOVQ         ahead+80(FP), CX
+	ADDQ         AX, CX
+	MOVQ         lines+72(FP), DI
+	CMPQ         SI, $0x01
+	JE           end
+	MOVQ         r+8(FP), R9
+	VBROADCASTSD (R10), Y7
+	VBROADCASTSD 8(R10), Y8
+	VBROADCASTSD 16(R10), Y9
+	VBROADCASTSD 24(R10), Y10
+	VBROADCASTSD 32(R10), Y11
+	VBROADCASTSD 40(R10), Y12
+	VBROADCASTSD 48(R10), Y13
+	VBROADCASTSD 56(R10), Y14
+	ADDQ         $0x40, R10
 
 middle:
-	VMOVUPD     (R8), Y2
-	VMOVUPD     32(R8), Y3
-	VMOVUPD     64(R8), Y4
-	VMOVUPD     96(R8), Y5
+	VMOVUPD     (R9), Y2
+	VMOVUPD     32(R9), Y3
+	VMOVUPD     64(R9), Y4
+	VMOVUPD     96(R9), Y5
 	PREFETCHT0  (CX)
 	VCVTPS2PD   (AX), Y6
 	VFMADD231PD Y6, Y7, Y2
@@ -213,36 +222,35 @@ middle:
 	VFMADD231PD Y6, Y14, Y4
 	VCVTPS2PD   496(AX), Y6
 	VFMADD231PD Y6, Y14, Y5
-	VMOVUPD     Y2, (R8)
-	VMOVUPD     Y3, 32(R8)
-	VMOVUPD     Y4, 64(R8)
-	VMOVUPD     Y5, 96(R8)
-	ADDQ        $0x00000080, R8
+	VMOVUPD     Y2, (R9)
+	VMOVUPD     Y3, 32(R9)
+	VMOVUPD     Y4, 64(R9)
+	VMOVUPD     Y5, 96(R9)
+	ADDQ        $0x00000080, R9
 	ADDQ        $0x00000200, AX
 	ADDQ        $0x00000200, CX
-	DECQ        SI
+	DECQ        DI
 	JNZ         middle
 	JMP         others
 
 end:
-	MOVQ         r+8(FP), R8
-	VBROADCASTSD (R9), Y7
-	VBROADCASTSD 8(R9), Y8
-	VBROADCASTSD 16(R9), Y9
-	VBROADCASTSD 24(R9), Y10
-	VBROADCASTSD 32(R9), Y11
-	VBROADCASTSD 40(R9), Y12
-	VBROADCASTSD 48(R9), Y13
-	VBROADCASTSD 56(R9), Y14
-	ADDQ         $0x40, R9
-	MOVQ         lines+64(FP), SI
+	MOVQ         r+8(FP), R9
+	VBROADCASTSD (R10), Y7
+	VBROADCASTSD 8(R10), Y8
+	VBROADCASTSD 16(R10), Y9
+	VBROADCASTSD 24(R10), Y10
+	VBROADCASTSD 32(R10), Y11
+	VBROADCASTSD 40(R10), Y12
+	VBROADCASTSD 48(R10), Y13
+	VBROADCASTSD 56(R10), Y14
+	ADDQ         $0x40, R10
 
 last:
-	PREFETCHT0  4096(DI)
-	VMOVUPD     (R8), Y2
-	VMOVUPD     32(R8), Y3
-	VMOVUPD     64(R8), Y4
-	VMOVUPD     96(R8), Y5
+	PREFETCHT0  4096(R8)
+	VMOVUPD     (R9), Y2
+	VMOVUPD     32(R9), Y3
+	VMOVUPD     64(R9), Y4
+	VMOVUPD     96(R9), Y5
 	PREFETCHT0  (CX)
 	VCVTPS2PD   (AX), Y6
 	VFMADD231PD Y6, Y7, Y2
@@ -321,37 +329,36 @@ last:
 	VCVTPD2PSY  Y4, X4
 	VCVTPD2PSY  Y5, X5
 	VINSERTF128 $0x01, X5, Y4, Y4
-	VMOVUPS     Y2, (DI)
+	VMOVUPS     Y2, (R8)
 	VPAND       Y0, Y2, Y2
 	VPCMPEQD    Y0, Y2, Y2
 	VPOR        Y2, Y1, Y1
-	VMOVUPS     Y4, 32(DI)
+	VMOVUPS     Y4, 32(R8)
 	VPAND       Y0, Y4, Y4
 	VPCMPEQD    Y0, Y4, Y4
 	VPOR        Y4, Y1, Y1
-	ADDQ        $0x00000080, R8
-	ADDQ        $0x00000040, DI
+	ADDQ        $0x00000080, R9
+	ADDQ        $0x00000040, R8
 	ADDQ        $0x00000200, AX
 	ADDQ        $0x00000200, CX
-	DECQ        SI
+	DECQ        DI
 	JNZ         last
 	JMP         next
 
 only:
-	MOVQ         r+8(FP), R8
-	VBROADCASTSD (R9), Y7
-	VBROADCASTSD 8(R9), Y8
-	VBROADCASTSD 16(R9), Y9
-	VBROADCASTSD 24(R9), Y10
-	VBROADCASTSD 32(R9), Y11
-	VBROADCASTSD 40(R9), Y12
-	VBROADCASTSD 48(R9), Y13
-	VBROADCASTSD 56(R9), Y14
-	ADDQ         $0x40, R9
-	MOVQ         lines+64(FP), SI
+	MOVQ         r+8(FP), R9
+	VBROADCASTSD (R10), Y7
+	VBROADCASTSD 8(R10), Y8
+	VBROADCASTSD 16(R10), Y9
+	VBROADCASTSD 24(R10), Y10
+	VBROADCASTSD 32(R10), Y11
+	VBROADCASTSD 40(R10), Y12
+	VBROADCASTSD 48(R10), Y13
+	VBROADCASTSD 56(R10), Y14
+	ADDQ         $0x40, R10
 
 lone:
-	PREFETCHT0  4096(DI)
+	PREFETCHT0  4096(R8)
 	VXORPD      Y2, Y2, Y2
 	VXORPD      Y3, Y3, Y3
 	VXORPD      Y4, Y4, Y4
@@ -434,63 +441,67 @@ lone:
 	VCVTPD2PSY  Y4, X4
 	VCVTPD2PSY  Y5, X5
 	VINSERTF128 $0x01, X5, Y4, Y4
-	VMOVUPS     Y2, (DI)
+	VMOVUPS     Y2, (R8)
 	VPAND       Y0, Y2, Y2
 	VPCMPEQD    Y0, Y2, Y2
 	VPOR        Y2, Y1, Y1
-	VMOVUPS     Y4, 32(DI)
+	VMOVUPS     Y4, 32(R8)
 	VPAND       Y0, Y4, Y4
 	VPCMPEQD    Y0, Y4, Y4
 	VPOR        Y4, Y1, Y1
-	ADDQ        $0x00000040, DI
+	ADDQ        $0x00000040, R8
 	ADDQ        $0x00000200, AX
 	ADDQ        $0x00000200, CX
-	DECQ        SI
+	DECQ        DI
 	JNZ         lone
 
 next:
 	ADDQ   stride+32(FP), DX
-	ADDQ   next+56(FP), R10
-	DECQ   R11
+	ADDQ   next+64(FP), R11
+	DECQ   R12
 	JNZ    tile
 	VPTEST Y1, Y1
 	SETEQ  AL
 	VZEROUPPER
-	MOVB   AL, ret+80(FP)
+	MOVB   AL, ret+88(FP)
 	RET
 
 DATA exponentTilesF32AVX2<>+0(SB)/4, $0x7f800000
 GLOBL exponentTilesF32AVX2<>(SB), RODATA|NOPTR, $4
 
-// func combineTilesF32AVX512(p *byte, r *float64, base *byte, tiles int, stride int, panels int, c *float64, next int, lines int, ahead int) bool
+// func combineTilesF32AVX512(p *byte, r *float64, base *byte, tiles int, stride int, list *int, panels int, c *float64, next int, lines int, ahead int) bool
 // Requires: AVX, AVX2, AVX512F, MMX+
-TEXT ·combineTilesF32AVX512(SB), NOSPLIT, $0-81
+TEXT ·combineTilesF32AVX512(SB), NOSPLIT, $0-89
 	VPBROADCASTD exponentTilesF32AVX512<>+0(SB), Y0
 	VPXOR        Y1, Y1, Y1
 	MOVQ         base+16(FP), DX
-	MOVQ         p+0(FP), DI
-	MOVQ         c+48(FP), R10
-	MOVQ         tiles+24(FP), R11
+	MOVQ         p+0(FP), R10
+	MOVQ         c+56(FP), R13
+	MOVQ         tiles+24(FP), R14
 
 tile:
-	MOVQ         DX, AX
-	MOVQ         ahead+72(FP), CX
+	MOVQ         list+40(FP), BX
+	MOVQ         panels+48(FP), SI
+	MOVQ         R13, R12
+	MOVQ         (BX), AX
+	ADDQ         DX, AX
+	MOVQ         ahead+80(FP), CX
 	ADDQ         AX, CX
-	MOVQ         panels+40(FP), BX
-	MOVQ         R10, R9
-	DECQ         BX
-	JZ           only
-	MOVQ         r+8(FP), R8
-	VBROADCASTSD (R9), Z5
-	VBROADCASTSD 8(R9), Z6
-	VBROADCASTSD 16(R9), Z7
-	VBROADCASTSD 24(R9), Z8
-	VBROADCASTSD 32(R9), Z9
-	VBROADCASTSD 40(R9), Z10
-	VBROADCASTSD 48(R9), Z11
-	VBROADCASTSD 56(R9), Z12
-	ADDQ         $0x40, R9
-	MOVQ         lines+64(FP), SI
+	MOVQ         lines+72(FP), DI
+	CMPQ         16(BX), $0x000000ff
+	JNE          zeros
+	CMPQ         SI, $0x01
+	JE           only
+	MOVQ         r+8(FP), R11
+	VBROADCASTSD (R12), Z5
+	VBROADCASTSD 8(R12), Z6
+	VBROADCASTSD 16(R12), Z7
+	VBROADCASTSD 24(R12), Z8
+	VBROADCASTSD 32(R12), Z9
+	VBROADCASTSD 40(R12), Z10
+	VBROADCASTSD 48(R12), Z11
+	VBROADCASTSD 56(R12), Z12
+	ADDQ         $0x40, R12
 
 first:
 	VPXORQ      Z2, Z2, Z2
@@ -535,32 +546,41 @@ first:
 	VFMADD231PD Z4, Z12, Z2
 	VCVTPS2PD   480(AX), Z4
 	VFMADD231PD Z4, Z12, Z3
-	VMOVUPD     Z2, (R8)
-	VMOVUPD     Z3, 64(R8)
-	ADDQ        $0x00000080, R8
+	VMOVUPD     Z2, (R11)
+	VMOVUPD     Z3, 64(R11)
+	ADDQ        $0x00000080, R11
 	ADDQ        $0x00000200, AX
 	ADDQ        $0x00000200, CX
-	DECQ        SI
+	DECQ        DI
 	JNZ         first
 
 others:
-	DECQ         BX
-	JZ           end
-	MOVQ         r+8(FP), R8
-	VBROADCASTSD (R9), Z5
-	VBROADCASTSD 8(R9), Z6
-	VBROADCASTSD 16(R9), Z7
-	VBROADCASTSD 24(R9), Z8
-	VBROADCASTSD 32(R9), Z9
-	VBROADCASTSD 40(R9), Z10
-	VBROADCASTSD 48(R9), Z11
-	VBROADCASTSD 56(R9), Z12
-	ADDQ         $0x40, R9
-	MOVQ         lines+64(FP), SI
+	ADDQ         $0x18, BX
+	DECQ         SI
+	JZ           next
+	MOVQ         (BX), AX
+	ADDQ         DX, AX
+	MOVQ         ahead+80(FP), CX
+	ADDQ         AX, CX
+	MOVQ         lines+72(FP), DI
+	CMPQ         16(BX), $0x000000ff
+	JNE          part
+	CMPQ         SI, $0x01
+	JE           end
+	MOVQ         r+8(FP), R11
+	VBROADCASTSD (R12), Z5
+	VBROADCASTSD 8(R12), Z6
+	VBROADCASTSD 16(R12), Z7
+	VBROADCASTSD 24(R12), Z8
+	VBROADCASTSD 32(R12), Z9
+	VBROADCASTSD 40(R12), Z10
+	VBROADCASTSD 48(R12), Z11
+	VBROADCASTSD 56(R12), Z12
+	ADDQ         $0x40, R12
 
 middle:
-	VMOVUPD     (R8), Z2
-	VMOVUPD     64(R8), Z3
+	VMOVUPD     (R11), Z2
+	VMOVUPD     64(R11), Z3
 	PREFETCHNTA (CX)
 	VCVTPS2PD   (AX), Z4
 	VFMADD231PD Z4, Z5, Z2
@@ -601,32 +621,31 @@ middle:
 	VFMADD231PD Z4, Z12, Z2
 	VCVTPS2PD   480(AX), Z4
 	VFMADD231PD Z4, Z12, Z3
-	VMOVUPD     Z2, (R8)
-	VMOVUPD     Z3, 64(R8)
-	ADDQ        $0x00000080, R8
+	VMOVUPD     Z2, (R11)
+	VMOVUPD     Z3, 64(R11)
+	ADDQ        $0x00000080, R11
 	ADDQ        $0x00000200, AX
 	ADDQ        $0x00000200, CX
-	DECQ        SI
+	DECQ        DI
 	JNZ         middle
 	JMP         others
 
 end:
-	MOVQ         r+8(FP), R8
-	VBROADCASTSD (R9), Z5
-	VBROADCASTSD 8(R9), Z6
-	VBROADCASTSD 16(R9), Z7
-	VBROADCASTSD 24(R9), Z8
-	VBROADCASTSD 32(R9), Z9
-	VBROADCASTSD 40(R9), Z10
-	VBROADCASTSD 48(R9), Z11
-	VBROADCASTSD 56(R9), Z12
-	ADDQ         $0x40, R9
-	MOVQ         lines+64(FP), SI
+	MOVQ         r+8(FP), R11
+	VBROADCASTSD (R12), Z5
+	VBROADCASTSD 8(R12), Z6
+	VBROADCASTSD 16(R12), Z7
+	VBROADCASTSD 24(R12), Z8
+	VBROADCASTSD 32(R12), Z9
+	VBROADCASTSD 40(R12), Z10
+	VBROADCASTSD 48(R12), Z11
+	VBROADCASTSD 56(R12), Z12
+	ADDQ         $0x40, R12
 
 last:
-	PREFETCHT0  4096(DI)
-	VMOVUPD     (R8), Z2
-	VMOVUPD     64(R8), Z3
+	PREFETCHT0  4096(R10)
+	VMOVUPD     (R11), Z2
+	VMOVUPD     64(R11), Z3
 	PREFETCHNTA (CX)
 	VCVTPS2PD   (AX), Z4
 	VFMADD231PD Z4, Z5, Z2
@@ -669,37 +688,36 @@ last:
 	VFMADD231PD Z4, Z12, Z3
 	VCVTPD2PS   Z2, Y4
 	VCVTPD2PS   Z3, Y13
-	VMOVUPS     Y4, (DI)
+	VMOVUPS     Y4, (R10)
 	VPAND       Y0, Y4, Y4
 	VPCMPEQD    Y0, Y4, Y4
 	VPOR        Y4, Y1, Y1
-	VMOVUPS     Y13, 32(DI)
+	VMOVUPS     Y13, 32(R10)
 	VPAND       Y0, Y13, Y13
 	VPCMPEQD    Y0, Y13, Y13
 	VPOR        Y13, Y1, Y1
-	ADDQ        $0x00000080, R8
-	ADDQ        $0x00000040, DI
+	ADDQ        $0x00000080, R11
+	ADDQ        $0x00000040, R10
 	ADDQ        $0x00000200, AX
 	ADDQ        $0x00000200, CX
-	DECQ        SI
+	DECQ        DI
 	JNZ         last
 	JMP         next
 
 only:
-	MOVQ         r+8(FP), R8
-	VBROADCASTSD (R9), Z5
-	VBROADCASTSD 8(R9), Z6
-	VBROADCASTSD 16(R9), Z7
-	VBROADCASTSD 24(R9), Z8
-	VBROADCASTSD 32(R9), Z9
-	VBROADCASTSD 40(R9), Z10
-	VBROADCASTSD 48(R9), Z11
-	VBROADCASTSD 56(R9), Z12
-	ADDQ         $0x40, R9
-	MOVQ         lines+64(FP), SI
+	MOVQ         r+8(FP), R11
+	VBROADCASTSD (R12), Z5
+	VBROADCASTSD 8(R12), Z6
+	VBROADCASTSD 16(R12), Z7
+	VBROADCASTSD 24(R12), Z8
+	VBROADCASTSD 32(R12), Z9
+	VBROADCASTSD 40(R12), Z10
+	VBROADCASTSD 48(R12), Z11
+	VBROADCASTSD 56(R12), Z12
+	ADDQ         $0x40, R12
 
 lone:
-	PREFETCHT0  4096(DI)
+	PREFETCHT0  4096(R10)
 	VPXORQ      Z2, Z2, Z2
 	VPXORQ      Z3, Z3, Z3
 	PREFETCHNTA (CX)
@@ -744,64 +762,304 @@ lone:
 	VFMADD231PD Z4, Z12, Z3
 	VCVTPD2PS   Z2, Y4
 	VCVTPD2PS   Z3, Y13
-	VMOVUPS     Y4, (DI)
+	VMOVUPS     Y4, (R10)
 	VPAND       Y0, Y4, Y4
 	VPCMPEQD    Y0, Y4, Y4
 	VPOR        Y4, Y1, Y1
-	VMOVUPS     Y13, 32(DI)
+	VMOVUPS     Y13, 32(R10)
 	VPAND       Y0, Y13, Y13
 	VPCMPEQD    Y0, Y13, Y13
 	VPOR        Y13, Y1, Y1
-	ADDQ        $0x00000040, DI
+	ADDQ        $0x00000040, R10
 	ADDQ        $0x00000200, AX
 	ADDQ        $0x00000200, CX
-	DECQ        SI
+	DECQ        DI
 	JNZ         lone
+	JMP         next
+
+zeros:
+	MOVQ   r+8(FP), R11
+	VPXORQ Z2, Z2, Z2
+	MOVQ   lines+72(FP), R8
+
+zero:
+	VMOVUPD Z2, (R11)
+	VMOVUPD Z2, 64(R11)
+	ADDQ    $0x00000080, R11
+	DECQ    R8
+	JNZ     zero
+
+part:
+	CMPQ         SI, $0x01
+	JE           partend
+	MOVQ         r+8(FP), R11
+	VBROADCASTSD (R12), Z5
+	VBROADCASTSD 8(R12), Z6
+	VBROADCASTSD 16(R12), Z7
+	VBROADCASTSD 24(R12), Z8
+	VBROADCASTSD 32(R12), Z9
+	VBROADCASTSD 40(R12), Z10
+	VBROADCASTSD 48(R12), Z11
+	VBROADCASTSD 56(R12), Z12
+	ADDQ         $0x40, R12
+	MOVQ         16(BX), R9
+	MOVQ         R9, R8
+	SHRQ         $0x00, R8
+	ANDQ         $0x01, R8
+	NEGQ         R8
+	KMOVW        R8, K1
+	MOVQ         R9, R8
+	SHRQ         $0x01, R8
+	ANDQ         $0x01, R8
+	NEGQ         R8
+	KMOVW        R8, K2
+	MOVQ         R9, R8
+	SHRQ         $0x02, R8
+	ANDQ         $0x01, R8
+	NEGQ         R8
+	KMOVW        R8, K3
+	MOVQ         R9, R8
+	SHRQ         $0x03, R8
+	ANDQ         $0x01, R8
+	NEGQ         R8
+	KMOVW        R8, K4
+	MOVQ         R9, R8
+	SHRQ         $0x04, R8
+	ANDQ         $0x01, R8
+	NEGQ         R8
+	KMOVW        R8, K5
+	MOVQ         R9, R8
+	SHRQ         $0x05, R8
+	ANDQ         $0x01, R8
+	NEGQ         R8
+	KMOVW        R8, K6
+	MOVQ         R9, R8
+	SHRQ         $0x06, R8
+	ANDQ         $0x01, R8
+	NEGQ         R8
+	KMOVW        R8, K7
+	SHRQ         $0x07, R9
+	MOVQ         8(BX), R8
+
+partmiddle:
+	VMOVUPD     (R11), Z2
+	VMOVUPD     64(R11), Z3
+	PREFETCHNTA (CX)
+	VCVTPS2PD.Z (AX), K1, Z4
+	VFMADD231PD Z4, Z5, Z2
+	VCVTPS2PD.Z 32(AX), K1, Z4
+	VFMADD231PD Z4, Z5, Z3
+	PREFETCHNTA 64(CX)
+	VCVTPS2PD.Z 64(AX), K2, Z4
+	VFMADD231PD Z4, Z6, Z2
+	VCVTPS2PD.Z 96(AX), K2, Z4
+	VFMADD231PD Z4, Z6, Z3
+	PREFETCHNTA 128(CX)
+	VCVTPS2PD.Z 128(AX), K3, Z4
+	VFMADD231PD Z4, Z7, Z2
+	VCVTPS2PD.Z 160(AX), K3, Z4
+	VFMADD231PD Z4, Z7, Z3
+	PREFETCHNTA 192(CX)
+	VCVTPS2PD.Z 192(AX), K4, Z4
+	VFMADD231PD Z4, Z8, Z2
+	VCVTPS2PD.Z 224(AX), K4, Z4
+	VFMADD231PD Z4, Z8, Z3
+	PREFETCHNTA 256(CX)
+	VCVTPS2PD.Z 256(AX), K5, Z4
+	VFMADD231PD Z4, Z9, Z2
+	VCVTPS2PD.Z 288(AX), K5, Z4
+	VFMADD231PD Z4, Z9, Z3
+	PREFETCHNTA 320(CX)
+	VCVTPS2PD.Z 320(AX), K6, Z4
+	VFMADD231PD Z4, Z10, Z2
+	VCVTPS2PD.Z 352(AX), K6, Z4
+	VFMADD231PD Z4, Z10, Z3
+	PREFETCHNTA 384(CX)
+	VCVTPS2PD.Z 384(AX), K7, Z4
+	VFMADD231PD Z4, Z11, Z2
+	VCVTPS2PD.Z 416(AX), K7, Z4
+	VFMADD231PD Z4, Z11, Z3
+	TESTQ       R9, R9
+	JZ          partmiddle0out
+	PREFETCHNTA 448(CX)
+	VCVTPS2PD   448(AX), Z4
+	VFMADD231PD Z4, Z12, Z2
+	VCVTPS2PD   480(AX), Z4
+	VFMADD231PD Z4, Z12, Z3
+
+partmiddle0out:
+	VMOVUPD Z2, (R11)
+	VMOVUPD Z3, 64(R11)
+	ADDQ    $0x00000080, R11
+	ADDQ    R8, AX
+	ADDQ    R8, CX
+	DECQ    DI
+	JNZ     partmiddle
+	JMP     others
+
+partend:
+	MOVQ         r+8(FP), R11
+	VBROADCASTSD (R12), Z5
+	VBROADCASTSD 8(R12), Z6
+	VBROADCASTSD 16(R12), Z7
+	VBROADCASTSD 24(R12), Z8
+	VBROADCASTSD 32(R12), Z9
+	VBROADCASTSD 40(R12), Z10
+	VBROADCASTSD 48(R12), Z11
+	VBROADCASTSD 56(R12), Z12
+	ADDQ         $0x40, R12
+	MOVQ         16(BX), R9
+	MOVQ         R9, SI
+	SHRQ         $0x00, SI
+	ANDQ         $0x01, SI
+	NEGQ         SI
+	KMOVW        SI, K1
+	MOVQ         R9, SI
+	SHRQ         $0x01, SI
+	ANDQ         $0x01, SI
+	NEGQ         SI
+	KMOVW        SI, K2
+	MOVQ         R9, SI
+	SHRQ         $0x02, SI
+	ANDQ         $0x01, SI
+	NEGQ         SI
+	KMOVW        SI, K3
+	MOVQ         R9, SI
+	SHRQ         $0x03, SI
+	ANDQ         $0x01, SI
+	NEGQ         SI
+	KMOVW        SI, K4
+	MOVQ         R9, SI
+	SHRQ         $0x04, SI
+	ANDQ         $0x01, SI
+	NEGQ         SI
+	KMOVW        SI, K5
+	MOVQ         R9, SI
+	SHRQ         $0x05, SI
+	ANDQ         $0x01, SI
+	NEGQ         SI
+	KMOVW        SI, K6
+	MOVQ         R9, SI
+	SHRQ         $0x06, SI
+	ANDQ         $0x01, SI
+	NEGQ         SI
+	KMOVW        SI, K7
+	SHRQ         $0x07, R9
+	MOVQ         8(BX), R8
+
+partlast:
+	PREFETCHT0  4096(R10)
+	VMOVUPD     (R11), Z2
+	VMOVUPD     64(R11), Z3
+	PREFETCHNTA (CX)
+	VCVTPS2PD.Z (AX), K1, Z4
+	VFMADD231PD Z4, Z5, Z2
+	VCVTPS2PD.Z 32(AX), K1, Z4
+	VFMADD231PD Z4, Z5, Z3
+	PREFETCHNTA 64(CX)
+	VCVTPS2PD.Z 64(AX), K2, Z4
+	VFMADD231PD Z4, Z6, Z2
+	VCVTPS2PD.Z 96(AX), K2, Z4
+	VFMADD231PD Z4, Z6, Z3
+	PREFETCHNTA 128(CX)
+	VCVTPS2PD.Z 128(AX), K3, Z4
+	VFMADD231PD Z4, Z7, Z2
+	VCVTPS2PD.Z 160(AX), K3, Z4
+	VFMADD231PD Z4, Z7, Z3
+	PREFETCHNTA 192(CX)
+	VCVTPS2PD.Z 192(AX), K4, Z4
+	VFMADD231PD Z4, Z8, Z2
+	VCVTPS2PD.Z 224(AX), K4, Z4
+	VFMADD231PD Z4, Z8, Z3
+	PREFETCHNTA 256(CX)
+	VCVTPS2PD.Z 256(AX), K5, Z4
+	VFMADD231PD Z4, Z9, Z2
+	VCVTPS2PD.Z 288(AX), K5, Z4
+	VFMADD231PD Z4, Z9, Z3
+	PREFETCHNTA 320(CX)
+	VCVTPS2PD.Z 320(AX), K6, Z4
+	VFMADD231PD Z4, Z10, Z2
+	VCVTPS2PD.Z 352(AX), K6, Z4
+	VFMADD231PD Z4, Z10, Z3
+	PREFETCHNTA 384(CX)
+	VCVTPS2PD.Z 384(AX), K7, Z4
+	VFMADD231PD Z4, Z11, Z2
+	VCVTPS2PD.Z 416(AX), K7, Z4
+	VFMADD231PD Z4, Z11, Z3
+	TESTQ       R9, R9
+	JZ          partlast0out
+	PREFETCHNTA 448(CX)
+	VCVTPS2PD   448(AX), Z4
+	VFMADD231PD Z4, Z12, Z2
+	VCVTPS2PD   480(AX), Z4
+	VFMADD231PD Z4, Z12, Z3
+
+partlast0out:
+	VCVTPD2PS Z2, Y4
+	VCVTPD2PS Z3, Y13
+	VMOVUPS   Y4, (R10)
+	VPAND     Y0, Y4, Y4
+	VPCMPEQD  Y0, Y4, Y4
+	VPOR      Y4, Y1, Y1
+	VMOVUPS   Y13, 32(R10)
+	VPAND     Y0, Y13, Y13
+	VPCMPEQD  Y0, Y13, Y13
+	VPOR      Y13, Y1, Y1
+	ADDQ      $0x00000080, R11
+	ADDQ      $0x00000040, R10
+	ADDQ      R8, AX
+	ADDQ      R8, CX
+	DECQ      DI
+	JNZ       partlast
 
 next:
 	ADDQ   stride+32(FP), DX
-	ADDQ   next+56(FP), R10
-	DECQ   R11
+	ADDQ   next+64(FP), R13
+	DECQ   R14
 	JNZ    tile
 	VPTEST Y1, Y1
 	SETEQ  AL
 	VZEROUPPER
-	MOVB   AL, ret+80(FP)
+	MOVB   AL, ret+88(FP)
 	RET
 
 DATA exponentTilesF32AVX512<>+0(SB)/4, $0x7f800000
 GLOBL exponentTilesF32AVX512<>(SB), RODATA|NOPTR, $4
 
-// func combineTilesBF16AVX512(p *byte, r *float64, base *byte, tiles int, stride int, panels int, c *float64, next int, lines int, ahead int) bool
+// func combineTilesBF16AVX512(p *byte, r *float64, base *byte, tiles int, stride int, list *int, panels int, c *float64, next int, lines int, ahead int) bool
 // Requires: AVX, AVX2, AVX512F, AVX512VL, MMX+
-TEXT ·combineTilesBF16AVX512(SB), NOSPLIT, $0-81
+TEXT ·combineTilesBF16AVX512(SB), NOSPLIT, $0-89
 	VPBROADCASTD exponentTilesBF16AVX512<>+0(SB), Y0
 	VPXOR        Y1, Y1, Y1
 	VMOVDQU32    combineTilesBF16AVX512Spread<>+0(SB), Y2
 	MOVQ         base+16(FP), DX
-	MOVQ         p+0(FP), DI
-	MOVQ         c+48(FP), R10
-	MOVQ         tiles+24(FP), R11
+	MOVQ         p+0(FP), R10
+	MOVQ         c+56(FP), R13
+	MOVQ         tiles+24(FP), R14
 
 tile:
-	MOVQ         DX, AX
-	MOVQ         ahead+72(FP), CX
+	MOVQ         list+40(FP), BX
+	MOVQ         panels+48(FP), SI
+	MOVQ         R13, R12
+	MOVQ         (BX), AX
+	ADDQ         DX, AX
+	MOVQ         ahead+80(FP), CX
 	ADDQ         AX, CX
-	MOVQ         panels+40(FP), BX
-	MOVQ         R10, R9
-	DECQ         BX
-	JZ           only
-	MOVQ         r+8(FP), R8
-	VBROADCASTSD (R9), Z6
-	VBROADCASTSD 8(R9), Z7
-	VBROADCASTSD 16(R9), Z8
-	VBROADCASTSD 24(R9), Z9
-	VBROADCASTSD 32(R9), Z10
-	VBROADCASTSD 40(R9), Z11
-	VBROADCASTSD 48(R9), Z12
-	VBROADCASTSD 56(R9), Z13
-	ADDQ         $0x40, R9
-	MOVQ         lines+64(FP), SI
+	MOVQ         lines+72(FP), DI
+	CMPQ         16(BX), $0x000000ff
+	JNE          zeros
+	CMPQ         SI, $0x01
+	JE           only
+	MOVQ         r+8(FP), R11
+	VBROADCASTSD (R12), Z6
+	VBROADCASTSD 8(R12), Z7
+	VBROADCASTSD 16(R12), Z8
+	VBROADCASTSD 24(R12), Z9
+	VBROADCASTSD 32(R12), Z10
+	VBROADCASTSD 40(R12), Z11
+	VBROADCASTSD 48(R12), Z12
+	VBROADCASTSD 56(R12), Z13
+	ADDQ         $0x40, R12
 
 first:
 	VPXORQ         Z3, Z3, Z3
@@ -878,8 +1136,8 @@ first:
 	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
 	VFMADD231PD    Z5, Z13, Z4
-	VMOVUPD        Z3, (R8)
-	VMOVUPD        Z4, 64(R8)
+	VMOVUPD        Z3, (R11)
+	VMOVUPD        Z4, 64(R11)
 	VPXORQ         Z3, Z3, Z3
 	VPXORQ         Z4, Z4, Z4
 	VBROADCASTI128 32(AX), Y5
@@ -946,32 +1204,41 @@ first:
 	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
 	VFMADD231PD    Z5, Z13, Z4
-	VMOVUPD        Z3, 128(R8)
-	VMOVUPD        Z4, 192(R8)
-	ADDQ           $0x00000100, R8
+	VMOVUPD        Z3, 128(R11)
+	VMOVUPD        Z4, 192(R11)
+	ADDQ           $0x00000100, R11
 	ADDQ           $0x00000200, AX
 	ADDQ           $0x00000200, CX
-	DECQ           SI
+	DECQ           DI
 	JNZ            first
 
 others:
-	DECQ         BX
-	JZ           end
-	MOVQ         r+8(FP), R8
-	VBROADCASTSD (R9), Z6
-	VBROADCASTSD 8(R9), Z7
-	VBROADCASTSD 16(R9), Z8
-	VBROADCASTSD 24(R9), Z9
-	VBROADCASTSD 32(R9), Z10
-	VBROADCASTSD 40(R9), Z11
-	VBROADCASTSD 48(R9), Z12
-	VBROADCASTSD 56(R9), Z13
-	ADDQ         $0x40, R9
-	MOVQ         lines+64(FP), SI
+	ADDQ         $0x18, BX
+	DECQ         SI
+	JZ           next
+	MOVQ         (BX), AX
+	ADDQ         DX, AX
+	MOVQ         ahead+80(FP), CX
+	ADDQ         AX, CX
+	MOVQ         lines+72(FP), DI
+	CMPQ         16(BX), $0x000000ff
+	JNE          part
+	CMPQ         SI, $0x01
+	JE           end
+	MOVQ         r+8(FP), R11
+	VBROADCASTSD (R12), Z6
+	VBROADCASTSD 8(R12), Z7
+	VBROADCASTSD 16(R12), Z8
+	VBROADCASTSD 24(R12), Z9
+	VBROADCASTSD 32(R12), Z10
+	VBROADCASTSD 40(R12), Z11
+	VBROADCASTSD 48(R12), Z12
+	VBROADCASTSD 56(R12), Z13
+	ADDQ         $0x40, R12
 
 middle:
-	VMOVUPD        (R8), Z3
-	VMOVUPD        64(R8), Z4
+	VMOVUPD        (R11), Z3
+	VMOVUPD        64(R11), Z4
 	PREFETCHNTA    (CX)
 	VBROADCASTI128 (AX), Y5
 	VPSHUFB        Y2, Y5, Y5
@@ -1044,10 +1311,10 @@ middle:
 	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
 	VFMADD231PD    Z5, Z13, Z4
-	VMOVUPD        Z3, (R8)
-	VMOVUPD        Z4, 64(R8)
-	VMOVUPD        128(R8), Z3
-	VMOVUPD        192(R8), Z4
+	VMOVUPD        Z3, (R11)
+	VMOVUPD        Z4, 64(R11)
+	VMOVUPD        128(R11), Z3
+	VMOVUPD        192(R11), Z4
 	VBROADCASTI128 32(AX), Y5
 	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
@@ -1112,32 +1379,31 @@ middle:
 	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
 	VFMADD231PD    Z5, Z13, Z4
-	VMOVUPD        Z3, 128(R8)
-	VMOVUPD        Z4, 192(R8)
-	ADDQ           $0x00000100, R8
+	VMOVUPD        Z3, 128(R11)
+	VMOVUPD        Z4, 192(R11)
+	ADDQ           $0x00000100, R11
 	ADDQ           $0x00000200, AX
 	ADDQ           $0x00000200, CX
-	DECQ           SI
+	DECQ           DI
 	JNZ            middle
 	JMP            others
 
 end:
-	MOVQ         r+8(FP), R8
-	VBROADCASTSD (R9), Z6
-	VBROADCASTSD 8(R9), Z7
-	VBROADCASTSD 16(R9), Z8
-	VBROADCASTSD 24(R9), Z9
-	VBROADCASTSD 32(R9), Z10
-	VBROADCASTSD 40(R9), Z11
-	VBROADCASTSD 48(R9), Z12
-	VBROADCASTSD 56(R9), Z13
-	ADDQ         $0x40, R9
-	MOVQ         lines+64(FP), SI
+	MOVQ         r+8(FP), R11
+	VBROADCASTSD (R12), Z6
+	VBROADCASTSD 8(R12), Z7
+	VBROADCASTSD 16(R12), Z8
+	VBROADCASTSD 24(R12), Z9
+	VBROADCASTSD 32(R12), Z10
+	VBROADCASTSD 40(R12), Z11
+	VBROADCASTSD 48(R12), Z12
+	VBROADCASTSD 56(R12), Z13
+	ADDQ         $0x40, R12
 
 last:
-	PREFETCHT0     4096(DI)
-	VMOVUPD        (R8), Z3
-	VMOVUPD        64(R8), Z4
+	PREFETCHT0     4096(R10)
+	VMOVUPD        (R11), Z3
+	VMOVUPD        64(R11), Z4
 	PREFETCHNTA    (CX)
 	VBROADCASTI128 (AX), Y5
 	VPSHUFB        Y2, Y5, Y5
@@ -1212,17 +1478,17 @@ last:
 	VFMADD231PD    Z5, Z13, Z4
 	VCVTPD2PS      Z3, Y3
 	VCVTPD2PS      Z4, Y4
-	VMOVUPS        Y3, (DI)
+	VMOVUPS        Y3, (R10)
 	VPAND          Y0, Y3, Y3
 	VPCMPEQD       Y0, Y3, Y3
 	VPOR           Y3, Y1, Y1
-	VMOVUPS        Y4, 32(DI)
+	VMOVUPS        Y4, 32(R10)
 	VPAND          Y0, Y4, Y4
 	VPCMPEQD       Y0, Y4, Y4
 	VPOR           Y4, Y1, Y1
-	PREFETCHT0     4160(DI)
-	VMOVUPD        128(R8), Z3
-	VMOVUPD        192(R8), Z4
+	PREFETCHT0     4160(R10)
+	VMOVUPD        128(R11), Z3
+	VMOVUPD        192(R11), Z4
 	VBROADCASTI128 32(AX), Y5
 	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
@@ -1289,37 +1555,36 @@ last:
 	VFMADD231PD    Z5, Z13, Z4
 	VCVTPD2PS      Z3, Y5
 	VCVTPD2PS      Z4, Y14
-	VMOVUPS        Y5, 64(DI)
+	VMOVUPS        Y5, 64(R10)
 	VPAND          Y0, Y5, Y5
 	VPCMPEQD       Y0, Y5, Y5
 	VPOR           Y5, Y1, Y1
-	VMOVUPS        Y14, 96(DI)
+	VMOVUPS        Y14, 96(R10)
 	VPAND          Y0, Y14, Y14
 	VPCMPEQD       Y0, Y14, Y14
 	VPOR           Y14, Y1, Y1
-	ADDQ           $0x00000100, R8
-	ADDQ           $0x00000080, DI
+	ADDQ           $0x00000100, R11
+	ADDQ           $0x00000080, R10
 	ADDQ           $0x00000200, AX
 	ADDQ           $0x00000200, CX
-	DECQ           SI
+	DECQ           DI
 	JNZ            last
 	JMP            next
 
 only:
-	MOVQ         r+8(FP), R8
-	VBROADCASTSD (R9), Z6
-	VBROADCASTSD 8(R9), Z7
-	VBROADCASTSD 16(R9), Z8
-	VBROADCASTSD 24(R9), Z9
-	VBROADCASTSD 32(R9), Z10
-	VBROADCASTSD 40(R9), Z11
-	VBROADCASTSD 48(R9), Z12
-	VBROADCASTSD 56(R9), Z13
-	ADDQ         $0x40, R9
-	MOVQ         lines+64(FP), SI
+	MOVQ         r+8(FP), R11
+	VBROADCASTSD (R12), Z6
+	VBROADCASTSD 8(R12), Z7
+	VBROADCASTSD 16(R12), Z8
+	VBROADCASTSD 24(R12), Z9
+	VBROADCASTSD 32(R12), Z10
+	VBROADCASTSD 40(R12), Z11
+	VBROADCASTSD 48(R12), Z12
+	VBROADCASTSD 56(R12), Z13
+	ADDQ         $0x40, R12
 
 lone:
-	PREFETCHT0     4096(DI)
+	PREFETCHT0     4096(R10)
 	VPXORQ         Z3, Z3, Z3
 	VPXORQ         Z4, Z4, Z4
 	PREFETCHNTA    (CX)
@@ -1396,15 +1661,15 @@ lone:
 	VFMADD231PD    Z5, Z13, Z4
 	VCVTPD2PS      Z3, Y5
 	VCVTPD2PS      Z4, Y14
-	VMOVUPS        Y5, (DI)
+	VMOVUPS        Y5, (R10)
 	VPAND          Y0, Y5, Y5
 	VPCMPEQD       Y0, Y5, Y5
 	VPOR           Y5, Y1, Y1
-	VMOVUPS        Y14, 32(DI)
+	VMOVUPS        Y14, 32(R10)
 	VPAND          Y0, Y14, Y14
 	VPCMPEQD       Y0, Y14, Y14
 	VPOR           Y14, Y1, Y1
-	PREFETCHT0     4160(DI)
+	PREFETCHT0     4160(R10)
 	VPXORQ         Z3, Z3, Z3
 	VPXORQ         Z4, Z4, Z4
 	VBROADCASTI128 32(AX), Y5
@@ -1473,29 +1738,484 @@ lone:
 	VFMADD231PD    Z5, Z13, Z4
 	VCVTPD2PS      Z3, Y5
 	VCVTPD2PS      Z4, Y14
-	VMOVUPS        Y5, 64(DI)
+	VMOVUPS        Y5, 64(R10)
 	VPAND          Y0, Y5, Y5
 	VPCMPEQD       Y0, Y5, Y5
 	VPOR           Y5, Y1, Y1
-	VMOVUPS        Y14, 96(DI)
+	VMOVUPS        Y14, 96(R10)
 	VPAND          Y0, Y14, Y14
 	VPCMPEQD       Y0, Y14, Y14
 	VPOR           Y14, Y1, Y1
-	ADDQ           $0x00000080, DI
+	ADDQ           $0x00000080, R10
 	ADDQ           $0x00000200, AX
 	ADDQ           $0x00000200, CX
-	DECQ           SI
+	DECQ           DI
 	JNZ            lone
+	JMP            next
+
+zeros:
+	MOVQ   r+8(FP), R11
+	VPXORQ Z3, Z3, Z3
+	MOVQ   lines+72(FP), R8
+
+zero:
+	VMOVUPD Z3, (R11)
+	VMOVUPD Z3, 64(R11)
+	VMOVUPD Z3, 128(R11)
+	VMOVUPD Z3, 192(R11)
+	ADDQ    $0x00000100, R11
+	DECQ    R8
+	JNZ     zero
+
+part:
+	CMPQ         SI, $0x01
+	JE           partend
+	MOVQ         r+8(FP), R11
+	VBROADCASTSD (R12), Z6
+	VBROADCASTSD 8(R12), Z7
+	VBROADCASTSD 16(R12), Z8
+	VBROADCASTSD 24(R12), Z9
+	VBROADCASTSD 32(R12), Z10
+	VBROADCASTSD 40(R12), Z11
+	VBROADCASTSD 48(R12), Z12
+	VBROADCASTSD 56(R12), Z13
+	ADDQ         $0x40, R12
+	MOVQ         16(BX), R9
+	MOVQ         R9, R8
+	SHRQ         $0x00, R8
+	ANDQ         $0x01, R8
+	NEGQ         R8
+	KMOVW        R8, K1
+	MOVQ         R9, R8
+	SHRQ         $0x01, R8
+	ANDQ         $0x01, R8
+	NEGQ         R8
+	KMOVW        R8, K2
+	MOVQ         R9, R8
+	SHRQ         $0x02, R8
+	ANDQ         $0x01, R8
+	NEGQ         R8
+	KMOVW        R8, K3
+	MOVQ         R9, R8
+	SHRQ         $0x03, R8
+	ANDQ         $0x01, R8
+	NEGQ         R8
+	KMOVW        R8, K4
+	MOVQ         R9, R8
+	SHRQ         $0x04, R8
+	ANDQ         $0x01, R8
+	NEGQ         R8
+	KMOVW        R8, K5
+	MOVQ         R9, R8
+	SHRQ         $0x05, R8
+	ANDQ         $0x01, R8
+	NEGQ         R8
+	KMOVW        R8, K6
+	MOVQ         R9, R8
+	SHRQ         $0x06, R8
+	ANDQ         $0x01, R8
+	NEGQ         R8
+	KMOVW        R8, K7
+	SHRQ         $0x07, R9
+	MOVQ         8(BX), R8
+
+partmiddle:
+	VMOVUPD        (R11), Z3
+	VMOVUPD        64(R11), Z4
+	PREFETCHNTA    (CX)
+	VPMOVZXWD.Z    (AX), K1, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z6, Z3
+	VPMOVZXWD.Z    16(AX), K1, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z6, Z4
+	PREFETCHNTA    64(CX)
+	VPMOVZXWD.Z    64(AX), K2, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z7, Z3
+	VPMOVZXWD.Z    80(AX), K2, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z7, Z4
+	PREFETCHNTA    128(CX)
+	VPMOVZXWD.Z    128(AX), K3, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z8, Z3
+	VPMOVZXWD.Z    144(AX), K3, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z8, Z4
+	PREFETCHNTA    192(CX)
+	VPMOVZXWD.Z    192(AX), K4, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z9, Z3
+	VPMOVZXWD.Z    208(AX), K4, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z9, Z4
+	PREFETCHNTA    256(CX)
+	VPMOVZXWD.Z    256(AX), K5, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z10, Z3
+	VPMOVZXWD.Z    272(AX), K5, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z10, Z4
+	PREFETCHNTA    320(CX)
+	VPMOVZXWD.Z    320(AX), K6, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z11, Z3
+	VPMOVZXWD.Z    336(AX), K6, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z11, Z4
+	PREFETCHNTA    384(CX)
+	VPMOVZXWD.Z    384(AX), K7, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z12, Z3
+	VPMOVZXWD.Z    400(AX), K7, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z12, Z4
+	TESTQ          R9, R9
+	JZ             partmiddle0out
+	PREFETCHNTA    448(CX)
+	VBROADCASTI128 448(AX), Y5
+	VPSHUFB        Y2, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z13, Z3
+	VBROADCASTI128 464(AX), Y5
+	VPSHUFB        Y2, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z13, Z4
+
+partmiddle0out:
+	VMOVUPD        Z3, (R11)
+	VMOVUPD        Z4, 64(R11)
+	VMOVUPD        128(R11), Z3
+	VMOVUPD        192(R11), Z4
+	VPMOVZXWD.Z    32(AX), K1, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z6, Z3
+	VPMOVZXWD.Z    48(AX), K1, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z6, Z4
+	VPMOVZXWD.Z    96(AX), K2, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z7, Z3
+	VPMOVZXWD.Z    112(AX), K2, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z7, Z4
+	VPMOVZXWD.Z    160(AX), K3, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z8, Z3
+	VPMOVZXWD.Z    176(AX), K3, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z8, Z4
+	VPMOVZXWD.Z    224(AX), K4, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z9, Z3
+	VPMOVZXWD.Z    240(AX), K4, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z9, Z4
+	VPMOVZXWD.Z    288(AX), K5, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z10, Z3
+	VPMOVZXWD.Z    304(AX), K5, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z10, Z4
+	VPMOVZXWD.Z    352(AX), K6, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z11, Z3
+	VPMOVZXWD.Z    368(AX), K6, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z11, Z4
+	VPMOVZXWD.Z    416(AX), K7, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z12, Z3
+	VPMOVZXWD.Z    432(AX), K7, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z12, Z4
+	TESTQ          R9, R9
+	JZ             partmiddle16out
+	VBROADCASTI128 480(AX), Y5
+	VPSHUFB        Y2, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z13, Z3
+	VBROADCASTI128 496(AX), Y5
+	VPSHUFB        Y2, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z13, Z4
+
+partmiddle16out:
+	VMOVUPD Z3, 128(R11)
+	VMOVUPD Z4, 192(R11)
+	ADDQ    $0x00000100, R11
+	ADDQ    R8, AX
+	ADDQ    R8, CX
+	DECQ    DI
+	JNZ     partmiddle
+	JMP     others
+
+partend:
+	MOVQ         r+8(FP), R11
+	VBROADCASTSD (R12), Z6
+	VBROADCASTSD 8(R12), Z7
+	VBROADCASTSD 16(R12), Z8
+	VBROADCASTSD 24(R12), Z9
+	VBROADCASTSD 32(R12), Z10
+	VBROADCASTSD 40(R12), Z11
+	VBROADCASTSD 48(R12), Z12
+	VBROADCASTSD 56(R12), Z13
+	ADDQ         $0x40, R12
+	MOVQ         16(BX), R9
+	MOVQ         R9, SI
+	SHRQ         $0x00, SI
+	ANDQ         $0x01, SI
+	NEGQ         SI
+	KMOVW        SI, K1
+	MOVQ         R9, SI
+	SHRQ         $0x01, SI
+	ANDQ         $0x01, SI
+	NEGQ         SI
+	KMOVW        SI, K2
+	MOVQ         R9, SI
+	SHRQ         $0x02, SI
+	ANDQ         $0x01, SI
+	NEGQ         SI
+	KMOVW        SI, K3
+	MOVQ         R9, SI
+	SHRQ         $0x03, SI
+	ANDQ         $0x01, SI
+	NEGQ         SI
+	KMOVW        SI, K4
+	MOVQ         R9, SI
+	SHRQ         $0x04, SI
+	ANDQ         $0x01, SI
+	NEGQ         SI
+	KMOVW        SI, K5
+	MOVQ         R9, SI
+	SHRQ         $0x05, SI
+	ANDQ         $0x01, SI
+	NEGQ         SI
+	KMOVW        SI, K6
+	MOVQ         R9, SI
+	SHRQ         $0x06, SI
+	ANDQ         $0x01, SI
+	NEGQ         SI
+	KMOVW        SI, K7
+	SHRQ         $0x07, R9
+	MOVQ         8(BX), R8
+
+partlast:
+	PREFETCHT0     4096(R10)
+	VMOVUPD        (R11), Z3
+	VMOVUPD        64(R11), Z4
+	PREFETCHNTA    (CX)
+	VPMOVZXWD.Z    (AX), K1, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z6, Z3
+	VPMOVZXWD.Z    16(AX), K1, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z6, Z4
+	PREFETCHNTA    64(CX)
+	VPMOVZXWD.Z    64(AX), K2, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z7, Z3
+	VPMOVZXWD.Z    80(AX), K2, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z7, Z4
+	PREFETCHNTA    128(CX)
+	VPMOVZXWD.Z    128(AX), K3, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z8, Z3
+	VPMOVZXWD.Z    144(AX), K3, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z8, Z4
+	PREFETCHNTA    192(CX)
+	VPMOVZXWD.Z    192(AX), K4, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z9, Z3
+	VPMOVZXWD.Z    208(AX), K4, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z9, Z4
+	PREFETCHNTA    256(CX)
+	VPMOVZXWD.Z    256(AX), K5, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z10, Z3
+	VPMOVZXWD.Z    272(AX), K5, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z10, Z4
+	PREFETCHNTA    320(CX)
+	VPMOVZXWD.Z    320(AX), K6, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z11, Z3
+	VPMOVZXWD.Z    336(AX), K6, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z11, Z4
+	PREFETCHNTA    384(CX)
+	VPMOVZXWD.Z    384(AX), K7, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z12, Z3
+	VPMOVZXWD.Z    400(AX), K7, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z12, Z4
+	TESTQ          R9, R9
+	JZ             partlast0out
+	PREFETCHNTA    448(CX)
+	VBROADCASTI128 448(AX), Y5
+	VPSHUFB        Y2, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z13, Z3
+	VBROADCASTI128 464(AX), Y5
+	VPSHUFB        Y2, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z13, Z4
+
+partlast0out:
+	VCVTPD2PS      Z3, Y3
+	VCVTPD2PS      Z4, Y4
+	VMOVUPS        Y3, (R10)
+	VPAND          Y0, Y3, Y3
+	VPCMPEQD       Y0, Y3, Y3
+	VPOR           Y3, Y1, Y1
+	VMOVUPS        Y4, 32(R10)
+	VPAND          Y0, Y4, Y4
+	VPCMPEQD       Y0, Y4, Y4
+	VPOR           Y4, Y1, Y1
+	PREFETCHT0     4160(R10)
+	VMOVUPD        128(R11), Z3
+	VMOVUPD        192(R11), Z4
+	VPMOVZXWD.Z    32(AX), K1, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z6, Z3
+	VPMOVZXWD.Z    48(AX), K1, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z6, Z4
+	VPMOVZXWD.Z    96(AX), K2, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z7, Z3
+	VPMOVZXWD.Z    112(AX), K2, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z7, Z4
+	VPMOVZXWD.Z    160(AX), K3, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z8, Z3
+	VPMOVZXWD.Z    176(AX), K3, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z8, Z4
+	VPMOVZXWD.Z    224(AX), K4, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z9, Z3
+	VPMOVZXWD.Z    240(AX), K4, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z9, Z4
+	VPMOVZXWD.Z    288(AX), K5, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z10, Z3
+	VPMOVZXWD.Z    304(AX), K5, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z10, Z4
+	VPMOVZXWD.Z    352(AX), K6, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z11, Z3
+	VPMOVZXWD.Z    368(AX), K6, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z11, Z4
+	VPMOVZXWD.Z    416(AX), K7, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z12, Z3
+	VPMOVZXWD.Z    432(AX), K7, Y5
+	VPSLLD         $0x10, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z12, Z4
+	TESTQ          R9, R9
+	JZ             partlast16out
+	VBROADCASTI128 480(AX), Y5
+	VPSHUFB        Y2, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z13, Z3
+	VBROADCASTI128 496(AX), Y5
+	VPSHUFB        Y2, Y5, Y5
+	VCVTPS2PD      Y5, Z5
+	VFMADD231PD    Z5, Z13, Z4
+
+partlast16out:
+	VCVTPD2PS Z3, Y5
+	VCVTPD2PS Z4, Y14
+	VMOVUPS   Y5, 64(R10)
+	VPAND     Y0, Y5, Y5
+	VPCMPEQD  Y0, Y5, Y5
+	VPOR      Y5, Y1, Y1
+	VMOVUPS   Y14, 96(R10)
+	VPAND     Y0, Y14, Y14
+	VPCMPEQD  Y0, Y14, Y14
+	VPOR      Y14, Y1, Y1
+	ADDQ      $0x00000100, R11
+	ADDQ      $0x00000080, R10
+	ADDQ      R8, AX
+	ADDQ      R8, CX
+	DECQ      DI
+	JNZ       partlast
 
 next:
 	ADDQ   stride+32(FP), DX
-	ADDQ   next+56(FP), R10
-	DECQ   R11
+	ADDQ   next+64(FP), R13
+	DECQ   R14
 	JNZ    tile
 	VPTEST Y1, Y1
 	SETEQ  AL
 	VZEROUPPER
-	MOVB   AL, ret+80(FP)
+	MOVB   AL, ret+88(FP)
 	RET
 
 DATA exponentTilesBF16AVX512<>+0(SB)/4, $0x7f800000
@@ -1511,35 +2231,39 @@ DATA combineTilesBF16AVX512Spread<>+24(SB)/4, $0x0d0c8080
 DATA combineTilesBF16AVX512Spread<>+28(SB)/4, $0x0f0e8080
 GLOBL combineTilesBF16AVX512Spread<>(SB), RODATA|NOPTR, $32
 
-// func combineTilesF16AVX512(p *byte, r *float64, base *byte, tiles int, stride int, panels int, c *float64, next int, lines int, ahead int) bool
-// Requires: AVX, AVX2, AVX512F, F16C, MMX+
-TEXT ·combineTilesF16AVX512(SB), NOSPLIT, $0-81
+// func combineTilesF16AVX512(p *byte, r *float64, base *byte, tiles int, stride int, list *int, panels int, c *float64, next int, lines int, ahead int) bool
+// Requires: AVX, AVX2, AVX512F, AVX512VL, F16C, MMX+
+TEXT ·combineTilesF16AVX512(SB), NOSPLIT, $0-89
 	VPBROADCASTD exponentTilesF16AVX512<>+0(SB), Y0
 	VPXOR        Y1, Y1, Y1
 	MOVQ         base+16(FP), DX
-	MOVQ         p+0(FP), DI
-	MOVQ         c+48(FP), R10
-	MOVQ         tiles+24(FP), R11
+	MOVQ         p+0(FP), R10
+	MOVQ         c+56(FP), R13
+	MOVQ         tiles+24(FP), R14
 
 tile:
-	MOVQ         DX, AX
-	MOVQ         ahead+72(FP), CX
+	MOVQ         list+40(FP), BX
+	MOVQ         panels+48(FP), SI
+	MOVQ         R13, R12
+	MOVQ         (BX), AX
+	ADDQ         DX, AX
+	MOVQ         ahead+80(FP), CX
 	ADDQ         AX, CX
-	MOVQ         panels+40(FP), BX
-	MOVQ         R10, R9
-	DECQ         BX
-	JZ           only
-	MOVQ         r+8(FP), R8
-	VBROADCASTSD (R9), Z5
-	VBROADCASTSD 8(R9), Z6
-	VBROADCASTSD 16(R9), Z7
-	VBROADCASTSD 24(R9), Z8
-	VBROADCASTSD 32(R9), Z9
-	VBROADCASTSD 40(R9), Z10
-	VBROADCASTSD 48(R9), Z11
-	VBROADCASTSD 56(R9), Z12
-	ADDQ         $0x40, R9
-	MOVQ         lines+64(FP), SI
+	MOVQ         lines+72(FP), DI
+	CMPQ         16(BX), $0x000000ff
+	JNE          zeros
+	CMPQ         SI, $0x01
+	JE           only
+	MOVQ         r+8(FP), R11
+	VBROADCASTSD (R12), Z5
+	VBROADCASTSD 8(R12), Z6
+	VBROADCASTSD 16(R12), Z7
+	VBROADCASTSD 24(R12), Z8
+	VBROADCASTSD 32(R12), Z9
+	VBROADCASTSD 40(R12), Z10
+	VBROADCASTSD 48(R12), Z11
+	VBROADCASTSD 56(R12), Z12
+	ADDQ         $0x40, R12
 
 first:
 	VPXORQ      Z2, Z2, Z2
@@ -1600,8 +2324,8 @@ first:
 	VCVTPH2PS   464(AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z12, Z3
-	VMOVUPD     Z2, (R8)
-	VMOVUPD     Z3, 64(R8)
+	VMOVUPD     Z2, (R11)
+	VMOVUPD     Z3, 64(R11)
 	VPXORQ      Z2, Z2, Z2
 	VPXORQ      Z3, Z3, Z3
 	VCVTPH2PS   32(AX), Y4
@@ -1652,32 +2376,41 @@ first:
 	VCVTPH2PS   496(AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z12, Z3
-	VMOVUPD     Z2, 128(R8)
-	VMOVUPD     Z3, 192(R8)
-	ADDQ        $0x00000100, R8
+	VMOVUPD     Z2, 128(R11)
+	VMOVUPD     Z3, 192(R11)
+	ADDQ        $0x00000100, R11
 	ADDQ        $0x00000200, AX
 	ADDQ        $0x00000200, CX
-	DECQ        SI
+	DECQ        DI
 	JNZ         first
 
 others:
-	DECQ         BX
-	JZ           end
-	MOVQ         r+8(FP), R8
-	VBROADCASTSD (R9), Z5
-	VBROADCASTSD 8(R9), Z6
-	VBROADCASTSD 16(R9), Z7
-	VBROADCASTSD 24(R9), Z8
-	VBROADCASTSD 32(R9), Z9
-	VBROADCASTSD 40(R9), Z10
-	VBROADCASTSD 48(R9), Z11
-	VBROADCASTSD 56(R9), Z12
-	ADDQ         $0x40, R9
-	MOVQ         lines+64(FP), SI
+	ADDQ         $0x18, BX
+	DECQ         SI
+	JZ           next
+	MOVQ         (BX), AX
+	ADDQ         DX, AX
+	MOVQ         ahead+80(FP), CX
+	ADDQ         AX, CX
+	MOVQ         lines+72(FP), DI
+	CMPQ         16(BX), $0x000000ff
+	JNE          part
+	CMPQ         SI, $0x01
+	JE           end
+	MOVQ         r+8(FP), R11
+	VBROADCASTSD (R12), Z5
+	VBROADCASTSD 8(R12), Z6
+	VBROADCASTSD 16(R12), Z7
+	VBROADCASTSD 24(R12), Z8
+	VBROADCASTSD 32(R12), Z9
+	VBROADCASTSD 40(R12), Z10
+	VBROADCASTSD 48(R12), Z11
+	VBROADCASTSD 56(R12), Z12
+	ADDQ         $0x40, R12
 
 middle:
-	VMOVUPD     (R8), Z2
-	VMOVUPD     64(R8), Z3
+	VMOVUPD     (R11), Z2
+	VMOVUPD     64(R11), Z3
 	PREFETCHNTA (CX)
 	VCVTPH2PS   (AX), Y4
 	VCVTPS2PD   Y4, Z4
@@ -1734,10 +2467,10 @@ middle:
 	VCVTPH2PS   464(AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z12, Z3
-	VMOVUPD     Z2, (R8)
-	VMOVUPD     Z3, 64(R8)
-	VMOVUPD     128(R8), Z2
-	VMOVUPD     192(R8), Z3
+	VMOVUPD     Z2, (R11)
+	VMOVUPD     Z3, 64(R11)
+	VMOVUPD     128(R11), Z2
+	VMOVUPD     192(R11), Z3
 	VCVTPH2PS   32(AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z5, Z2
@@ -1786,32 +2519,31 @@ middle:
 	VCVTPH2PS   496(AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z12, Z3
-	VMOVUPD     Z2, 128(R8)
-	VMOVUPD     Z3, 192(R8)
-	ADDQ        $0x00000100, R8
+	VMOVUPD     Z2, 128(R11)
+	VMOVUPD     Z3, 192(R11)
+	ADDQ        $0x00000100, R11
 	ADDQ        $0x00000200, AX
 	ADDQ        $0x00000200, CX
-	DECQ        SI
+	DECQ        DI
 	JNZ         middle
 	JMP         others
 
 end:
-	MOVQ         r+8(FP), R8
-	VBROADCASTSD (R9), Z5
-	VBROADCASTSD 8(R9), Z6
-	VBROADCASTSD 16(R9), Z7
-	VBROADCASTSD 24(R9), Z8
-	VBROADCASTSD 32(R9), Z9
-	VBROADCASTSD 40(R9), Z10
-	VBROADCASTSD 48(R9), Z11
-	VBROADCASTSD 56(R9), Z12
-	ADDQ         $0x40, R9
-	MOVQ         lines+64(FP), SI
+	MOVQ         r+8(FP), R11
+	VBROADCASTSD (R12), Z5
+	VBROADCASTSD 8(R12), Z6
+	VBROADCASTSD 16(R12), Z7
+	VBROADCASTSD 24(R12), Z8
+	VBROADCASTSD 32(R12), Z9
+	VBROADCASTSD 40(R12), Z10
+	VBROADCASTSD 48(R12), Z11
+	VBROADCASTSD 56(R12), Z12
+	ADDQ         $0x40, R12
 
 last:
-	PREFETCHT0  4096(DI)
-	VMOVUPD     (R8), Z2
-	VMOVUPD     64(R8), Z3
+	PREFETCHT0  4096(R10)
+	VMOVUPD     (R11), Z2
+	VMOVUPD     64(R11), Z3
 	PREFETCHNTA (CX)
 	VCVTPH2PS   (AX), Y4
 	VCVTPS2PD   Y4, Z4
@@ -1870,17 +2602,17 @@ last:
 	VFMADD231PD Z4, Z12, Z3
 	VCVTPD2PS   Z2, Y2
 	VCVTPD2PS   Z3, Y3
-	VMOVUPS     Y2, (DI)
+	VMOVUPS     Y2, (R10)
 	VPAND       Y0, Y2, Y2
 	VPCMPEQD    Y0, Y2, Y2
 	VPOR        Y2, Y1, Y1
-	VMOVUPS     Y3, 32(DI)
+	VMOVUPS     Y3, 32(R10)
 	VPAND       Y0, Y3, Y3
 	VPCMPEQD    Y0, Y3, Y3
 	VPOR        Y3, Y1, Y1
-	PREFETCHT0  4160(DI)
-	VMOVUPD     128(R8), Z2
-	VMOVUPD     192(R8), Z3
+	PREFETCHT0  4160(R10)
+	VMOVUPD     128(R11), Z2
+	VMOVUPD     192(R11), Z3
 	VCVTPH2PS   32(AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z5, Z2
@@ -1931,37 +2663,36 @@ last:
 	VFMADD231PD Z4, Z12, Z3
 	VCVTPD2PS   Z2, Y4
 	VCVTPD2PS   Z3, Y13
-	VMOVUPS     Y4, 64(DI)
+	VMOVUPS     Y4, 64(R10)
 	VPAND       Y0, Y4, Y4
 	VPCMPEQD    Y0, Y4, Y4
 	VPOR        Y4, Y1, Y1
-	VMOVUPS     Y13, 96(DI)
+	VMOVUPS     Y13, 96(R10)
 	VPAND       Y0, Y13, Y13
 	VPCMPEQD    Y0, Y13, Y13
 	VPOR        Y13, Y1, Y1
-	ADDQ        $0x00000100, R8
-	ADDQ        $0x00000080, DI
+	ADDQ        $0x00000100, R11
+	ADDQ        $0x00000080, R10
 	ADDQ        $0x00000200, AX
 	ADDQ        $0x00000200, CX
-	DECQ        SI
+	DECQ        DI
 	JNZ         last
 	JMP         next
 
 only:
-	MOVQ         r+8(FP), R8
-	VBROADCASTSD (R9), Z5
-	VBROADCASTSD 8(R9), Z6
-	VBROADCASTSD 16(R9), Z7
-	VBROADCASTSD 24(R9), Z8
-	VBROADCASTSD 32(R9), Z9
-	VBROADCASTSD 40(R9), Z10
-	VBROADCASTSD 48(R9), Z11
-	VBROADCASTSD 56(R9), Z12
-	ADDQ         $0x40, R9
-	MOVQ         lines+64(FP), SI
+	MOVQ         r+8(FP), R11
+	VBROADCASTSD (R12), Z5
+	VBROADCASTSD 8(R12), Z6
+	VBROADCASTSD 16(R12), Z7
+	VBROADCASTSD 24(R12), Z8
+	VBROADCASTSD 32(R12), Z9
+	VBROADCASTSD 40(R12), Z10
+	VBROADCASTSD 48(R12), Z11
+	VBROADCASTSD 56(R12), Z12
+	ADDQ         $0x40, R12
 
 lone:
-	PREFETCHT0  4096(DI)
+	PREFETCHT0  4096(R10)
 	VPXORQ      Z2, Z2, Z2
 	VPXORQ      Z3, Z3, Z3
 	PREFETCHNTA (CX)
@@ -2022,15 +2753,15 @@ lone:
 	VFMADD231PD Z4, Z12, Z3
 	VCVTPD2PS   Z2, Y4
 	VCVTPD2PS   Z3, Y13
-	VMOVUPS     Y4, (DI)
+	VMOVUPS     Y4, (R10)
 	VPAND       Y0, Y4, Y4
 	VPCMPEQD    Y0, Y4, Y4
 	VPOR        Y4, Y1, Y1
-	VMOVUPS     Y13, 32(DI)
+	VMOVUPS     Y13, 32(R10)
 	VPAND       Y0, Y13, Y13
 	VPCMPEQD    Y0, Y13, Y13
 	VPOR        Y13, Y1, Y1
-	PREFETCHT0  4160(DI)
+	PREFETCHT0  4160(R10)
 	VPXORQ      Z2, Z2, Z2
 	VPXORQ      Z3, Z3, Z3
 	VCVTPH2PS   32(AX), Y4
@@ -2083,47 +2814,445 @@ lone:
 	VFMADD231PD Z4, Z12, Z3
 	VCVTPD2PS   Z2, Y4
 	VCVTPD2PS   Z3, Y13
-	VMOVUPS     Y4, 64(DI)
+	VMOVUPS     Y4, 64(R10)
 	VPAND       Y0, Y4, Y4
 	VPCMPEQD    Y0, Y4, Y4
 	VPOR        Y4, Y1, Y1
-	VMOVUPS     Y13, 96(DI)
+	VMOVUPS     Y13, 96(R10)
 	VPAND       Y0, Y13, Y13
 	VPCMPEQD    Y0, Y13, Y13
 	VPOR        Y13, Y1, Y1
-	ADDQ        $0x00000080, DI
+	ADDQ        $0x00000080, R10
 	ADDQ        $0x00000200, AX
 	ADDQ        $0x00000200, CX
-	DECQ        SI
+	DECQ        DI
 	JNZ         lone
+	JMP         next
+
+zeros:
+	MOVQ   r+8(FP), R11
+	VPXORQ Z2, Z2, Z2
+	MOVQ   lines+72(FP), R8
+
+zero:
+	VMOVUPD Z2, (R11)
+	VMOVUPD Z2, 64(R11)
+	VMOVUPD Z2, 128(R11)
+	VMOVUPD Z2, 192(R11)
+	ADDQ    $0x00000100, R11
+	DECQ    R8
+	JNZ     zero
+
+part:
+	CMPQ         SI, $0x01
+	JE           partend
+	MOVQ         r+8(FP), R11
+	VBROADCASTSD (R12), Z5
+	VBROADCASTSD 8(R12), Z6
+	VBROADCASTSD 16(R12), Z7
+	VBROADCASTSD 24(R12), Z8
+	VBROADCASTSD 32(R12), Z9
+	VBROADCASTSD 40(R12), Z10
+	VBROADCASTSD 48(R12), Z11
+	VBROADCASTSD 56(R12), Z12
+	ADDQ         $0x40, R12
+	MOVQ         16(BX), R9
+	MOVQ         R9, R8
+	SHRQ         $0x00, R8
+	ANDQ         $0x01, R8
+	NEGQ         R8
+	KMOVW        R8, K1
+	MOVQ         R9, R8
+	SHRQ         $0x01, R8
+	ANDQ         $0x01, R8
+	NEGQ         R8
+	KMOVW        R8, K2
+	MOVQ         R9, R8
+	SHRQ         $0x02, R8
+	ANDQ         $0x01, R8
+	NEGQ         R8
+	KMOVW        R8, K3
+	MOVQ         R9, R8
+	SHRQ         $0x03, R8
+	ANDQ         $0x01, R8
+	NEGQ         R8
+	KMOVW        R8, K4
+	MOVQ         R9, R8
+	SHRQ         $0x04, R8
+	ANDQ         $0x01, R8
+	NEGQ         R8
+	KMOVW        R8, K5
+	MOVQ         R9, R8
+	SHRQ         $0x05, R8
+	ANDQ         $0x01, R8
+	NEGQ         R8
+	KMOVW        R8, K6
+	MOVQ         R9, R8
+	SHRQ         $0x06, R8
+	ANDQ         $0x01, R8
+	NEGQ         R8
+	KMOVW        R8, K7
+	SHRQ         $0x07, R9
+	MOVQ         8(BX), R8
+
+partmiddle:
+	VMOVUPD     (R11), Z2
+	VMOVUPD     64(R11), Z3
+	PREFETCHNTA (CX)
+	VCVTPH2PS.Z (AX), K1, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z5, Z2
+	VCVTPH2PS.Z 16(AX), K1, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z5, Z3
+	PREFETCHNTA 64(CX)
+	VCVTPH2PS.Z 64(AX), K2, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z6, Z2
+	VCVTPH2PS.Z 80(AX), K2, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z6, Z3
+	PREFETCHNTA 128(CX)
+	VCVTPH2PS.Z 128(AX), K3, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z7, Z2
+	VCVTPH2PS.Z 144(AX), K3, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z7, Z3
+	PREFETCHNTA 192(CX)
+	VCVTPH2PS.Z 192(AX), K4, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z8, Z2
+	VCVTPH2PS.Z 208(AX), K4, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z8, Z3
+	PREFETCHNTA 256(CX)
+	VCVTPH2PS.Z 256(AX), K5, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z9, Z2
+	VCVTPH2PS.Z 272(AX), K5, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z9, Z3
+	PREFETCHNTA 320(CX)
+	VCVTPH2PS.Z 320(AX), K6, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z10, Z2
+	VCVTPH2PS.Z 336(AX), K6, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z10, Z3
+	PREFETCHNTA 384(CX)
+	VCVTPH2PS.Z 384(AX), K7, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z11, Z2
+	VCVTPH2PS.Z 400(AX), K7, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z11, Z3
+	TESTQ       R9, R9
+	JZ          partmiddle0out
+	PREFETCHNTA 448(CX)
+	VCVTPH2PS   448(AX), Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z12, Z2
+	VCVTPH2PS   464(AX), Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z12, Z3
+
+partmiddle0out:
+	VMOVUPD     Z2, (R11)
+	VMOVUPD     Z3, 64(R11)
+	VMOVUPD     128(R11), Z2
+	VMOVUPD     192(R11), Z3
+	VCVTPH2PS.Z 32(AX), K1, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z5, Z2
+	VCVTPH2PS.Z 48(AX), K1, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z5, Z3
+	VCVTPH2PS.Z 96(AX), K2, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z6, Z2
+	VCVTPH2PS.Z 112(AX), K2, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z6, Z3
+	VCVTPH2PS.Z 160(AX), K3, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z7, Z2
+	VCVTPH2PS.Z 176(AX), K3, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z7, Z3
+	VCVTPH2PS.Z 224(AX), K4, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z8, Z2
+	VCVTPH2PS.Z 240(AX), K4, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z8, Z3
+	VCVTPH2PS.Z 288(AX), K5, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z9, Z2
+	VCVTPH2PS.Z 304(AX), K5, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z9, Z3
+	VCVTPH2PS.Z 352(AX), K6, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z10, Z2
+	VCVTPH2PS.Z 368(AX), K6, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z10, Z3
+	VCVTPH2PS.Z 416(AX), K7, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z11, Z2
+	VCVTPH2PS.Z 432(AX), K7, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z11, Z3
+	TESTQ       R9, R9
+	JZ          partmiddle16out
+	VCVTPH2PS   480(AX), Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z12, Z2
+	VCVTPH2PS   496(AX), Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z12, Z3
+
+partmiddle16out:
+	VMOVUPD Z2, 128(R11)
+	VMOVUPD Z3, 192(R11)
+	ADDQ    $0x00000100, R11
+	ADDQ    R8, AX
+	ADDQ    R8, CX
+	DECQ    DI
+	JNZ     partmiddle
+	JMP     others
+
+partend:
+	MOVQ         r+8(FP), R11
+	VBROADCASTSD (R12), Z5
+	VBROADCASTSD 8(R12), Z6
+	VBROADCASTSD 16(R12), Z7
+	VBROADCASTSD 24(R12), Z8
+	VBROADCASTSD 32(R12), Z9
+	VBROADCASTSD 40(R12), Z10
+	VBROADCASTSD 48(R12), Z11
+	VBROADCASTSD 56(R12), Z12
+	ADDQ         $0x40, R12
+	MOVQ         16(BX), R9
+	MOVQ         R9, SI
+	SHRQ         $0x00, SI
+	ANDQ         $0x01, SI
+	NEGQ         SI
+	KMOVW        SI, K1
+	MOVQ         R9, SI
+	SHRQ         $0x01, SI
+	ANDQ         $0x01, SI
+	NEGQ         SI
+	KMOVW        SI, K2
+	MOVQ         R9, SI
+	SHRQ         $0x02, SI
+	ANDQ         $0x01, SI
+	NEGQ         SI
+	KMOVW        SI, K3
+	MOVQ         R9, SI
+	SHRQ         $0x03, SI
+	ANDQ         $0x01, SI
+	NEGQ         SI
+	KMOVW        SI, K4
+	MOVQ         R9, SI
+	SHRQ         $0x04, SI
+	ANDQ         $0x01, SI
+	NEGQ         SI
+	KMOVW        SI, K5
+	MOVQ         R9, SI
+	SHRQ         $0x05, SI
+	ANDQ         $0x01, SI
+	NEGQ         SI
+	KMOVW        SI, K6
+	MOVQ         R9, SI
+	SHRQ         $0x06, SI
+	ANDQ         $0x01, SI
+	NEGQ         SI
+	KMOVW        SI, K7
+	SHRQ         $0x07, R9
+	MOVQ         8(BX), R8
+
+partlast:
+	PREFETCHT0  4096(R10)
+	VMOVUPD     (R11), Z2
+	VMOVUPD     64(R11), Z3
+	PREFETCHNTA (CX)
+	VCVTPH2PS.Z (AX), K1, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z5, Z2
+	VCVTPH2PS.Z 16(AX), K1, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z5, Z3
+	PREFETCHNTA 64(CX)
+	VCVTPH2PS.Z 64(AX), K2, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z6, Z2
+	VCVTPH2PS.Z 80(AX), K2, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z6, Z3
+	PREFETCHNTA 128(CX)
+	VCVTPH2PS.Z 128(AX), K3, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z7, Z2
+	VCVTPH2PS.Z 144(AX), K3, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z7, Z3
+	PREFETCHNTA 192(CX)
+	VCVTPH2PS.Z 192(AX), K4, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z8, Z2
+	VCVTPH2PS.Z 208(AX), K4, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z8, Z3
+	PREFETCHNTA 256(CX)
+	VCVTPH2PS.Z 256(AX), K5, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z9, Z2
+	VCVTPH2PS.Z 272(AX), K5, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z9, Z3
+	PREFETCHNTA 320(CX)
+	VCVTPH2PS.Z 320(AX), K6, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z10, Z2
+	VCVTPH2PS.Z 336(AX), K6, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z10, Z3
+	PREFETCHNTA 384(CX)
+	VCVTPH2PS.Z 384(AX), K7, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z11, Z2
+	VCVTPH2PS.Z 400(AX), K7, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z11, Z3
+	TESTQ       R9, R9
+	JZ          partlast0out
+	PREFETCHNTA 448(CX)
+	VCVTPH2PS   448(AX), Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z12, Z2
+	VCVTPH2PS   464(AX), Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z12, Z3
+
+partlast0out:
+	VCVTPD2PS   Z2, Y2
+	VCVTPD2PS   Z3, Y3
+	VMOVUPS     Y2, (R10)
+	VPAND       Y0, Y2, Y2
+	VPCMPEQD    Y0, Y2, Y2
+	VPOR        Y2, Y1, Y1
+	VMOVUPS     Y3, 32(R10)
+	VPAND       Y0, Y3, Y3
+	VPCMPEQD    Y0, Y3, Y3
+	VPOR        Y3, Y1, Y1
+	PREFETCHT0  4160(R10)
+	VMOVUPD     128(R11), Z2
+	VMOVUPD     192(R11), Z3
+	VCVTPH2PS.Z 32(AX), K1, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z5, Z2
+	VCVTPH2PS.Z 48(AX), K1, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z5, Z3
+	VCVTPH2PS.Z 96(AX), K2, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z6, Z2
+	VCVTPH2PS.Z 112(AX), K2, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z6, Z3
+	VCVTPH2PS.Z 160(AX), K3, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z7, Z2
+	VCVTPH2PS.Z 176(AX), K3, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z7, Z3
+	VCVTPH2PS.Z 224(AX), K4, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z8, Z2
+	VCVTPH2PS.Z 240(AX), K4, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z8, Z3
+	VCVTPH2PS.Z 288(AX), K5, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z9, Z2
+	VCVTPH2PS.Z 304(AX), K5, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z9, Z3
+	VCVTPH2PS.Z 352(AX), K6, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z10, Z2
+	VCVTPH2PS.Z 368(AX), K6, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z10, Z3
+	VCVTPH2PS.Z 416(AX), K7, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z11, Z2
+	VCVTPH2PS.Z 432(AX), K7, Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z11, Z3
+	TESTQ       R9, R9
+	JZ          partlast16out
+	VCVTPH2PS   480(AX), Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z12, Z2
+	VCVTPH2PS   496(AX), Y4
+	VCVTPS2PD   Y4, Z4
+	VFMADD231PD Z4, Z12, Z3
+
+partlast16out:
+	VCVTPD2PS Z2, Y4
+	VCVTPD2PS Z3, Y13
+	VMOVUPS   Y4, 64(R10)
+	VPAND     Y0, Y4, Y4
+	VPCMPEQD  Y0, Y4, Y4
+	VPOR      Y4, Y1, Y1
+	VMOVUPS   Y13, 96(R10)
+	VPAND     Y0, Y13, Y13
+	VPCMPEQD  Y0, Y13, Y13
+	VPOR      Y13, Y1, Y1
+	ADDQ      $0x00000100, R11
+	ADDQ      $0x00000080, R10
+	ADDQ      R8, AX
+	ADDQ      R8, CX
+	DECQ      DI
+	JNZ       partlast
 
 next:
 	ADDQ   stride+32(FP), DX
-	ADDQ   next+56(FP), R10
-	DECQ   R11
+	ADDQ   next+64(FP), R13
+	DECQ   R14
 	JNZ    tile
 	VPTEST Y1, Y1
 	SETEQ  AL
 	VZEROUPPER
-	MOVB   AL, ret+80(FP)
+	MOVB   AL, ret+88(FP)
 	RET
 
 DATA exponentTilesF16AVX512<>+0(SB)/4, $0x7f800000
 GLOBL exponentTilesF16AVX512<>(SB), RODATA|NOPTR, $4
 
-// func dotsTilesF32AVX512(y *float64, w *float64, base *byte, tiles int, stride int, panels int, x *byte, lines int, ahead int)
+// func dotsTilesF32AVX512(y *float64, w *float64, base *byte, tiles int, stride int, list *int, panels int, x *byte, lines int, ahead int)
 // Requires: AVX, AVX512F, AVX512VL, MMX+
-TEXT ·dotsTilesF32AVX512(SB), NOSPLIT, $0-72
+TEXT ·dotsTilesF32AVX512(SB), NOSPLIT, $0-80
 	MOVQ y+0(FP), AX
-	MOVQ x+48(FP), CX
+	MOVQ x+56(FP), CX
 	MOVQ base+16(FP), DI
-	MOVQ tiles+24(FP), R10
+	MOVQ tiles+24(FP), R13
 
 tile:
-	MOVQ   DI, BX
-	MOVQ   ahead+64(FP), SI
+	MOVQ   list+40(FP), R8
+	MOVQ   panels+48(FP), R9
+	MOVQ   (R8), BX
+	ADDQ   DI, BX
+	MOVQ   ahead+72(FP), SI
 	ADDQ   BX, SI
-	MOVQ   panels+40(FP), R8
+	MOVQ   lines+64(FP), R10
+	CMPQ   16(R8), $0x000000ff
+	JNE    firstpart
+	TESTQ  CX, CX
+	JZ     later
 	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
@@ -2133,7 +3262,6 @@ tile:
 	VPXORQ Z6, Z6, Z6
 	VPXORQ Z7, Z7, Z7
 	MOVQ   w+8(FP), DX
-	MOVQ   lines+56(FP), R9
 
 first:
 	PREFETCHT0    4096(CX)
@@ -2185,7 +3313,7 @@ first:
 	ADDQ          $0x00000040, CX
 	ADDQ          $0x00000200, BX
 	ADDQ          $0x00000200, SI
-	DECQ          R9
+	DECQ          R10
 	JNZ           first
 	VEXTRACTF64X4 $0x01, Z0, Y8
 	VADDPD        Y8, Y0, Y0
@@ -2244,10 +3372,11 @@ first:
 	VADDSD        X8, X7, X7
 	VMOVSD        X7, 56(AX)
 	ADDQ          $0x40, AX
-	DECQ          R8
-	JZ            next
+	JMP           others
 
-others:
+firstpart:
+	TESTQ  CX, CX
+	JZ     laterpart
 	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
@@ -2257,7 +3386,185 @@ others:
 	VPXORQ Z6, Z6, Z6
 	VPXORQ Z7, Z7, Z7
 	MOVQ   w+8(FP), DX
-	MOVQ   lines+56(FP), R9
+	MOVQ   16(R8), R12
+	MOVQ   R12, R11
+	SHRQ   $0x00, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K1
+	MOVQ   R12, R11
+	SHRQ   $0x01, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K2
+	MOVQ   R12, R11
+	SHRQ   $0x02, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K3
+	MOVQ   R12, R11
+	SHRQ   $0x03, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K4
+	MOVQ   R12, R11
+	SHRQ   $0x04, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K5
+	MOVQ   R12, R11
+	SHRQ   $0x05, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K6
+	MOVQ   R12, R11
+	SHRQ   $0x06, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K7
+	SHRQ   $0x07, R12
+	MOVQ   8(R8), R11
+
+partfirst:
+	PREFETCHT0  4096(CX)
+	VCVTPS2PD   (CX), Z9
+	VMOVUPD     Z9, (DX)
+	PREFETCHNTA (SI)
+	VCVTPS2PD.Z (BX), K1, Z8
+	VFMADD231PD Z9, Z8, Z0
+	PREFETCHNTA 64(SI)
+	VCVTPS2PD.Z 64(BX), K2, Z8
+	VFMADD231PD Z9, Z8, Z1
+	PREFETCHNTA 128(SI)
+	VCVTPS2PD.Z 128(BX), K3, Z8
+	VFMADD231PD Z9, Z8, Z2
+	PREFETCHNTA 192(SI)
+	VCVTPS2PD.Z 192(BX), K4, Z8
+	VFMADD231PD Z9, Z8, Z3
+	PREFETCHNTA 256(SI)
+	VCVTPS2PD.Z 256(BX), K5, Z8
+	VFMADD231PD Z9, Z8, Z4
+	PREFETCHNTA 320(SI)
+	VCVTPS2PD.Z 320(BX), K6, Z8
+	VFMADD231PD Z9, Z8, Z5
+	PREFETCHNTA 384(SI)
+	VCVTPS2PD.Z 384(BX), K7, Z8
+	VFMADD231PD Z9, Z8, Z6
+	TESTQ       R12, R12
+	JZ          partfirst0out
+	PREFETCHNTA 448(SI)
+	VCVTPS2PD   448(BX), Z8
+	VFMADD231PD Z9, Z8, Z7
+
+partfirst0out:
+	VCVTPS2PD   32(CX), Z9
+	VMOVUPD     Z9, 64(DX)
+	VCVTPS2PD.Z 32(BX), K1, Z8
+	VFMADD231PD Z9, Z8, Z0
+	VCVTPS2PD.Z 96(BX), K2, Z8
+	VFMADD231PD Z9, Z8, Z1
+	VCVTPS2PD.Z 160(BX), K3, Z8
+	VFMADD231PD Z9, Z8, Z2
+	VCVTPS2PD.Z 224(BX), K4, Z8
+	VFMADD231PD Z9, Z8, Z3
+	VCVTPS2PD.Z 288(BX), K5, Z8
+	VFMADD231PD Z9, Z8, Z4
+	VCVTPS2PD.Z 352(BX), K6, Z8
+	VFMADD231PD Z9, Z8, Z5
+	VCVTPS2PD.Z 416(BX), K7, Z8
+	VFMADD231PD Z9, Z8, Z6
+	TESTQ       R12, R12
+	JZ          partfirst8out
+	VCVTPS2PD   480(BX), Z8
+	VFMADD231PD Z9, Z8, Z7
+
+partfirst8out:
+	ADDQ          $0x00000080, DX
+	ADDQ          $0x00000040, CX
+	ADDQ          R11, BX
+	ADDQ          R11, SI
+	DECQ          R10
+	JNZ           partfirst
+	VEXTRACTF64X4 $0x01, Z0, Y8
+	VADDPD        Y8, Y0, Y0
+	VEXTRACTF32X4 $0x01, Y0, X8
+	VADDPD        X8, X0, X0
+	VPERMILPD     $0x01, X0, X8
+	VADDSD        X8, X0, X0
+	VMOVSD        X0, (AX)
+	VEXTRACTF64X4 $0x01, Z1, Y8
+	VADDPD        Y8, Y1, Y1
+	VEXTRACTF32X4 $0x01, Y1, X8
+	VADDPD        X8, X1, X1
+	VPERMILPD     $0x01, X1, X8
+	VADDSD        X8, X1, X1
+	VMOVSD        X1, 8(AX)
+	VEXTRACTF64X4 $0x01, Z2, Y8
+	VADDPD        Y8, Y2, Y2
+	VEXTRACTF32X4 $0x01, Y2, X8
+	VADDPD        X8, X2, X2
+	VPERMILPD     $0x01, X2, X8
+	VADDSD        X8, X2, X2
+	VMOVSD        X2, 16(AX)
+	VEXTRACTF64X4 $0x01, Z3, Y8
+	VADDPD        Y8, Y3, Y3
+	VEXTRACTF32X4 $0x01, Y3, X8
+	VADDPD        X8, X3, X3
+	VPERMILPD     $0x01, X3, X8
+	VADDSD        X8, X3, X3
+	VMOVSD        X3, 24(AX)
+	VEXTRACTF64X4 $0x01, Z4, Y8
+	VADDPD        Y8, Y4, Y4
+	VEXTRACTF32X4 $0x01, Y4, X8
+	VADDPD        X8, X4, X4
+	VPERMILPD     $0x01, X4, X8
+	VADDSD        X8, X4, X4
+	VMOVSD        X4, 32(AX)
+	VEXTRACTF64X4 $0x01, Z5, Y8
+	VADDPD        Y8, Y5, Y5
+	VEXTRACTF32X4 $0x01, Y5, X8
+	VADDPD        X8, X5, X5
+	VPERMILPD     $0x01, X5, X8
+	VADDSD        X8, X5, X5
+	VMOVSD        X5, 40(AX)
+	VEXTRACTF64X4 $0x01, Z6, Y8
+	VADDPD        Y8, Y6, Y6
+	VEXTRACTF32X4 $0x01, Y6, X8
+	VADDPD        X8, X6, X6
+	VPERMILPD     $0x01, X6, X8
+	VADDSD        X8, X6, X6
+	VMOVSD        X6, 48(AX)
+	VEXTRACTF64X4 $0x01, Z7, Y8
+	VADDPD        Y8, Y7, Y7
+	VEXTRACTF32X4 $0x01, Y7, X8
+	VADDPD        X8, X7, X7
+	VPERMILPD     $0x01, X7, X8
+	VADDSD        X8, X7, X7
+	VMOVSD        X7, 56(AX)
+	ADDQ          $0x40, AX
+
+others:
+	ADDQ $0x18, R8
+	DECQ R9
+	JZ   next
+	MOVQ (R8), BX
+	ADDQ DI, BX
+	MOVQ ahead+72(FP), SI
+	ADDQ BX, SI
+	MOVQ lines+64(FP), R10
+	CMPQ 16(R8), $0x000000ff
+	JNE  laterpart
+
+later:
+	VPXORQ Z0, Z0, Z0
+	VPXORQ Z1, Z1, Z1
+	VPXORQ Z2, Z2, Z2
+	VPXORQ Z3, Z3, Z3
+	VPXORQ Z4, Z4, Z4
+	VPXORQ Z5, Z5, Z5
+	VPXORQ Z6, Z6, Z6
+	VPXORQ Z7, Z7, Z7
+	MOVQ   w+8(FP), DX
 
 panel:
 	VMOVUPD       (DX), Z9
@@ -2305,7 +3612,7 @@ panel:
 	ADDQ          $0x00000080, DX
 	ADDQ          $0x00000200, BX
 	ADDQ          $0x00000200, SI
-	DECQ          R9
+	DECQ          R10
 	JNZ           panel
 	VEXTRACTF64X4 $0x01, Z0, Y8
 	VADDPD        Y8, Y0, Y0
@@ -2364,30 +3671,200 @@ panel:
 	VADDSD        X8, X7, X7
 	VMOVSD        X7, 56(AX)
 	ADDQ          $0x40, AX
-	DECQ          R8
-	JNZ           others
+	JMP           others
+
+laterpart:
+	VPXORQ Z0, Z0, Z0
+	VPXORQ Z1, Z1, Z1
+	VPXORQ Z2, Z2, Z2
+	VPXORQ Z3, Z3, Z3
+	VPXORQ Z4, Z4, Z4
+	VPXORQ Z5, Z5, Z5
+	VPXORQ Z6, Z6, Z6
+	VPXORQ Z7, Z7, Z7
+	MOVQ   w+8(FP), DX
+	MOVQ   16(R8), R12
+	MOVQ   R12, R11
+	SHRQ   $0x00, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K1
+	MOVQ   R12, R11
+	SHRQ   $0x01, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K2
+	MOVQ   R12, R11
+	SHRQ   $0x02, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K3
+	MOVQ   R12, R11
+	SHRQ   $0x03, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K4
+	MOVQ   R12, R11
+	SHRQ   $0x04, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K5
+	MOVQ   R12, R11
+	SHRQ   $0x05, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K6
+	MOVQ   R12, R11
+	SHRQ   $0x06, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K7
+	SHRQ   $0x07, R12
+	MOVQ   8(R8), R11
+
+part:
+	VMOVUPD     (DX), Z9
+	PREFETCHNTA (SI)
+	VCVTPS2PD.Z (BX), K1, Z8
+	VFMADD231PD Z9, Z8, Z0
+	PREFETCHNTA 64(SI)
+	VCVTPS2PD.Z 64(BX), K2, Z8
+	VFMADD231PD Z9, Z8, Z1
+	PREFETCHNTA 128(SI)
+	VCVTPS2PD.Z 128(BX), K3, Z8
+	VFMADD231PD Z9, Z8, Z2
+	PREFETCHNTA 192(SI)
+	VCVTPS2PD.Z 192(BX), K4, Z8
+	VFMADD231PD Z9, Z8, Z3
+	PREFETCHNTA 256(SI)
+	VCVTPS2PD.Z 256(BX), K5, Z8
+	VFMADD231PD Z9, Z8, Z4
+	PREFETCHNTA 320(SI)
+	VCVTPS2PD.Z 320(BX), K6, Z8
+	VFMADD231PD Z9, Z8, Z5
+	PREFETCHNTA 384(SI)
+	VCVTPS2PD.Z 384(BX), K7, Z8
+	VFMADD231PD Z9, Z8, Z6
+	TESTQ       R12, R12
+	JZ          part0out
+	PREFETCHNTA 448(SI)
+	VCVTPS2PD   448(BX), Z8
+	VFMADD231PD Z9, Z8, Z7
+
+part0out:
+	VMOVUPD     64(DX), Z9
+	VCVTPS2PD.Z 32(BX), K1, Z8
+	VFMADD231PD Z9, Z8, Z0
+	VCVTPS2PD.Z 96(BX), K2, Z8
+	VFMADD231PD Z9, Z8, Z1
+	VCVTPS2PD.Z 160(BX), K3, Z8
+	VFMADD231PD Z9, Z8, Z2
+	VCVTPS2PD.Z 224(BX), K4, Z8
+	VFMADD231PD Z9, Z8, Z3
+	VCVTPS2PD.Z 288(BX), K5, Z8
+	VFMADD231PD Z9, Z8, Z4
+	VCVTPS2PD.Z 352(BX), K6, Z8
+	VFMADD231PD Z9, Z8, Z5
+	VCVTPS2PD.Z 416(BX), K7, Z8
+	VFMADD231PD Z9, Z8, Z6
+	TESTQ       R12, R12
+	JZ          part8out
+	VCVTPS2PD   480(BX), Z8
+	VFMADD231PD Z9, Z8, Z7
+
+part8out:
+	ADDQ          $0x00000080, DX
+	ADDQ          R11, BX
+	ADDQ          R11, SI
+	DECQ          R10
+	JNZ           part
+	VEXTRACTF64X4 $0x01, Z0, Y8
+	VADDPD        Y8, Y0, Y0
+	VEXTRACTF32X4 $0x01, Y0, X8
+	VADDPD        X8, X0, X0
+	VPERMILPD     $0x01, X0, X8
+	VADDSD        X8, X0, X0
+	VMOVSD        X0, (AX)
+	VEXTRACTF64X4 $0x01, Z1, Y8
+	VADDPD        Y8, Y1, Y1
+	VEXTRACTF32X4 $0x01, Y1, X8
+	VADDPD        X8, X1, X1
+	VPERMILPD     $0x01, X1, X8
+	VADDSD        X8, X1, X1
+	VMOVSD        X1, 8(AX)
+	VEXTRACTF64X4 $0x01, Z2, Y8
+	VADDPD        Y8, Y2, Y2
+	VEXTRACTF32X4 $0x01, Y2, X8
+	VADDPD        X8, X2, X2
+	VPERMILPD     $0x01, X2, X8
+	VADDSD        X8, X2, X2
+	VMOVSD        X2, 16(AX)
+	VEXTRACTF64X4 $0x01, Z3, Y8
+	VADDPD        Y8, Y3, Y3
+	VEXTRACTF32X4 $0x01, Y3, X8
+	VADDPD        X8, X3, X3
+	VPERMILPD     $0x01, X3, X8
+	VADDSD        X8, X3, X3
+	VMOVSD        X3, 24(AX)
+	VEXTRACTF64X4 $0x01, Z4, Y8
+	VADDPD        Y8, Y4, Y4
+	VEXTRACTF32X4 $0x01, Y4, X8
+	VADDPD        X8, X4, X4
+	VPERMILPD     $0x01, X4, X8
+	VADDSD        X8, X4, X4
+	VMOVSD        X4, 32(AX)
+	VEXTRACTF64X4 $0x01, Z5, Y8
+	VADDPD        Y8, Y5, Y5
+	VEXTRACTF32X4 $0x01, Y5, X8
+	VADDPD        X8, X5, X5
+	VPERMILPD     $0x01, X5, X8
+	VADDSD        X8, X5, X5
+	VMOVSD        X5, 40(AX)
+	VEXTRACTF64X4 $0x01, Z6, Y8
+	VADDPD        Y8, Y6, Y6
+	VEXTRACTF32X4 $0x01, Y6, X8
+	VADDPD        X8, X6, X6
+	VPERMILPD     $0x01, X6, X8
+	VADDSD        X8, X6, X6
+	VMOVSD        X6, 48(AX)
+	VEXTRACTF64X4 $0x01, Z7, Y8
+	VADDPD        Y8, Y7, Y7
+	VEXTRACTF32X4 $0x01, Y7, X8
+	VADDPD        X8, X7, X7
+	VPERMILPD     $0x01, X7, X8
+	VADDSD        X8, X7, X7
+	VMOVSD        X7, 56(AX)
+	ADDQ          $0x40, AX
+	JMP           others
 
 next:
 	ADDQ stride+32(FP), DI
-	DECQ R10
+	DECQ R13
 	JNZ  tile
 	VZEROUPPER
 	RET
 
-// func dotsTilesBF16AVX512(y *float64, w *float64, base *byte, tiles int, stride int, panels int, x *byte, lines int, ahead int)
+// func dotsTilesBF16AVX512(y *float64, w *float64, base *byte, tiles int, stride int, list *int, panels int, x *byte, lines int, ahead int)
 // Requires: AVX, AVX2, AVX512F, AVX512VL, MMX+
-TEXT ·dotsTilesBF16AVX512(SB), NOSPLIT, $0-72
+TEXT ·dotsTilesBF16AVX512(SB), NOSPLIT, $0-80
 	MOVQ      y+0(FP), AX
-	MOVQ      x+48(FP), CX
+	MOVQ      x+56(FP), CX
 	VMOVDQU32 dotsTilesBF16AVX512Spread<>+0(SB), Y0
 	MOVQ      base+16(FP), DI
-	MOVQ      tiles+24(FP), R10
+	MOVQ      tiles+24(FP), R13
 
 tile:
-	MOVQ   DI, BX
-	MOVQ   ahead+64(FP), SI
+	MOVQ   list+40(FP), R8
+	MOVQ   panels+48(FP), R9
+	MOVQ   (R8), BX
+	ADDQ   DI, BX
+	MOVQ   ahead+72(FP), SI
 	ADDQ   BX, SI
-	MOVQ   panels+40(FP), R8
+	MOVQ   lines+64(FP), R10
+	CMPQ   16(R8), $0x000000ff
+	JNE    firstpart
+	TESTQ  CX, CX
+	JZ     later
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
 	VPXORQ Z3, Z3, Z3
@@ -2397,7 +3874,6 @@ tile:
 	VPXORQ Z7, Z7, Z7
 	VPXORQ Z8, Z8, Z8
 	MOVQ   w+8(FP), DX
-	MOVQ   lines+56(FP), R9
 
 first:
 	PREFETCHT0     4096(CX)
@@ -2550,7 +4026,7 @@ first:
 	ADDQ           $0x00000080, CX
 	ADDQ           $0x00000200, BX
 	ADDQ           $0x00000200, SI
-	DECQ           R9
+	DECQ           R10
 	JNZ            first
 	VEXTRACTF64X4  $0x01, Z1, Y9
 	VADDPD         Y9, Y1, Y1
@@ -2609,10 +4085,11 @@ first:
 	VADDSD         X9, X8, X8
 	VMOVSD         X8, 56(AX)
 	ADDQ           $0x40, AX
-	DECQ           R8
-	JZ             next
+	JMP            others
 
-others:
+firstpart:
+	TESTQ  CX, CX
+	JZ     laterpart
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
 	VPXORQ Z3, Z3, Z3
@@ -2622,7 +4099,294 @@ others:
 	VPXORQ Z7, Z7, Z7
 	VPXORQ Z8, Z8, Z8
 	MOVQ   w+8(FP), DX
-	MOVQ   lines+56(FP), R9
+	MOVQ   16(R8), R12
+	MOVQ   R12, R11
+	SHRQ   $0x00, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K1
+	MOVQ   R12, R11
+	SHRQ   $0x01, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K2
+	MOVQ   R12, R11
+	SHRQ   $0x02, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K3
+	MOVQ   R12, R11
+	SHRQ   $0x03, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K4
+	MOVQ   R12, R11
+	SHRQ   $0x04, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K5
+	MOVQ   R12, R11
+	SHRQ   $0x05, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K6
+	MOVQ   R12, R11
+	SHRQ   $0x06, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K7
+	SHRQ   $0x07, R12
+	MOVQ   8(R8), R11
+
+partfirst:
+	PREFETCHT0     4096(CX)
+	VCVTPS2PD      (CX), Z10
+	VMOVUPD        Z10, (DX)
+	PREFETCHNTA    (SI)
+	VPMOVZXWD.Z    (BX), K1, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z1
+	PREFETCHNTA    64(SI)
+	VPMOVZXWD.Z    64(BX), K2, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z2
+	PREFETCHNTA    128(SI)
+	VPMOVZXWD.Z    128(BX), K3, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z3
+	PREFETCHNTA    192(SI)
+	VPMOVZXWD.Z    192(BX), K4, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z4
+	PREFETCHNTA    256(SI)
+	VPMOVZXWD.Z    256(BX), K5, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z5
+	PREFETCHNTA    320(SI)
+	VPMOVZXWD.Z    320(BX), K6, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z6
+	PREFETCHNTA    384(SI)
+	VPMOVZXWD.Z    384(BX), K7, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z7
+	TESTQ          R12, R12
+	JZ             partfirst0out
+	PREFETCHNTA    448(SI)
+	VBROADCASTI128 448(BX), Y9
+	VPSHUFB        Y0, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z8
+
+partfirst0out:
+	VCVTPS2PD      32(CX), Z10
+	VMOVUPD        Z10, 64(DX)
+	VPMOVZXWD.Z    16(BX), K1, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z1
+	VPMOVZXWD.Z    80(BX), K2, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z2
+	VPMOVZXWD.Z    144(BX), K3, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z3
+	VPMOVZXWD.Z    208(BX), K4, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z4
+	VPMOVZXWD.Z    272(BX), K5, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z5
+	VPMOVZXWD.Z    336(BX), K6, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z6
+	VPMOVZXWD.Z    400(BX), K7, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z7
+	TESTQ          R12, R12
+	JZ             partfirst8out
+	VBROADCASTI128 464(BX), Y9
+	VPSHUFB        Y0, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z8
+
+partfirst8out:
+	PREFETCHT0     4160(CX)
+	VCVTPS2PD      64(CX), Z10
+	VMOVUPD        Z10, 128(DX)
+	VPMOVZXWD.Z    32(BX), K1, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z1
+	VPMOVZXWD.Z    96(BX), K2, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z2
+	VPMOVZXWD.Z    160(BX), K3, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z3
+	VPMOVZXWD.Z    224(BX), K4, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z4
+	VPMOVZXWD.Z    288(BX), K5, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z5
+	VPMOVZXWD.Z    352(BX), K6, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z6
+	VPMOVZXWD.Z    416(BX), K7, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z7
+	TESTQ          R12, R12
+	JZ             partfirst16out
+	VBROADCASTI128 480(BX), Y9
+	VPSHUFB        Y0, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z8
+
+partfirst16out:
+	VCVTPS2PD      96(CX), Z10
+	VMOVUPD        Z10, 192(DX)
+	VPMOVZXWD.Z    48(BX), K1, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z1
+	VPMOVZXWD.Z    112(BX), K2, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z2
+	VPMOVZXWD.Z    176(BX), K3, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z3
+	VPMOVZXWD.Z    240(BX), K4, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z4
+	VPMOVZXWD.Z    304(BX), K5, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z5
+	VPMOVZXWD.Z    368(BX), K6, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z6
+	VPMOVZXWD.Z    432(BX), K7, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z7
+	TESTQ          R12, R12
+	JZ             partfirst24out
+	VBROADCASTI128 496(BX), Y9
+	VPSHUFB        Y0, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z8
+
+partfirst24out:
+	ADDQ          $0x00000100, DX
+	ADDQ          $0x00000080, CX
+	ADDQ          R11, BX
+	ADDQ          R11, SI
+	DECQ          R10
+	JNZ           partfirst
+	VEXTRACTF64X4 $0x01, Z1, Y9
+	VADDPD        Y9, Y1, Y1
+	VEXTRACTF32X4 $0x01, Y1, X9
+	VADDPD        X9, X1, X1
+	VPERMILPD     $0x01, X1, X9
+	VADDSD        X9, X1, X1
+	VMOVSD        X1, (AX)
+	VEXTRACTF64X4 $0x01, Z2, Y9
+	VADDPD        Y9, Y2, Y2
+	VEXTRACTF32X4 $0x01, Y2, X9
+	VADDPD        X9, X2, X2
+	VPERMILPD     $0x01, X2, X9
+	VADDSD        X9, X2, X2
+	VMOVSD        X2, 8(AX)
+	VEXTRACTF64X4 $0x01, Z3, Y9
+	VADDPD        Y9, Y3, Y3
+	VEXTRACTF32X4 $0x01, Y3, X9
+	VADDPD        X9, X3, X3
+	VPERMILPD     $0x01, X3, X9
+	VADDSD        X9, X3, X3
+	VMOVSD        X3, 16(AX)
+	VEXTRACTF64X4 $0x01, Z4, Y9
+	VADDPD        Y9, Y4, Y4
+	VEXTRACTF32X4 $0x01, Y4, X9
+	VADDPD        X9, X4, X4
+	VPERMILPD     $0x01, X4, X9
+	VADDSD        X9, X4, X4
+	VMOVSD        X4, 24(AX)
+	VEXTRACTF64X4 $0x01, Z5, Y9
+	VADDPD        Y9, Y5, Y5
+	VEXTRACTF32X4 $0x01, Y5, X9
+	VADDPD        X9, X5, X5
+	VPERMILPD     $0x01, X5, X9
+	VADDSD        X9, X5, X5
+	VMOVSD        X5, 32(AX)
+	VEXTRACTF64X4 $0x01, Z6, Y9
+	VADDPD        Y9, Y6, Y6
+	VEXTRACTF32X4 $0x01, Y6, X9
+	VADDPD        X9, X6, X6
+	VPERMILPD     $0x01, X6, X9
+	VADDSD        X9, X6, X6
+	VMOVSD        X6, 40(AX)
+	VEXTRACTF64X4 $0x01, Z7, Y9
+	VADDPD        Y9, Y7, Y7
+	VEXTRACTF32X4 $0x01, Y7, X9
+	VADDPD        X9, X7, X7
+	VPERMILPD     $0x01, X7, X9
+	VADDSD        X9, X7, X7
+	VMOVSD        X7, 48(AX)
+	VEXTRACTF64X4 $0x01, Z8, Y9
+	VADDPD        Y9, Y8, Y8
+	VEXTRACTF32X4 $0x01, Y8, X9
+	VADDPD        X9, X8, X8
+	VPERMILPD     $0x01, X8, X9
+	VADDSD        X9, X8, X8
+	VMOVSD        X8, 56(AX)
+	ADDQ          $0x40, AX
+
+others:
+	ADDQ $0x18, R8
+	DECQ R9
+	JZ   next
+	MOVQ (R8), BX
+	ADDQ DI, BX
+	MOVQ ahead+72(FP), SI
+	ADDQ BX, SI
+	MOVQ lines+64(FP), R10
+	CMPQ 16(R8), $0x000000ff
+	JNE  laterpart
+
+later:
+	VPXORQ Z1, Z1, Z1
+	VPXORQ Z2, Z2, Z2
+	VPXORQ Z3, Z3, Z3
+	VPXORQ Z4, Z4, Z4
+	VPXORQ Z5, Z5, Z5
+	VPXORQ Z6, Z6, Z6
+	VPXORQ Z7, Z7, Z7
+	VPXORQ Z8, Z8, Z8
+	MOVQ   w+8(FP), DX
 
 panel:
 	VMOVUPD        (DX), Z10
@@ -2768,7 +4532,7 @@ panel:
 	ADDQ           $0x00000100, DX
 	ADDQ           $0x00000200, BX
 	ADDQ           $0x00000200, SI
-	DECQ           R9
+	DECQ           R10
 	JNZ            panel
 	VEXTRACTF64X4  $0x01, Z1, Y9
 	VADDPD         Y9, Y1, Y1
@@ -2827,12 +4591,281 @@ panel:
 	VADDSD         X9, X8, X8
 	VMOVSD         X8, 56(AX)
 	ADDQ           $0x40, AX
-	DECQ           R8
-	JNZ            others
+	JMP            others
+
+laterpart:
+	VPXORQ Z1, Z1, Z1
+	VPXORQ Z2, Z2, Z2
+	VPXORQ Z3, Z3, Z3
+	VPXORQ Z4, Z4, Z4
+	VPXORQ Z5, Z5, Z5
+	VPXORQ Z6, Z6, Z6
+	VPXORQ Z7, Z7, Z7
+	VPXORQ Z8, Z8, Z8
+	MOVQ   w+8(FP), DX
+	MOVQ   16(R8), R12
+	MOVQ   R12, R11
+	SHRQ   $0x00, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K1
+	MOVQ   R12, R11
+	SHRQ   $0x01, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K2
+	MOVQ   R12, R11
+	SHRQ   $0x02, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K3
+	MOVQ   R12, R11
+	SHRQ   $0x03, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K4
+	MOVQ   R12, R11
+	SHRQ   $0x04, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K5
+	MOVQ   R12, R11
+	SHRQ   $0x05, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K6
+	MOVQ   R12, R11
+	SHRQ   $0x06, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K7
+	SHRQ   $0x07, R12
+	MOVQ   8(R8), R11
+
+part:
+	VMOVUPD        (DX), Z10
+	PREFETCHNTA    (SI)
+	VPMOVZXWD.Z    (BX), K1, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z1
+	PREFETCHNTA    64(SI)
+	VPMOVZXWD.Z    64(BX), K2, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z2
+	PREFETCHNTA    128(SI)
+	VPMOVZXWD.Z    128(BX), K3, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z3
+	PREFETCHNTA    192(SI)
+	VPMOVZXWD.Z    192(BX), K4, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z4
+	PREFETCHNTA    256(SI)
+	VPMOVZXWD.Z    256(BX), K5, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z5
+	PREFETCHNTA    320(SI)
+	VPMOVZXWD.Z    320(BX), K6, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z6
+	PREFETCHNTA    384(SI)
+	VPMOVZXWD.Z    384(BX), K7, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z7
+	TESTQ          R12, R12
+	JZ             part0out
+	PREFETCHNTA    448(SI)
+	VBROADCASTI128 448(BX), Y9
+	VPSHUFB        Y0, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z8
+
+part0out:
+	VMOVUPD        64(DX), Z10
+	VPMOVZXWD.Z    16(BX), K1, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z1
+	VPMOVZXWD.Z    80(BX), K2, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z2
+	VPMOVZXWD.Z    144(BX), K3, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z3
+	VPMOVZXWD.Z    208(BX), K4, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z4
+	VPMOVZXWD.Z    272(BX), K5, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z5
+	VPMOVZXWD.Z    336(BX), K6, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z6
+	VPMOVZXWD.Z    400(BX), K7, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z7
+	TESTQ          R12, R12
+	JZ             part8out
+	VBROADCASTI128 464(BX), Y9
+	VPSHUFB        Y0, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z8
+
+part8out:
+	VMOVUPD        128(DX), Z10
+	VPMOVZXWD.Z    32(BX), K1, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z1
+	VPMOVZXWD.Z    96(BX), K2, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z2
+	VPMOVZXWD.Z    160(BX), K3, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z3
+	VPMOVZXWD.Z    224(BX), K4, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z4
+	VPMOVZXWD.Z    288(BX), K5, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z5
+	VPMOVZXWD.Z    352(BX), K6, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z6
+	VPMOVZXWD.Z    416(BX), K7, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z7
+	TESTQ          R12, R12
+	JZ             part16out
+	VBROADCASTI128 480(BX), Y9
+	VPSHUFB        Y0, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z8
+
+part16out:
+	VMOVUPD        192(DX), Z10
+	VPMOVZXWD.Z    48(BX), K1, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z1
+	VPMOVZXWD.Z    112(BX), K2, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z2
+	VPMOVZXWD.Z    176(BX), K3, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z3
+	VPMOVZXWD.Z    240(BX), K4, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z4
+	VPMOVZXWD.Z    304(BX), K5, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z5
+	VPMOVZXWD.Z    368(BX), K6, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z6
+	VPMOVZXWD.Z    432(BX), K7, Y9
+	VPSLLD         $0x10, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z7
+	TESTQ          R12, R12
+	JZ             part24out
+	VBROADCASTI128 496(BX), Y9
+	VPSHUFB        Y0, Y9, Y9
+	VCVTPS2PD      Y9, Z9
+	VFMADD231PD    Z10, Z9, Z8
+
+part24out:
+	ADDQ          $0x00000100, DX
+	ADDQ          R11, BX
+	ADDQ          R11, SI
+	DECQ          R10
+	JNZ           part
+	VEXTRACTF64X4 $0x01, Z1, Y9
+	VADDPD        Y9, Y1, Y1
+	VEXTRACTF32X4 $0x01, Y1, X9
+	VADDPD        X9, X1, X1
+	VPERMILPD     $0x01, X1, X9
+	VADDSD        X9, X1, X1
+	VMOVSD        X1, (AX)
+	VEXTRACTF64X4 $0x01, Z2, Y9
+	VADDPD        Y9, Y2, Y2
+	VEXTRACTF32X4 $0x01, Y2, X9
+	VADDPD        X9, X2, X2
+	VPERMILPD     $0x01, X2, X9
+	VADDSD        X9, X2, X2
+	VMOVSD        X2, 8(AX)
+	VEXTRACTF64X4 $0x01, Z3, Y9
+	VADDPD        Y9, Y3, Y3
+	VEXTRACTF32X4 $0x01, Y3, X9
+	VADDPD        X9, X3, X3
+	VPERMILPD     $0x01, X3, X9
+	VADDSD        X9, X3, X3
+	VMOVSD        X3, 16(AX)
+	VEXTRACTF64X4 $0x01, Z4, Y9
+	VADDPD        Y9, Y4, Y4
+	VEXTRACTF32X4 $0x01, Y4, X9
+	VADDPD        X9, X4, X4
+	VPERMILPD     $0x01, X4, X9
+	VADDSD        X9, X4, X4
+	VMOVSD        X4, 24(AX)
+	VEXTRACTF64X4 $0x01, Z5, Y9
+	VADDPD        Y9, Y5, Y5
+	VEXTRACTF32X4 $0x01, Y5, X9
+	VADDPD        X9, X5, X5
+	VPERMILPD     $0x01, X5, X9
+	VADDSD        X9, X5, X5
+	VMOVSD        X5, 32(AX)
+	VEXTRACTF64X4 $0x01, Z6, Y9
+	VADDPD        Y9, Y6, Y6
+	VEXTRACTF32X4 $0x01, Y6, X9
+	VADDPD        X9, X6, X6
+	VPERMILPD     $0x01, X6, X9
+	VADDSD        X9, X6, X6
+	VMOVSD        X6, 40(AX)
+	VEXTRACTF64X4 $0x01, Z7, Y9
+	VADDPD        Y9, Y7, Y7
+	VEXTRACTF32X4 $0x01, Y7, X9
+	VADDPD        X9, X7, X7
+	VPERMILPD     $0x01, X7, X9
+	VADDSD        X9, X7, X7
+	VMOVSD        X7, 48(AX)
+	VEXTRACTF64X4 $0x01, Z8, Y9
+	VADDPD        Y9, Y8, Y8
+	VEXTRACTF32X4 $0x01, Y8, X9
+	VADDPD        X9, X8, X8
+	VPERMILPD     $0x01, X8, X9
+	VADDSD        X9, X8, X8
+	VMOVSD        X8, 56(AX)
+	ADDQ          $0x40, AX
+	JMP           others
 
 next:
 	ADDQ stride+32(FP), DI
-	DECQ R10
+	DECQ R13
 	JNZ  tile
 	VZEROUPPER
 	RET
@@ -2847,19 +4880,26 @@ DATA dotsTilesBF16AVX512Spread<>+24(SB)/4, $0x0d0c8080
 DATA dotsTilesBF16AVX512Spread<>+28(SB)/4, $0x0f0e8080
 GLOBL dotsTilesBF16AVX512Spread<>(SB), RODATA|NOPTR, $32
 
-// func dotsTilesF16AVX512(y *float64, w *float64, base *byte, tiles int, stride int, panels int, x *byte, lines int, ahead int)
+// func dotsTilesF16AVX512(y *float64, w *float64, base *byte, tiles int, stride int, list *int, panels int, x *byte, lines int, ahead int)
 // Requires: AVX, AVX512F, AVX512VL, F16C, MMX+
-TEXT ·dotsTilesF16AVX512(SB), NOSPLIT, $0-72
+TEXT ·dotsTilesF16AVX512(SB), NOSPLIT, $0-80
 	MOVQ y+0(FP), AX
-	MOVQ x+48(FP), CX
+	MOVQ x+56(FP), CX
 	MOVQ base+16(FP), DI
-	MOVQ tiles+24(FP), R10
+	MOVQ tiles+24(FP), R13
 
 tile:
-	MOVQ   DI, BX
-	MOVQ   ahead+64(FP), SI
+	MOVQ   list+40(FP), R8
+	MOVQ   panels+48(FP), R9
+	MOVQ   (R8), BX
+	ADDQ   DI, BX
+	MOVQ   ahead+72(FP), SI
 	ADDQ   BX, SI
-	MOVQ   panels+40(FP), R8
+	MOVQ   lines+64(FP), R10
+	CMPQ   16(R8), $0x000000ff
+	JNE    firstpart
+	TESTQ  CX, CX
+	JZ     later
 	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
@@ -2869,7 +4909,6 @@ tile:
 	VPXORQ Z6, Z6, Z6
 	VPXORQ Z7, Z7, Z7
 	MOVQ   w+8(FP), DX
-	MOVQ   lines+56(FP), R9
 
 first:
 	PREFETCHT0    4096(CX)
@@ -2990,7 +5029,7 @@ first:
 	ADDQ          $0x00000080, CX
 	ADDQ          $0x00000200, BX
 	ADDQ          $0x00000200, SI
-	DECQ          R9
+	DECQ          R10
 	JNZ           first
 	VEXTRACTF64X4 $0x01, Z0, Y8
 	VADDPD        Y8, Y0, Y0
@@ -3049,10 +5088,11 @@ first:
 	VADDSD        X8, X7, X7
 	VMOVSD        X7, 56(AX)
 	ADDQ          $0x40, AX
-	DECQ          R8
-	JZ            next
+	JMP           others
 
-others:
+firstpart:
+	TESTQ  CX, CX
+	JZ     laterpart
 	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
@@ -3062,7 +5102,262 @@ others:
 	VPXORQ Z6, Z6, Z6
 	VPXORQ Z7, Z7, Z7
 	MOVQ   w+8(FP), DX
-	MOVQ   lines+56(FP), R9
+	MOVQ   16(R8), R12
+	MOVQ   R12, R11
+	SHRQ   $0x00, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K1
+	MOVQ   R12, R11
+	SHRQ   $0x01, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K2
+	MOVQ   R12, R11
+	SHRQ   $0x02, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K3
+	MOVQ   R12, R11
+	SHRQ   $0x03, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K4
+	MOVQ   R12, R11
+	SHRQ   $0x04, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K5
+	MOVQ   R12, R11
+	SHRQ   $0x05, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K6
+	MOVQ   R12, R11
+	SHRQ   $0x06, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K7
+	SHRQ   $0x07, R12
+	MOVQ   8(R8), R11
+
+partfirst:
+	PREFETCHT0  4096(CX)
+	VCVTPS2PD   (CX), Z9
+	VMOVUPD     Z9, (DX)
+	PREFETCHNTA (SI)
+	VCVTPH2PS.Z (BX), K1, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z0
+	PREFETCHNTA 64(SI)
+	VCVTPH2PS.Z 64(BX), K2, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z1
+	PREFETCHNTA 128(SI)
+	VCVTPH2PS.Z 128(BX), K3, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z2
+	PREFETCHNTA 192(SI)
+	VCVTPH2PS.Z 192(BX), K4, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z3
+	PREFETCHNTA 256(SI)
+	VCVTPH2PS.Z 256(BX), K5, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z4
+	PREFETCHNTA 320(SI)
+	VCVTPH2PS.Z 320(BX), K6, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z5
+	PREFETCHNTA 384(SI)
+	VCVTPH2PS.Z 384(BX), K7, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z6
+	TESTQ       R12, R12
+	JZ          partfirst0out
+	PREFETCHNTA 448(SI)
+	VCVTPH2PS   448(BX), Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z7
+
+partfirst0out:
+	VCVTPS2PD   32(CX), Z9
+	VMOVUPD     Z9, 64(DX)
+	VCVTPH2PS.Z 16(BX), K1, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z0
+	VCVTPH2PS.Z 80(BX), K2, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z1
+	VCVTPH2PS.Z 144(BX), K3, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z2
+	VCVTPH2PS.Z 208(BX), K4, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z3
+	VCVTPH2PS.Z 272(BX), K5, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z4
+	VCVTPH2PS.Z 336(BX), K6, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z5
+	VCVTPH2PS.Z 400(BX), K7, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z6
+	TESTQ       R12, R12
+	JZ          partfirst8out
+	VCVTPH2PS   464(BX), Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z7
+
+partfirst8out:
+	PREFETCHT0  4160(CX)
+	VCVTPS2PD   64(CX), Z9
+	VMOVUPD     Z9, 128(DX)
+	VCVTPH2PS.Z 32(BX), K1, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z0
+	VCVTPH2PS.Z 96(BX), K2, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z1
+	VCVTPH2PS.Z 160(BX), K3, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z2
+	VCVTPH2PS.Z 224(BX), K4, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z3
+	VCVTPH2PS.Z 288(BX), K5, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z4
+	VCVTPH2PS.Z 352(BX), K6, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z5
+	VCVTPH2PS.Z 416(BX), K7, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z6
+	TESTQ       R12, R12
+	JZ          partfirst16out
+	VCVTPH2PS   480(BX), Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z7
+
+partfirst16out:
+	VCVTPS2PD   96(CX), Z9
+	VMOVUPD     Z9, 192(DX)
+	VCVTPH2PS.Z 48(BX), K1, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z0
+	VCVTPH2PS.Z 112(BX), K2, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z1
+	VCVTPH2PS.Z 176(BX), K3, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z2
+	VCVTPH2PS.Z 240(BX), K4, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z3
+	VCVTPH2PS.Z 304(BX), K5, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z4
+	VCVTPH2PS.Z 368(BX), K6, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z5
+	VCVTPH2PS.Z 432(BX), K7, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z6
+	TESTQ       R12, R12
+	JZ          partfirst24out
+	VCVTPH2PS   496(BX), Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z7
+
+partfirst24out:
+	ADDQ          $0x00000100, DX
+	ADDQ          $0x00000080, CX
+	ADDQ          R11, BX
+	ADDQ          R11, SI
+	DECQ          R10
+	JNZ           partfirst
+	VEXTRACTF64X4 $0x01, Z0, Y8
+	VADDPD        Y8, Y0, Y0
+	VEXTRACTF32X4 $0x01, Y0, X8
+	VADDPD        X8, X0, X0
+	VPERMILPD     $0x01, X0, X8
+	VADDSD        X8, X0, X0
+	VMOVSD        X0, (AX)
+	VEXTRACTF64X4 $0x01, Z1, Y8
+	VADDPD        Y8, Y1, Y1
+	VEXTRACTF32X4 $0x01, Y1, X8
+	VADDPD        X8, X1, X1
+	VPERMILPD     $0x01, X1, X8
+	VADDSD        X8, X1, X1
+	VMOVSD        X1, 8(AX)
+	VEXTRACTF64X4 $0x01, Z2, Y8
+	VADDPD        Y8, Y2, Y2
+	VEXTRACTF32X4 $0x01, Y2, X8
+	VADDPD        X8, X2, X2
+	VPERMILPD     $0x01, X2, X8
+	VADDSD        X8, X2, X2
+	VMOVSD        X2, 16(AX)
+	VEXTRACTF64X4 $0x01, Z3, Y8
+	VADDPD        Y8, Y3, Y3
+	VEXTRACTF32X4 $0x01, Y3, X8
+	VADDPD        X8, X3, X3
+	VPERMILPD     $0x01, X3, X8
+	VADDSD        X8, X3, X3
+	VMOVSD        X3, 24(AX)
+	VEXTRACTF64X4 $0x01, Z4, Y8
+	VADDPD        Y8, Y4, Y4
+	VEXTRACTF32X4 $0x01, Y4, X8
+	VADDPD        X8, X4, X4
+	VPERMILPD     $0x01, X4, X8
+	VADDSD        X8, X4, X4
+	VMOVSD        X4, 32(AX)
+	VEXTRACTF64X4 $0x01, Z5, Y8
+	VADDPD        Y8, Y5, Y5
+	VEXTRACTF32X4 $0x01, Y5, X8
+	VADDPD        X8, X5, X5
+	VPERMILPD     $0x01, X5, X8
+	VADDSD        X8, X5, X5
+	VMOVSD        X5, 40(AX)
+	VEXTRACTF64X4 $0x01, Z6, Y8
+	VADDPD        Y8, Y6, Y6
+	VEXTRACTF32X4 $0x01, Y6, X8
+	VADDPD        X8, X6, X6
+	VPERMILPD     $0x01, X6, X8
+	VADDSD        X8, X6, X6
+	VMOVSD        X6, 48(AX)
+	VEXTRACTF64X4 $0x01, Z7, Y8
+	VADDPD        Y8, Y7, Y7
+	VEXTRACTF32X4 $0x01, Y7, X8
+	VADDPD        X8, X7, X7
+	VPERMILPD     $0x01, X7, X8
+	VADDSD        X8, X7, X7
+	VMOVSD        X7, 56(AX)
+	ADDQ          $0x40, AX
+
+others:
+	ADDQ $0x18, R8
+	DECQ R9
+	JZ   next
+	MOVQ (R8), BX
+	ADDQ DI, BX
+	MOVQ ahead+72(FP), SI
+	ADDQ BX, SI
+	MOVQ lines+64(FP), R10
+	CMPQ 16(R8), $0x000000ff
+	JNE  laterpart
+
+later:
+	VPXORQ Z0, Z0, Z0
+	VPXORQ Z1, Z1, Z1
+	VPXORQ Z2, Z2, Z2
+	VPXORQ Z3, Z3, Z3
+	VPXORQ Z4, Z4, Z4
+	VPXORQ Z5, Z5, Z5
+	VPXORQ Z6, Z6, Z6
+	VPXORQ Z7, Z7, Z7
+	MOVQ   w+8(FP), DX
 
 panel:
 	VMOVUPD       (DX), Z9
@@ -3176,7 +5471,7 @@ panel:
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000200, BX
 	ADDQ          $0x00000200, SI
-	DECQ          R9
+	DECQ          R10
 	JNZ           panel
 	VEXTRACTF64X4 $0x01, Z0, Y8
 	VADDPD        Y8, Y0, Y0
@@ -3235,12 +5530,249 @@ panel:
 	VADDSD        X8, X7, X7
 	VMOVSD        X7, 56(AX)
 	ADDQ          $0x40, AX
-	DECQ          R8
-	JNZ           others
+	JMP           others
+
+laterpart:
+	VPXORQ Z0, Z0, Z0
+	VPXORQ Z1, Z1, Z1
+	VPXORQ Z2, Z2, Z2
+	VPXORQ Z3, Z3, Z3
+	VPXORQ Z4, Z4, Z4
+	VPXORQ Z5, Z5, Z5
+	VPXORQ Z6, Z6, Z6
+	VPXORQ Z7, Z7, Z7
+	MOVQ   w+8(FP), DX
+	MOVQ   16(R8), R12
+	MOVQ   R12, R11
+	SHRQ   $0x00, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K1
+	MOVQ   R12, R11
+	SHRQ   $0x01, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K2
+	MOVQ   R12, R11
+	SHRQ   $0x02, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K3
+	MOVQ   R12, R11
+	SHRQ   $0x03, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K4
+	MOVQ   R12, R11
+	SHRQ   $0x04, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K5
+	MOVQ   R12, R11
+	SHRQ   $0x05, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K6
+	MOVQ   R12, R11
+	SHRQ   $0x06, R11
+	ANDQ   $0x01, R11
+	NEGQ   R11
+	KMOVW  R11, K7
+	SHRQ   $0x07, R12
+	MOVQ   8(R8), R11
+
+part:
+	VMOVUPD     (DX), Z9
+	PREFETCHNTA (SI)
+	VCVTPH2PS.Z (BX), K1, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z0
+	PREFETCHNTA 64(SI)
+	VCVTPH2PS.Z 64(BX), K2, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z1
+	PREFETCHNTA 128(SI)
+	VCVTPH2PS.Z 128(BX), K3, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z2
+	PREFETCHNTA 192(SI)
+	VCVTPH2PS.Z 192(BX), K4, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z3
+	PREFETCHNTA 256(SI)
+	VCVTPH2PS.Z 256(BX), K5, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z4
+	PREFETCHNTA 320(SI)
+	VCVTPH2PS.Z 320(BX), K6, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z5
+	PREFETCHNTA 384(SI)
+	VCVTPH2PS.Z 384(BX), K7, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z6
+	TESTQ       R12, R12
+	JZ          part0out
+	PREFETCHNTA 448(SI)
+	VCVTPH2PS   448(BX), Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z7
+
+part0out:
+	VMOVUPD     64(DX), Z9
+	VCVTPH2PS.Z 16(BX), K1, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z0
+	VCVTPH2PS.Z 80(BX), K2, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z1
+	VCVTPH2PS.Z 144(BX), K3, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z2
+	VCVTPH2PS.Z 208(BX), K4, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z3
+	VCVTPH2PS.Z 272(BX), K5, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z4
+	VCVTPH2PS.Z 336(BX), K6, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z5
+	VCVTPH2PS.Z 400(BX), K7, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z6
+	TESTQ       R12, R12
+	JZ          part8out
+	VCVTPH2PS   464(BX), Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z7
+
+part8out:
+	VMOVUPD     128(DX), Z9
+	VCVTPH2PS.Z 32(BX), K1, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z0
+	VCVTPH2PS.Z 96(BX), K2, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z1
+	VCVTPH2PS.Z 160(BX), K3, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z2
+	VCVTPH2PS.Z 224(BX), K4, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z3
+	VCVTPH2PS.Z 288(BX), K5, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z4
+	VCVTPH2PS.Z 352(BX), K6, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z5
+	VCVTPH2PS.Z 416(BX), K7, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z6
+	TESTQ       R12, R12
+	JZ          part16out
+	VCVTPH2PS   480(BX), Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z7
+
+part16out:
+	VMOVUPD     192(DX), Z9
+	VCVTPH2PS.Z 48(BX), K1, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z0
+	VCVTPH2PS.Z 112(BX), K2, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z1
+	VCVTPH2PS.Z 176(BX), K3, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z2
+	VCVTPH2PS.Z 240(BX), K4, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z3
+	VCVTPH2PS.Z 304(BX), K5, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z4
+	VCVTPH2PS.Z 368(BX), K6, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z5
+	VCVTPH2PS.Z 432(BX), K7, Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z6
+	TESTQ       R12, R12
+	JZ          part24out
+	VCVTPH2PS   496(BX), Y8
+	VCVTPS2PD   Y8, Z8
+	VFMADD231PD Z9, Z8, Z7
+
+part24out:
+	ADDQ          $0x00000100, DX
+	ADDQ          R11, BX
+	ADDQ          R11, SI
+	DECQ          R10
+	JNZ           part
+	VEXTRACTF64X4 $0x01, Z0, Y8
+	VADDPD        Y8, Y0, Y0
+	VEXTRACTF32X4 $0x01, Y0, X8
+	VADDPD        X8, X0, X0
+	VPERMILPD     $0x01, X0, X8
+	VADDSD        X8, X0, X0
+	VMOVSD        X0, (AX)
+	VEXTRACTF64X4 $0x01, Z1, Y8
+	VADDPD        Y8, Y1, Y1
+	VEXTRACTF32X4 $0x01, Y1, X8
+	VADDPD        X8, X1, X1
+	VPERMILPD     $0x01, X1, X8
+	VADDSD        X8, X1, X1
+	VMOVSD        X1, 8(AX)
+	VEXTRACTF64X4 $0x01, Z2, Y8
+	VADDPD        Y8, Y2, Y2
+	VEXTRACTF32X4 $0x01, Y2, X8
+	VADDPD        X8, X2, X2
+	VPERMILPD     $0x01, X2, X8
+	VADDSD        X8, X2, X2
+	VMOVSD        X2, 16(AX)
+	VEXTRACTF64X4 $0x01, Z3, Y8
+	VADDPD        Y8, Y3, Y3
+	VEXTRACTF32X4 $0x01, Y3, X8
+	VADDPD        X8, X3, X3
+	VPERMILPD     $0x01, X3, X8
+	VADDSD        X8, X3, X3
+	VMOVSD        X3, 24(AX)
+	VEXTRACTF64X4 $0x01, Z4, Y8
+	VADDPD        Y8, Y4, Y4
+	VEXTRACTF32X4 $0x01, Y4, X8
+	VADDPD        X8, X4, X4
+	VPERMILPD     $0x01, X4, X8
+	VADDSD        X8, X4, X4
+	VMOVSD        X4, 32(AX)
+	VEXTRACTF64X4 $0x01, Z5, Y8
+	VADDPD        Y8, Y5, Y5
+	VEXTRACTF32X4 $0x01, Y5, X8
+	VADDPD        X8, X5, X5
+	VPERMILPD     $0x01, X5, X8
+	VADDSD        X8, X5, X5
+	VMOVSD        X5, 40(AX)
+	VEXTRACTF64X4 $0x01, Z6, Y8
+	VADDPD        Y8, Y6, Y6
+	VEXTRACTF32X4 $0x01, Y6, X8
+	VADDPD        X8, X6, X6
+	VPERMILPD     $0x01, X6, X8
+	VADDSD        X8, X6, X6
+	VMOVSD        X6, 48(AX)
+	VEXTRACTF64X4 $0x01, Z7, Y8
+	VADDPD        Y8, Y7, Y7
+	VEXTRACTF32X4 $0x01, Y7, X8
+	VADDPD        X8, X7, X7
+	VPERMILPD     $0x01, X7, X8
+	VADDSD        X8, X7, X7
+	VMOVSD        X7, 56(AX)
+	ADDQ          $0x40, AX
+	JMP           others
 
 next:
 	ADDQ stride+32(FP), DI
-	DECQ R10
+	DECQ R13
 	JNZ  tile
 	VZEROUPPER
 	RET

@@ -8,8 +8,8 @@ import (
 	. "github.com/mmcloughlin/avo/reg"
 )
 
-// tiles has passes over tiles whose panels are all full. They read as the others do, a panel after
-// the other; but what a call costs comes once for some tiles, not twice for each panel.
+// tiles has passes over some tiles in one call. They read as the others do, a panel after the other; but
+// what a call costs comes once, not for each panel of each tile.
 func tiles() {
 	combineTiles(avx2, f32)
 	for _, t := range kinds {
@@ -28,40 +28,122 @@ func param(name string) Mem {
 	return c.Addr
 }
 
-// overTiles writes the loops over tiles, their panels, and lines. panel does what comes before and
-// after a panel's lines, which lines writes; there are three: that of a first panel, of those that
-// follow, and of the last one.
-type overTiles struct{ g, far, tile, panels, count Register }
+// overTiles writes the loops over tiles, their panels, and lines. Panels are listed: where they begin in
+// a tile, how far apart their lines are, and which slots are in, as words.
+type overTiles struct{ g, far, tile, list, panels, count, step, seven Register }
+
+const listed = 3 * 8 // bytes for a panel
 
 func newOverTiles() overTiles {
-	return overTiles{g: GP64(), far: GP64(), tile: Load(Param("base"), GP64()), panels: GP64(), count: GP64()}
+	return overTiles{
+		g: GP64(), far: GP64(), tile: Load(Param("base"), GP64()), list: GP64(), panels: GP64(),
+		count: GP64(), step: GP64(), seven: GP64(),
+	}
 }
 
 func (o overTiles) slot(i, disp int) Mem { return Mem{Base: o.g, Disp: lineBytes*i + disp} }
 
-// lines writes the loop over a panel's lines.
-func (o overTiles) lines(name string, body func()) {
+// begin goes to the tile's first panel.
+func (o overTiles) begin() {
+	MOVQ(param("list"), o.list)
+	MOVQ(param("panels"), o.panels)
+}
+
+// enter goes to a panel, and jumps to partly where a slot of it is not in.
+func (o overTiles) enter(partly string) {
+	MOVQ(Mem{Base: o.list}, o.g)
+	ADDQ(o.tile, o.g)
+	MOVQ(param("ahead"), o.far)
+	ADDQ(o.g, o.far)
 	MOVQ(param("lines"), o.count)
+	if partly != "" {
+		CMPQ(Mem{Base: o.list, Disp: 16}, U32(0xff))
+		JNE(LabelRef(partly))
+	}
+}
+
+// next counts a panel; the zero flag tells that it was the last one.
+func (o overTiles) next() {
+	ADDQ(U8(listed), o.list)
+	DECQ(o.panels)
+}
+
+// lines writes the loop over a panel's lines.
+func (o overTiles) lines(name string, in []Register, body func()) {
+	if in != nil { // a mask of all or none for each slot but for the last one, for which there is no register
+		MOVQ(Mem{Base: o.list, Disp: 16}, o.seven)
+		bit := GP64()
+		for i, k := range in {
+			MOVQ(o.seven, bit)
+			SHRQ(U8(i), bit)
+			ANDQ(U8(1), bit)
+			NEGQ(bit)
+			KMOVW(bit.(GPVirtual).As32(), k)
+		}
+		SHRQ(U8(panelSlots-1), o.seven)
+		MOVQ(Mem{Base: o.list, Disp: 8}, o.step)
+	}
 	Label(name)
 	body()
-	ADDQ(U32(full), o.g)
-	ADDQ(U32(full), o.far)
+	if in != nil {
+		ADDQ(o.step, o.g)
+		ADDQ(o.step, o.far)
+	} else {
+		ADDQ(U32(full), o.g)
+		ADDQ(U32(full), o.far)
+	}
 	DECQ(o.count)
 	JNZ(LabelRef(name))
 }
 
-// begin goes to the tile's first panel.
-func (o overTiles) begin() {
-	MOVQ(o.tile, o.g)
-	MOVQ(param("ahead"), o.far)
-	ADDQ(o.g, o.far)
-	MOVQ(param("panels"), o.panels)
+// masks are the registers for slots that may be out.
+func masks() []Register {
+	var in []Register
+	for range panelSlots - 1 {
+		in = append(in, K())
+	}
+	return in
+}
+
+// loadIn is load of a slot that may be out: then v is zeros and memory is not read.
+func (s isa) loadIn(t dtype, m Mem, in, v Register) {
+	narrow := v.(VecVirtual).AsY()
+	switch t {
+	case f32:
+		VCVTPS2PD_Z(m, in, v)
+		return
+	case bf16:
+		VPMOVZXWD_Z(m, in, narrow)
+		VPSLLD(U8(16), narrow, narrow)
+	case f16:
+		VCVTPH2PS_Z(m, in, narrow)
+	}
+	VCVTPS2PD(narrow, v)
+}
+
+// each writes f for a panel's slots. Of a slot that may be out it tells the mask; the last one is
+// jumped over.
+func (o overTiles) each(in []Register, unless string, f func(i int, in Register)) {
+	for i := range panelSlots {
+		switch {
+		case in == nil:
+			f(i, nil)
+		case i < len(in):
+			f(i, in[i])
+		default:
+			TESTQ(o.seven, o.seven)
+			JZ(LabelRef(unless))
+			f(i, nil)
+			Label(unless)
+		}
+	}
 }
 
 // combineTiles goes over sixteen columns at a time, with the coefficients of a panel in registers. The
-// first panel's sums begin as zero, the last one's go out; in between they lie at r.
+// first panel's sums begin as zero, the last one's go out; in between they lie at r. A slot that is out
+// is zero times a coefficient of −0, which changes no sum.
 func combineTiles(s isa, t dtype) {
-	TEXT("combineTiles"+t.name+s.name, NOSPLIT, "func(p *byte, r *float64, base *byte, tiles, stride, panels int, c *float64, next, lines, ahead int) bool")
+	TEXT("combineTiles"+t.name+s.name, NOSPLIT, "func(p *byte, r *float64, base *byte, tiles, stride int, list *int, panels int, c *float64, next, lines, ahead int) bool")
 	Pragma("noescape")
 	Doc(fmt.Sprintf("combineTiles%s%s is Variant.combineTiles.", t.name, s.name))
 	e, bad := YMM(), YMM()
@@ -73,14 +155,18 @@ func combineTiles(s isa, t dtype) {
 	o, p, r := newOverTiles(), Load(Param("p"), GP64()), GP64()
 	c, cTile := GP64(), Load(Param("c"), GP64())
 	left := Load(Param("tiles"), GP64())
+	var some []Register // the masks, where a panel may be there in part
+	if s.width == 8 {
+		some = masks()
+	}
 
-	panel := func(name string, first, last bool) {
+	panel := func(name string, first, last bool, in []Register) {
 		MOVQ(param("r"), r)
 		for i, ci := range cs {
 			VBROADCASTSD(Mem{Base: c, Disp: 8 * i}, ci)
 		}
 		ADDQ(U8(8*panelSlots), c)
-		o.lines(name, func() {
+		o.lines(name, in, func() {
 			for col := 0; col < t.cols(); col += 16 {
 				sums := func(j int) Mem { return Mem{Base: r, Disp: 8*col + s.bytes()*j} }
 				if last {
@@ -93,16 +179,20 @@ func combineTiles(s isa, t dtype) {
 						VMOVUPD(sums(j), a)
 					}
 				}
-				for i := range panelSlots {
+				o.each(in, fmt.Sprintf("%s%dout", name, col), func(i int, in Register) {
 					if col == 0 {
 						s.fetchFar(Mem{Base: o.far, Disp: lineBytes * i})
 					}
 					for j, a := range acc {
 						x := v[j%2]
-						s.load(t, o.slot(i, (col+s.width*j)*t.size), x)
+						if m := o.slot(i, (col+s.width*j)*t.size); in == nil {
+							s.load(t, m, x)
+						} else {
+							s.loadIn(t, m, in, x)
+						}
 						VFMADD231PD(x, cs[i], a)
 					}
-				}
+				})
 				if last {
 					out(s, acc, Mem{Base: p, Disp: 4 * col}, e, bad)
 					continue
@@ -119,22 +209,54 @@ func combineTiles(s isa, t dtype) {
 			}
 		})
 	}
+	partly := func(name string) string {
+		if some == nil {
+			return ""
+		}
+		return name
+	}
 	Label("tile")
 	o.begin()
 	MOVQ(cTile, c)
-	DECQ(o.panels)
-	JZ(LabelRef("only"))
-	panel("first", true, false)
+	o.enter(partly("zeros"))
+	CMPQ(o.panels, U8(1))
+	JE(LabelRef("only"))
+	panel("first", true, false, nil)
 	Label("others")
-	DECQ(o.panels)
-	JZ(LabelRef("end"))
-	panel("middle", false, false)
+	o.next()
+	JZ(LabelRef("next"))
+	o.enter(partly("part"))
+	CMPQ(o.panels, U8(1))
+	JE(LabelRef("end"))
+	panel("middle", false, false, nil)
 	JMP(LabelRef("others"))
 	Label("end")
-	panel("last", false, true)
+	panel("last", false, true, nil)
 	JMP(LabelRef("next"))
 	Label("only")
-	panel("lone", true, true)
+	panel("lone", true, true, nil)
+	JMP(LabelRef("next"))
+	if some != nil {
+		Label("zeros")
+		MOVQ(param("r"), r)
+		s.zero(acc[0])
+		zeros := GP64()
+		MOVQ(param("lines"), zeros)
+		Label("zero")
+		for col := 0; col < t.cols(); col += s.width {
+			VMOVUPD(acc[0], Mem{Base: r, Disp: 8 * col})
+		}
+		ADDQ(U32(8*t.cols()), r)
+		DECQ(zeros)
+		JNZ(LabelRef("zero"))
+		Label("part")
+		CMPQ(o.panels, U8(1))
+		JE(LabelRef("partend"))
+		panel("partmiddle", false, false, some)
+		JMP(LabelRef("others"))
+		Label("partend")
+		panel("partlast", false, true, some)
+	}
 	Label("next")
 	ADDQ(param("stride"), o.tile)
 	ADDQ(param("next"), cTile)
@@ -183,10 +305,11 @@ func (s isa) fetchFar(m Mem) {
 }
 
 // dotsTiles keeps the sums of a panel's slots in registers. The first panel makes the vector's numbers
-// float64, for the others they lie at w.
+// float64, for the others they lie at w; where x is nil they are there already. Of a slot that is out the
+// sum is of no use.
 func dotsTiles(t dtype) {
 	s := avx512
-	TEXT("dotsTiles"+t.name+s.name, NOSPLIT, "func(y *float64, w *float64, base *byte, tiles, stride, panels int, x *byte, lines, ahead int)")
+	TEXT("dotsTiles"+t.name+s.name, NOSPLIT, "func(y, w *float64, base *byte, tiles, stride int, list *int, panels int, x *byte, lines, ahead int)")
 	Pragma("noescape")
 	Doc(fmt.Sprintf("dotsTiles%s%s is Variant.dotsTiles.", t.name, s.name))
 	y, x, w := Load(Param("y"), GP64()), Load(Param("x"), GP64()), GP64()
@@ -194,12 +317,13 @@ func dotsTiles(t dtype) {
 	defer endSpread()
 	acc, v, xv := s.vecs(panelSlots), s.vec(), s.vec()
 	o, left := newOverTiles(), Load(Param("tiles"), GP64())
-	panel := func(name string, first bool) {
+	some := masks()
+	panel := func(name string, first bool, in []Register) {
 		for _, a := range acc {
 			s.zero(a)
 		}
 		MOVQ(param("w"), w)
-		o.lines(name, func() {
+		o.lines(name, in, func() {
 			for col := 0; col < t.cols(); col += 8 {
 				at := Mem{Base: w, Disp: 8 * col}
 				if first {
@@ -211,13 +335,17 @@ func dotsTiles(t dtype) {
 				} else {
 					VMOVUPD(at, xv)
 				}
-				for i, a := range acc {
+				o.each(in, fmt.Sprintf("%s%dout", name, col), func(i int, in Register) {
 					if col == 0 {
 						s.fetchFar(Mem{Base: o.far, Disp: lineBytes * i})
 					}
-					s.load(t, o.slot(i, col*t.size), v)
-					VFMADD231PD(xv, v, a)
-				}
+					if m := o.slot(i, col*t.size); in == nil {
+						s.load(t, m, v)
+					} else {
+						s.loadIn(t, m, in, v)
+					}
+					VFMADD231PD(xv, v, acc[i])
+				})
 			}
 			ADDQ(U32(8*t.cols()), w)
 			if first {
@@ -228,15 +356,28 @@ func dotsTiles(t dtype) {
 			total8(a, Mem{Base: y, Disp: 8 * i})
 		}
 		ADDQ(U8(8*panelSlots), y)
-		DECQ(o.panels)
 	}
 	Label("tile")
 	o.begin()
-	panel("first", true)
-	JZ(LabelRef("next"))
+	o.enter("firstpart")
+	TESTQ(x, x)
+	JZ(LabelRef("later"))
+	panel("first", true, nil)
+	JMP(LabelRef("others"))
+	Label("firstpart")
+	TESTQ(x, x)
+	JZ(LabelRef("laterpart"))
+	panel("partfirst", true, some)
 	Label("others")
-	panel("panel", false)
-	JNZ(LabelRef("others"))
+	o.next()
+	JZ(LabelRef("next"))
+	o.enter("laterpart")
+	Label("later")
+	panel("panel", false, nil)
+	JMP(LabelRef("others"))
+	Label("laterpart")
+	panel("part", false, some)
+	JMP(LabelRef("others"))
 	Label("next")
 	ADDQ(param("stride"), o.tile)
 	DECQ(left)
