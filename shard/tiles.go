@@ -30,16 +30,22 @@ func (s *storage) whole(hi int) int { return min(hi, int(s.cols/TileCols)) }
 func (p *pass) columnsTiles(sc *scratch, lo, hi int) (done int) {
 	s := p.s
 	start := int64(lo) * TileCols
-	if p.bytes == nil || p.dtype != F32 || p.solve || p.scaled || p.answer.C != nil || start < p.lo {
+	if p.bytes == nil || p.dtype != F32 || p.scaled || p.answer.C != nil || start < p.lo {
 		return 0
 	}
 	hi = min(s.whole(hi), int(p.hi/TileCols))
 	if lo >= hi {
 		return 0
 	}
+	var x []byte
+	if p.solve {
+		if x = p.x[0].float32s(lo, hi); x == nil {
+			return 0
+		}
+	}
 	out := p.bytes[4*(start-p.lo):][:4*TileCols*(hi-lo)]
 	// What is not finite is looked for tile by tile.
-	if done, finite := s.kernel.CombineTiles(&sc.Scratch, out, s.tilesFrom(lo, hi), p.c, p.mask); done && finite {
+	if done, finite := s.kernel.CombineTiles(&sc.Scratch, out, s.tilesFrom(lo, hi), p.c, p.mask, x, p.lambda); done && finite {
 		return hi - lo
 	}
 	return 0
@@ -48,12 +54,16 @@ func (p *pass) columnsTiles(sc *scratch, lo, hi int) (done int) {
 // dotsTiles is the sum of tiles [lo, hi) of a pass of dots, where a kernel takes all at once, or nil.
 func (p *pass) dotsTiles(sc *scratch, lo, hi int) []float64 {
 	s := p.s
-	if p.op != opDots || p.k != 1 || p.norms || s.whole(hi) != hi || p.x[0].p == nil || p.x[0].dtype != F32 {
+	if p.op != opDots || p.k != 1 || p.norms || s.whole(hi) != hi {
+		return nil
+	}
+	x := p.x[0].float32s(lo, hi)
+	if x == nil {
 		return nil
 	}
 	n := p.tree.n
 	y := grow(&sc.stack, (1<<mostLevels)*n)[:(hi-lo)*n]
-	if !s.kernel.DotsTiles(&sc.Scratch, y, s.tilesFrom(lo, hi), p.x[0].p[4*TileCols*lo:4*TileCols*hi], p.mask) {
+	if !s.kernel.DotsTiles(&sc.Scratch, y, s.tilesFrom(lo, hi), x, p.mask) {
 		return nil
 	}
 	// Pairwise, as sum does: an odd last one goes up as it is.
@@ -67,4 +77,12 @@ func (p *pass) dotsTiles(sc *scratch, lo, hi int) []float64 {
 		}
 	}
 	return y[:n]
+}
+
+// float32s is the vector's bytes of whole tiles [lo, hi), where it is float32, or nil.
+func (v Vector) float32s(lo, hi int) []byte {
+	if v.p == nil || v.dtype != F32 {
+		return nil
+	}
+	return v.p[4*TileCols*lo : 4*TileCols*hi]
 }

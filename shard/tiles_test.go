@@ -71,6 +71,11 @@ func TestTiles(t *testing.T) {
 		for j := range want {
 			want[j] = float32(orderedCombine(w.rows, c, mask, lo+j))
 		}
+		const lambda = 1e-3
+		solved := make([]float32, hi-lo)
+		for j := range solved {
+			solved[j] = float32((xs[lo+j] - orderedCombine(w.rows, c, mask, lo+j)) / lambda)
+		}
 		for _, v := range kernel.Variants() {
 			for _, cfg := range []shard.Config{{Threads: 1, Kernel: v}, {Pool: workers, Kernel: v}} {
 				s := w.like(t, cfg)
@@ -86,6 +91,16 @@ func TestTiles(t *testing.T) {
 				for j := range want {
 					if got := binary.LittleEndian.Uint32(out[4*j:]); got != math.Float32bits(want[j]) {
 						t.Fatalf("kernel %s, columns %d to %d of %d: %d is %x, want %x", v.Name(), lo, hi, cols, lo+j, got, math.Float32bits(want[j]))
+					}
+				}
+				bad, err = s.SolveBytes(out, shard.F32, shard.Float32s(x), c, mask, lambda, int64(lo), int64(hi))
+				must(t, err)
+				if bad >= 0 {
+					t.Fatalf("kernel %s: column %d of (v − Gᵀc)/λ is not finite", v.Name(), bad)
+				}
+				for j := range solved {
+					if got := binary.LittleEndian.Uint32(out[4*j:]); got != math.Float32bits(solved[j]) {
+						t.Fatalf("kernel %s, columns %d to %d of %d: %d of (v − Gᵀc)/λ is %x, want %x", v.Name(), lo, hi, cols, lo+j, got, math.Float32bits(solved[j]))
 					}
 				}
 			}

@@ -181,8 +181,8 @@ func BenchmarkNear(b *testing.B) {
 			if done := v.DotsTiles(&w, y, all, x, mask); done {
 				run("dots", "tile", func() { v.DotsTiles(&w, y, all, x, mask) })
 			}
-			if done, _ := v.CombineTiles(&w, p, all, c, mask); done {
-				run("combine", "tile", func() { v.CombineTiles(&w, p, all, c, mask) })
+			if done, _ := v.CombineTiles(&w, p, all, c, mask, nil, 0); done {
+				run("combine", "tile", func() { v.CombineTiles(&w, p, all, c, mask, nil, 0) })
 			}
 		}
 	}

@@ -870,11 +870,11 @@ func TestLengths(t *testing.T) {
 			"put tiles: slot":   func() { v.PutTiles(w, []kernel.Tile{g}, 9, make([]byte, 4*32), kernel.F32) },
 			"put tiles: unlike": func() { v.PutTiles(w, []kernel.Tile{g, h}, 0, make([]byte, 8*32), kernel.F32) },
 			"tiles: bytes": func() {
-				v.CombineTiles(w, make([]byte, 64), kernel.Tiles{G: g.G[:575], Slots: 9, Lines: 1, N: 1}, f(9), mask)
+				v.CombineTiles(w, make([]byte, 64), kernel.Tiles{G: g.G[:575], Slots: 9, Lines: 1, N: 1}, f(9), mask, nil, 0)
 			},
-			"tiles: p":       func() { v.CombineTiles(w, make([]byte, 63), tiles, f(9), mask) },
-			"tiles: c":       func() { v.CombineTiles(w, make([]byte, 64), tiles, f(8), mask) },
-			"tiles: mask":    func() { v.CombineTiles(w, make([]byte, 64), tiles, f(9), mask[:1]) },
+			"tiles: p":       func() { v.CombineTiles(w, make([]byte, 63), tiles, f(9), mask, nil, 0) },
+			"tiles: c":       func() { v.CombineTiles(w, make([]byte, 64), tiles, f(8), mask, nil, 0) },
+			"tiles: mask":    func() { v.CombineTiles(w, make([]byte, 64), tiles, f(9), mask[:1], nil, 0) },
 			"tiles: x":       func() { v.DotsTiles(w, f(9), tiles, make([]byte, 60), mask) },
 			"tiles: y":       func() { v.DotsTiles(w, f(8), tiles, make([]byte, 64), mask) },
 			"get: below":     func() { kernel.Get(make([]byte, 4), g, 0, -1) },

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"unsafe"
 )
 
 // Tiles are tiles alike that follow each other in memory.
@@ -71,12 +72,12 @@ func (g Tiles) check(mask []byte) {
 	}
 }
 
-// CombineTiles is Combine of whole tiles for one coefficient vector, and Round of the sums to F32: p
-// has N·Cols() numbers. done tells whether this variant does that for such tiles and such a mask, or
+// CombineTiles is Combine of whole tiles for one coefficient vector, then Finish with the numbers of x in
+// F32 where x is not nil, and Round to F32: p and x have N·Cols() numbers. done tells whether this variant does that for such tiles and such a mask, or
 // has left p alone; finite whether all numbers of p are.
-func (v *Variant) CombineTiles(w *Scratch, p []byte, g Tiles, c []float64, mask []byte) (done, finite bool) {
+func (v *Variant) CombineTiles(w *Scratch, p []byte, g Tiles, c []float64, mask, x []byte, lambda float64) (done, finite bool) {
 	g.check(mask)
-	if len(c) != g.Slots || len(p) != 4*g.N*g.Cols() {
+	if len(c) != g.Slots || len(p) != 4*g.N*g.Cols() || x != nil && len(x) != len(p) {
 		panic(fmt.Sprintf("kernel: %d bytes and %d coefficients for %d tiles of %d slots of %d columns", len(p), len(c), g.N, g.Slots, g.Cols()))
 	}
 	if v.combineTiles[g.DType] == nil || !littleEndian {
@@ -110,7 +111,7 @@ func (v *Variant) CombineTiles(w *Scratch, p []byte, g Tiles, c []float64, mask 
 		}
 	}
 	r := grow(&w.x, g.Cols())
-	return true, v.combineTiles[g.DType](&p[0], &r[0], &g.G[0], g.N, g.Stride, &w.list[0], panels, &own[0], next, g.Lines, g.ahead(v.combineAhead))
+	return true, v.combineTiles[g.DType](&p[0], &r[0], &g.G[0], g.N, g.Stride, &w.list[0], panels, &own[0], next, g.Lines, g.ahead(v.combineAhead), unsafe.SliceData(x), lambda)
 }
 
 // DotsTiles is Dots of whole tiles with one vector, x of N·Cols() numbers in F32: y gets Slots numbers

@@ -7,22 +7,22 @@ package kernel
 // combineTilesF32AVX2 is Variant.combineTiles.
 //
 //go:noescape
-func combineTilesF32AVX2(p *byte, r *float64, base *byte, tiles int, stride int, list *int, panels int, c *float64, next int, lines int, ahead int) bool
+func combineTilesF32AVX2(p *byte, r *float64, base *byte, tiles int, stride int, list *int, panels int, c *float64, next int, lines int, ahead int, x *byte, lambda float64) bool
 
 // combineTilesF32AVX512 is Variant.combineTiles.
 //
 //go:noescape
-func combineTilesF32AVX512(p *byte, r *float64, base *byte, tiles int, stride int, list *int, panels int, c *float64, next int, lines int, ahead int) bool
+func combineTilesF32AVX512(p *byte, r *float64, base *byte, tiles int, stride int, list *int, panels int, c *float64, next int, lines int, ahead int, x *byte, lambda float64) bool
 
 // combineTilesBF16AVX512 is Variant.combineTiles.
 //
 //go:noescape
-func combineTilesBF16AVX512(p *byte, r *float64, base *byte, tiles int, stride int, list *int, panels int, c *float64, next int, lines int, ahead int) bool
+func combineTilesBF16AVX512(p *byte, r *float64, base *byte, tiles int, stride int, list *int, panels int, c *float64, next int, lines int, ahead int, x *byte, lambda float64) bool
 
 // combineTilesF16AVX512 is Variant.combineTiles.
 //
 //go:noescape
-func combineTilesF16AVX512(p *byte, r *float64, base *byte, tiles int, stride int, list *int, panels int, c *float64, next int, lines int, ahead int) bool
+func combineTilesF16AVX512(p *byte, r *float64, base *byte, tiles int, stride int, list *int, panels int, c *float64, next int, lines int, ahead int, x *byte, lambda float64) bool
 
 // dotsTilesF32AVX512 is Variant.dotsTiles.
 //

@@ -94,7 +94,7 @@ func checkTiles(t *testing.T, rng *rand.Rand, v *kernel.Variant, g kernel.Tiles,
 		}
 	}
 	p := append(make([]byte, 1+4*g.N*cols), 0xaa, 0xaa) // at an odd address
-	done, finite := v.CombineTiles(w, p[1:1+4*g.N*cols], g, c, mask)
+	done, finite := v.CombineTiles(w, p[1:1+4*g.N*cols], g, c, mask, nil, 0)
 	if done && !finite {
 		t.Fatalf("slots %d, mask %x, %d tiles of %d lines: not finite", slots, mask, g.N, g.Lines)
 	}
@@ -112,6 +112,22 @@ func checkTiles(t *testing.T, rng *rand.Rand, v *kernel.Variant, g kernel.Tiles,
 	for i := range g.N * cols {
 		binary.LittleEndian.PutUint32(x[1+4*i:], math.Float32bits(float32(rng.NormFloat64())))
 	}
+	lambda := math.Exp(rng.NormFloat64())
+	done, finite = v.CombineTiles(w, p[1:1+4*g.N*cols], g, c, mask, x[1:], lambda)
+	if done && !finite {
+		t.Fatalf("slots %d, mask %x, %d tiles of %d lines: not finite", slots, mask, g.N, g.Lines)
+	}
+	for i := 0; done && i < g.N*cols; i++ {
+		got := math.Float32frombits(binary.LittleEndian.Uint32(p[1+4*i:]))
+		xi := float64(math.Float32frombits(binary.LittleEndian.Uint32(x[1+4*i:])))
+		if want := float32((xi - wantCombine(each[i/cols], c, i%cols)) / lambda); math.Float32bits(got) != math.Float32bits(want) {
+			t.Fatalf("slots %d, mask %x, %d tiles of %d lines: column %d of (x − r)/λ is %v, want %v", slots, mask, g.N, g.Lines, i, got, want)
+		}
+	}
+	if p[0] != 0 || p[len(p)-2] != 0xaa || p[len(p)-1] != 0xaa {
+		t.Fatalf("slots %d, mask %x, %d tiles of %d lines: wrote outside of p", slots, mask, g.N, g.Lines)
+	}
+
 	y, intact := between[float64](g.N * slots)
 	doesDots = v.DotsTiles(w, y, g, x[1:], mask)
 	alone, x64 := make([]float64, slots), make([]float64, cols)
@@ -150,7 +166,7 @@ func TestTilesNegativeZero(t *testing.T) {
 		}
 		c[0] = -5e-324 // a quarter of it is −0
 		p := make([]byte, 4*g.Cols())
-		if done, _ := v.CombineTiles(new(kernel.Scratch), p, g, c, mask); !done {
+		if done, _ := v.CombineTiles(new(kernel.Scratch), p, g, c, mask, nil, 0); !done {
 			return
 		}
 		for i := range g.Cols() {
@@ -175,7 +191,7 @@ func TestTilesNotFinite(t *testing.T) {
 				f := each[i/cols]
 				f.set(rng.IntN(slots), i%cols, float32(bad))
 				copy(g.G[i/cols*g.Stride:], f.tile.G)
-				if done, finite := v.CombineTiles(w, p, g, vector(rng, slots, true), full(slots)); done && finite {
+				if done, finite := v.CombineTiles(w, p, g, vector(rng, slots, true), full(slots), nil, 0); done && finite {
 					t.Fatalf("%v in column %d: finite", bad, i)
 				}
 			}
@@ -183,11 +199,11 @@ func TestTilesNotFinite(t *testing.T) {
 		g, _ := tilesOf(rng, dtype, slots, lines, n, 0, full(slots))
 		c := make([]float64, slots)
 		c[3] = math.MaxFloat64 // past float32
-		if done, finite := v.CombineTiles(w, p, g, c, full(slots)); done && finite {
+		if done, finite := v.CombineTiles(w, p, g, c, full(slots), nil, 0); done && finite {
 			t.Fatal("past float32: finite")
 		}
 		for _, mask := range [][]byte{{0xff, 0x01}, {0x18, 0x81}, {0, 0}} { // few of their panels' slots
-			done, _ := v.CombineTiles(w, p, g, c, mask)
+			done, _ := v.CombineTiles(w, p, g, c, mask, nil, 0)
 			if (done || v.DotsTiles(w, make([]float64, n*slots), g, p, mask)) && (dtype != kernel.F32 || mask[0] != 0xff) {
 				t.Fatalf("mask %x: says that it did it", mask)
 			}

@@ -141,9 +141,9 @@ func (o overTiles) each(in []Register, unless string, f func(i int, in Register)
 
 // combineTiles goes over sixteen columns at a time, with the coefficients of a panel in registers. The
 // first panel's sums begin as zero, the last one's go out; in between they lie at r. A slot that is out
-// is zero times a coefficient of −0, which changes no sum.
+// is zero times a coefficient of −0, which changes no sum. Where there is an x, (x − sum)/λ goes out.
 func combineTiles(s isa, t dtype) {
-	TEXT("combineTiles"+t.name+s.name, NOSPLIT, "func(p *byte, r *float64, base *byte, tiles, stride int, list *int, panels int, c *float64, next, lines, ahead int) bool")
+	TEXT("combineTiles"+t.name+s.name, NOSPLIT, "func(p *byte, r *float64, base *byte, tiles, stride int, list *int, panels int, c *float64, next, lines, ahead int, x *byte, lambda float64) bool")
 	Pragma("noescape")
 	Doc(fmt.Sprintf("combineTiles%s%s is Variant.combineTiles.", t.name, s.name))
 	e, bad := YMM(), YMM()
@@ -154,7 +154,7 @@ func combineTiles(s isa, t dtype) {
 	acc, v, cs := s.vecs(16/s.width), s.vecs(2), s.vecs(panelSlots)
 	o, p, r := newOverTiles(), Load(Param("p"), GP64()), GP64()
 	c, cTile := GP64(), Load(Param("c"), GP64())
-	left := Load(Param("tiles"), GP64())
+	left, x := Load(Param("tiles"), GP64()), Load(Param("x"), GP64())
 	var some []Register // the masks, where a panel may be there in part
 	if s.width == 8 {
 		some = masks()
@@ -194,6 +194,19 @@ func combineTiles(s isa, t dtype) {
 					}
 				})
 				if last {
+					solved := fmt.Sprintf("%s%dsolved", name, col)
+					TESTQ(x, x)
+					JZ(LabelRef(solved))
+					VBROADCASTSD(param("lambda"), v[1])
+					for j, a := range acc {
+						VCVTPS2PD(Mem{Base: x, Disp: 4 * (col + s.width*j)}, v[0])
+						VSUBPD(a, v[0], a)
+						VDIVPD(v[1], a, a)
+					}
+					if col+16 == t.cols() {
+						ADDQ(U32(4*t.cols()), x)
+					}
+					Label(solved)
 					out(s, acc, Mem{Base: p, Disp: 4 * col}, e, bad)
 					continue
 				}
