@@ -2,8 +2,6 @@ package kernel
 
 import (
 	"fmt"
-	"math"
-	"math/bits"
 	"unsafe"
 )
 
@@ -33,30 +31,19 @@ func (g Tiles) ahead(far [3]int) int {
 func (g Tiles) Cols() int { return g.Lines * g.DType.LineCols() }
 
 // list sets w.list to the panels that have slots in mask, as combineTiles takes them, and returns how
-// many there are; or 0 where the variant does better without.
-func (v *Variant) list(w *Scratch, g Tiles, mask []byte) (panels int) {
+// many there are; or 0 where not all slots of one are in, and part says that this may not be.
+func (g Tiles) list(w *Scratch, mask []byte, part bool) (panels int) {
 	w.list = w.list[:0]
-	present := 0
 	for p, in := range mask {
+		if in != allSlots && !part {
+			return 0
+		}
 		if in == 0 {
 			continue
 		}
-		if in != allSlots && !v.anyPanel {
-			return 0
-		}
 		at, stride := Tile{Slots: g.Slots, Lines: g.Lines}.panel(p)
 		w.list = append(w.list, at, stride, int(in))
-		present += bits.OnesCount8(in)
 		panels++
-	}
-	// A slot that is out takes as long as one that is in, but for memory: less than it saves where these
-	// are one in two of float32, or one in four of what is converted in two steps.
-	least := 4
-	if g.DType != F32 {
-		least = 6
-	}
-	if present < least*panels {
-		return 0
 	}
 	return panels
 }
@@ -73,8 +60,9 @@ func (g Tiles) check(mask []byte) {
 }
 
 // CombineTiles is Combine of whole tiles for one coefficient vector, then Finish with the numbers of x in
-// F32 where x is not nil, and Round to F32: p and x have N·Cols() numbers. done tells whether this variant does that for such tiles and such a mask, or
-// has left p alone; finite whether all numbers of p are.
+// F32 where x is not nil, and Round to F32: p and x have N·Cols() numbers. done tells whether this
+// variant does that for such tiles and such a mask, or has left p alone; finite whether all numbers of
+// p are.
 func (v *Variant) CombineTiles(w *Scratch, p []byte, g Tiles, c []float64, mask, x []byte, lambda float64) (done, finite bool) {
 	g.check(mask)
 	if len(c) != g.Slots || len(p) != 4*g.N*g.Cols() || x != nil && len(x) != len(p) {
@@ -83,7 +71,7 @@ func (v *Variant) CombineTiles(w *Scratch, p []byte, g Tiles, c []float64, mask,
 	if v.combineTiles[g.DType] == nil || !littleEndian {
 		return false, false
 	}
-	panels := v.list(w, g, mask)
+	panels := g.list(w, mask, v.anyPanel)
 	if panels == 0 {
 		return false, false
 	}
@@ -99,7 +87,7 @@ func (v *Variant) CombineTiles(w *Scratch, p []byte, g Tiles, c []float64, mask,
 				continue
 			}
 			for t := range PanelSlots {
-				to[t] = math.Copysign(0, -1)
+				to[t] = 0 // where it is out
 				if slot := p*PanelSlots + t; in>>t&1 != 0 {
 					to[t] = c[slot]
 					if g.DType == F16 {
@@ -122,38 +110,20 @@ func (v *Variant) DotsTiles(w *Scratch, y []float64, g Tiles, x []byte, mask []b
 	if len(y) != g.N*g.Slots || len(x) != 4*g.N*g.Cols() {
 		panic(fmt.Sprintf("kernel: %d numbers and %d bytes for %d tiles of %d slots of %d columns", len(y), len(x), g.N, g.Slots, g.Cols()))
 	}
-	x64 := grow(&w.x, g.Cols())
-	return v.listedDots(w, y, g, &x[0], x64, mask)
-}
-
-// listedDots is the dots of x, or of x64, of a tile's columns, where x is nil.
-func (v *Variant) listedDots(w *Scratch, y []float64, g Tiles, x *byte, x64 []float64, mask []byte) (done bool) {
 	if v.dotsTiles[g.DType] == nil || !littleEndian {
 		return false
 	}
-	panels := v.list(w, g, mask)
+	panels := g.list(w, mask, false)
 	if panels == 0 {
 		return false
 	}
-	sums := grow(&w.sums, g.N*panels*PanelSlots)
-	v.dotsTiles[g.DType](&sums[0], &x64[0], &g.G[0], g.N, g.Stride, &w.list[0], panels, x, g.Lines, g.ahead(v.dotsAhead))
-	for i := range g.N {
-		yi := y[i*g.Slots : (i+1)*g.Slots]
-		for p, in := range mask {
-			to := yi[p*PanelSlots : min(len(yi), (p+1)*PanelSlots)]
-			if in == 0 {
-				clear(to)
-				continue
-			}
-			copy(to, sums)
-			sums = sums[PanelSlots:]
-			for t := range to {
-				if in>>t&1 == 0 {
-					to[t] = 0
-				} else if g.DType == F16 {
-					if e := g.Exp[i*g.Stride/2+p*PanelSlots+t]; e != 0 {
-						to[t] *= pow2(-e)
-					}
+	x64 := grow(&w.x, g.Cols())
+	v.dotsTiles[g.DType](&y[0], &x64[0], &g.G[0], g.N, g.Stride, &w.list[0], panels, &x[0], g.Lines, g.ahead(v.dotsAhead))
+	if g.DType == F16 {
+		for i := range g.N {
+			for t, e := range g.Exp[i*g.Stride/2:][:g.Slots] {
+				if e != 0 {
+					y[i*g.Slots+t] *= pow2(-e)
 				}
 			}
 		}

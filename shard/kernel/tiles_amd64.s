@@ -864,92 +864,84 @@ part:
 	VBROADCASTSD 48(R12), Z12
 	VBROADCASTSD 56(R12), Z13
 	ADDQ         $0x40, R12
-	MOVQ         16(BX), R9
-	MOVQ         R9, R8
-	SHRQ         $0x00, R8
-	ANDQ         $0x01, R8
-	NEGQ         R8
-	KMOVW        R8, K1
-	MOVQ         R9, R8
-	SHRQ         $0x01, R8
-	ANDQ         $0x01, R8
-	NEGQ         R8
-	KMOVW        R8, K2
-	MOVQ         R9, R8
-	SHRQ         $0x02, R8
-	ANDQ         $0x01, R8
-	NEGQ         R8
-	KMOVW        R8, K3
-	MOVQ         R9, R8
-	SHRQ         $0x03, R8
-	ANDQ         $0x01, R8
-	NEGQ         R8
-	KMOVW        R8, K4
-	MOVQ         R9, R8
-	SHRQ         $0x04, R8
-	ANDQ         $0x01, R8
-	NEGQ         R8
-	KMOVW        R8, K5
-	MOVQ         R9, R8
-	SHRQ         $0x05, R8
-	ANDQ         $0x01, R8
-	NEGQ         R8
-	KMOVW        R8, K6
-	MOVQ         R9, R8
-	SHRQ         $0x06, R8
-	ANDQ         $0x01, R8
-	NEGQ         R8
-	KMOVW        R8, K7
-	SHRQ         $0x07, R9
 	MOVQ         8(BX), R8
+	MOVQ         16(BX), R9
 
 partmiddle:
 	VMOVUPD     (R11), Z2
 	VMOVUPD     64(R11), Z3
+	BTQ         $0x00, R9
+	JCC         partmiddle0out0
 	PREFETCHNTA (CX)
-	VCVTPS2PD.Z (AX), K1, Z4
+	VCVTPS2PD   (AX), Z4
 	VFMADD231PD Z4, Z6, Z2
-	VCVTPS2PD.Z 32(AX), K1, Z5
+	VCVTPS2PD   32(AX), Z5
 	VFMADD231PD Z5, Z6, Z3
+
+partmiddle0out0:
+	BTQ         $0x01, R9
+	JCC         partmiddle0out1
 	PREFETCHNTA 64(CX)
-	VCVTPS2PD.Z 64(AX), K2, Z4
+	VCVTPS2PD   64(AX), Z4
 	VFMADD231PD Z4, Z7, Z2
-	VCVTPS2PD.Z 96(AX), K2, Z5
+	VCVTPS2PD   96(AX), Z5
 	VFMADD231PD Z5, Z7, Z3
+
+partmiddle0out1:
+	BTQ         $0x02, R9
+	JCC         partmiddle0out2
 	PREFETCHNTA 128(CX)
-	VCVTPS2PD.Z 128(AX), K3, Z4
+	VCVTPS2PD   128(AX), Z4
 	VFMADD231PD Z4, Z8, Z2
-	VCVTPS2PD.Z 160(AX), K3, Z5
+	VCVTPS2PD   160(AX), Z5
 	VFMADD231PD Z5, Z8, Z3
+
+partmiddle0out2:
+	BTQ         $0x03, R9
+	JCC         partmiddle0out3
 	PREFETCHNTA 192(CX)
-	VCVTPS2PD.Z 192(AX), K4, Z4
+	VCVTPS2PD   192(AX), Z4
 	VFMADD231PD Z4, Z9, Z2
-	VCVTPS2PD.Z 224(AX), K4, Z5
+	VCVTPS2PD   224(AX), Z5
 	VFMADD231PD Z5, Z9, Z3
+
+partmiddle0out3:
+	BTQ         $0x04, R9
+	JCC         partmiddle0out4
 	PREFETCHNTA 256(CX)
-	VCVTPS2PD.Z 256(AX), K5, Z4
+	VCVTPS2PD   256(AX), Z4
 	VFMADD231PD Z4, Z10, Z2
-	VCVTPS2PD.Z 288(AX), K5, Z5
+	VCVTPS2PD   288(AX), Z5
 	VFMADD231PD Z5, Z10, Z3
+
+partmiddle0out4:
+	BTQ         $0x05, R9
+	JCC         partmiddle0out5
 	PREFETCHNTA 320(CX)
-	VCVTPS2PD.Z 320(AX), K6, Z4
+	VCVTPS2PD   320(AX), Z4
 	VFMADD231PD Z4, Z11, Z2
-	VCVTPS2PD.Z 352(AX), K6, Z5
+	VCVTPS2PD   352(AX), Z5
 	VFMADD231PD Z5, Z11, Z3
+
+partmiddle0out5:
+	BTQ         $0x06, R9
+	JCC         partmiddle0out6
 	PREFETCHNTA 384(CX)
-	VCVTPS2PD.Z 384(AX), K7, Z4
+	VCVTPS2PD   384(AX), Z4
 	VFMADD231PD Z4, Z12, Z2
-	VCVTPS2PD.Z 416(AX), K7, Z5
+	VCVTPS2PD   416(AX), Z5
 	VFMADD231PD Z5, Z12, Z3
-	TESTQ       R9, R9
-	JZ          partmiddle0out
+
+partmiddle0out6:
+	BTQ         $0x07, R9
+	JCC         partmiddle0out7
 	PREFETCHNTA 448(CX)
 	VCVTPS2PD   448(AX), Z4
 	VFMADD231PD Z4, Z13, Z2
 	VCVTPS2PD   480(AX), Z5
 	VFMADD231PD Z5, Z13, Z3
 
-partmiddle0out:
+partmiddle0out7:
 	VMOVUPD Z2, (R11)
 	VMOVUPD Z3, 64(R11)
 	ADDQ    $0x00000080, R11
@@ -970,93 +962,85 @@ partend:
 	VBROADCASTSD 48(R12), Z12
 	VBROADCASTSD 56(R12), Z13
 	ADDQ         $0x40, R12
-	MOVQ         16(BX), R9
-	MOVQ         R9, SI
-	SHRQ         $0x00, SI
-	ANDQ         $0x01, SI
-	NEGQ         SI
-	KMOVW        SI, K1
-	MOVQ         R9, SI
-	SHRQ         $0x01, SI
-	ANDQ         $0x01, SI
-	NEGQ         SI
-	KMOVW        SI, K2
-	MOVQ         R9, SI
-	SHRQ         $0x02, SI
-	ANDQ         $0x01, SI
-	NEGQ         SI
-	KMOVW        SI, K3
-	MOVQ         R9, SI
-	SHRQ         $0x03, SI
-	ANDQ         $0x01, SI
-	NEGQ         SI
-	KMOVW        SI, K4
-	MOVQ         R9, SI
-	SHRQ         $0x04, SI
-	ANDQ         $0x01, SI
-	NEGQ         SI
-	KMOVW        SI, K5
-	MOVQ         R9, SI
-	SHRQ         $0x05, SI
-	ANDQ         $0x01, SI
-	NEGQ         SI
-	KMOVW        SI, K6
-	MOVQ         R9, SI
-	SHRQ         $0x06, SI
-	ANDQ         $0x01, SI
-	NEGQ         SI
-	KMOVW        SI, K7
-	SHRQ         $0x07, R9
 	MOVQ         8(BX), R8
+	MOVQ         16(BX), R9
 
 partlast:
 	PREFETCHT0  4096(R10)
 	VMOVUPD     (R11), Z2
 	VMOVUPD     64(R11), Z3
+	BTQ         $0x00, R9
+	JCC         partlast0out0
 	PREFETCHNTA (CX)
-	VCVTPS2PD.Z (AX), K1, Z4
+	VCVTPS2PD   (AX), Z4
 	VFMADD231PD Z4, Z6, Z2
-	VCVTPS2PD.Z 32(AX), K1, Z5
+	VCVTPS2PD   32(AX), Z5
 	VFMADD231PD Z5, Z6, Z3
+
+partlast0out0:
+	BTQ         $0x01, R9
+	JCC         partlast0out1
 	PREFETCHNTA 64(CX)
-	VCVTPS2PD.Z 64(AX), K2, Z4
+	VCVTPS2PD   64(AX), Z4
 	VFMADD231PD Z4, Z7, Z2
-	VCVTPS2PD.Z 96(AX), K2, Z5
+	VCVTPS2PD   96(AX), Z5
 	VFMADD231PD Z5, Z7, Z3
+
+partlast0out1:
+	BTQ         $0x02, R9
+	JCC         partlast0out2
 	PREFETCHNTA 128(CX)
-	VCVTPS2PD.Z 128(AX), K3, Z4
+	VCVTPS2PD   128(AX), Z4
 	VFMADD231PD Z4, Z8, Z2
-	VCVTPS2PD.Z 160(AX), K3, Z5
+	VCVTPS2PD   160(AX), Z5
 	VFMADD231PD Z5, Z8, Z3
+
+partlast0out2:
+	BTQ         $0x03, R9
+	JCC         partlast0out3
 	PREFETCHNTA 192(CX)
-	VCVTPS2PD.Z 192(AX), K4, Z4
+	VCVTPS2PD   192(AX), Z4
 	VFMADD231PD Z4, Z9, Z2
-	VCVTPS2PD.Z 224(AX), K4, Z5
+	VCVTPS2PD   224(AX), Z5
 	VFMADD231PD Z5, Z9, Z3
+
+partlast0out3:
+	BTQ         $0x04, R9
+	JCC         partlast0out4
 	PREFETCHNTA 256(CX)
-	VCVTPS2PD.Z 256(AX), K5, Z4
+	VCVTPS2PD   256(AX), Z4
 	VFMADD231PD Z4, Z10, Z2
-	VCVTPS2PD.Z 288(AX), K5, Z5
+	VCVTPS2PD   288(AX), Z5
 	VFMADD231PD Z5, Z10, Z3
+
+partlast0out4:
+	BTQ         $0x05, R9
+	JCC         partlast0out5
 	PREFETCHNTA 320(CX)
-	VCVTPS2PD.Z 320(AX), K6, Z4
+	VCVTPS2PD   320(AX), Z4
 	VFMADD231PD Z4, Z11, Z2
-	VCVTPS2PD.Z 352(AX), K6, Z5
+	VCVTPS2PD   352(AX), Z5
 	VFMADD231PD Z5, Z11, Z3
+
+partlast0out5:
+	BTQ         $0x06, R9
+	JCC         partlast0out6
 	PREFETCHNTA 384(CX)
-	VCVTPS2PD.Z 384(AX), K7, Z4
+	VCVTPS2PD   384(AX), Z4
 	VFMADD231PD Z4, Z12, Z2
-	VCVTPS2PD.Z 416(AX), K7, Z5
+	VCVTPS2PD   416(AX), Z5
 	VFMADD231PD Z5, Z12, Z3
-	TESTQ       R9, R9
-	JZ          partlast0out
+
+partlast0out6:
+	BTQ         $0x07, R9
+	JCC         partlast0out7
 	PREFETCHNTA 448(CX)
 	VCVTPS2PD   448(AX), Z4
 	VFMADD231PD Z4, Z13, Z2
 	VCVTPS2PD   480(AX), Z5
 	VFMADD231PD Z5, Z13, Z3
 
-partlast0out:
+partlast0out7:
 	TESTQ        R15, R15
 	JZ           partlast0solved
 	VBROADCASTSD lambda+96(FP), Z5
@@ -1901,113 +1885,105 @@ part:
 	VBROADCASTSD 48(R12), Z13
 	VBROADCASTSD 56(R12), Z14
 	ADDQ         $0x40, R12
-	MOVQ         16(BX), R9
-	MOVQ         R9, R8
-	SHRQ         $0x00, R8
-	ANDQ         $0x01, R8
-	NEGQ         R8
-	KMOVW        R8, K1
-	MOVQ         R9, R8
-	SHRQ         $0x01, R8
-	ANDQ         $0x01, R8
-	NEGQ         R8
-	KMOVW        R8, K2
-	MOVQ         R9, R8
-	SHRQ         $0x02, R8
-	ANDQ         $0x01, R8
-	NEGQ         R8
-	KMOVW        R8, K3
-	MOVQ         R9, R8
-	SHRQ         $0x03, R8
-	ANDQ         $0x01, R8
-	NEGQ         R8
-	KMOVW        R8, K4
-	MOVQ         R9, R8
-	SHRQ         $0x04, R8
-	ANDQ         $0x01, R8
-	NEGQ         R8
-	KMOVW        R8, K5
-	MOVQ         R9, R8
-	SHRQ         $0x05, R8
-	ANDQ         $0x01, R8
-	NEGQ         R8
-	KMOVW        R8, K6
-	MOVQ         R9, R8
-	SHRQ         $0x06, R8
-	ANDQ         $0x01, R8
-	NEGQ         R8
-	KMOVW        R8, K7
-	SHRQ         $0x07, R9
 	MOVQ         8(BX), R8
+	MOVQ         16(BX), R9
 
 partmiddle:
 	VMOVUPD        (R11), Z3
 	VMOVUPD        64(R11), Z4
+	BTQ            $0x00, R9
+	JCC            partmiddle0out0
 	PREFETCHNTA    (CX)
-	VPMOVZXWD.Z    (AX), K1, Y5
-	VPSLLD         $0x10, Y5, Y5
+	VBROADCASTI128 (AX), Y5
+	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
 	VFMADD231PD    Z5, Z7, Z3
-	VPMOVZXWD.Z    16(AX), K1, Y6
-	VPSLLD         $0x10, Y6, Y6
+	VBROADCASTI128 16(AX), Y6
+	VPSHUFB        Y2, Y6, Y6
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z7, Z4
+
+partmiddle0out0:
+	BTQ            $0x01, R9
+	JCC            partmiddle0out1
 	PREFETCHNTA    64(CX)
-	VPMOVZXWD.Z    64(AX), K2, Y5
-	VPSLLD         $0x10, Y5, Y5
+	VBROADCASTI128 64(AX), Y5
+	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
 	VFMADD231PD    Z5, Z8, Z3
-	VPMOVZXWD.Z    80(AX), K2, Y6
-	VPSLLD         $0x10, Y6, Y6
+	VBROADCASTI128 80(AX), Y6
+	VPSHUFB        Y2, Y6, Y6
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z8, Z4
+
+partmiddle0out1:
+	BTQ            $0x02, R9
+	JCC            partmiddle0out2
 	PREFETCHNTA    128(CX)
-	VPMOVZXWD.Z    128(AX), K3, Y5
-	VPSLLD         $0x10, Y5, Y5
+	VBROADCASTI128 128(AX), Y5
+	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
 	VFMADD231PD    Z5, Z9, Z3
-	VPMOVZXWD.Z    144(AX), K3, Y6
-	VPSLLD         $0x10, Y6, Y6
+	VBROADCASTI128 144(AX), Y6
+	VPSHUFB        Y2, Y6, Y6
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z9, Z4
+
+partmiddle0out2:
+	BTQ            $0x03, R9
+	JCC            partmiddle0out3
 	PREFETCHNTA    192(CX)
-	VPMOVZXWD.Z    192(AX), K4, Y5
-	VPSLLD         $0x10, Y5, Y5
+	VBROADCASTI128 192(AX), Y5
+	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
 	VFMADD231PD    Z5, Z10, Z3
-	VPMOVZXWD.Z    208(AX), K4, Y6
-	VPSLLD         $0x10, Y6, Y6
+	VBROADCASTI128 208(AX), Y6
+	VPSHUFB        Y2, Y6, Y6
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z10, Z4
+
+partmiddle0out3:
+	BTQ            $0x04, R9
+	JCC            partmiddle0out4
 	PREFETCHNTA    256(CX)
-	VPMOVZXWD.Z    256(AX), K5, Y5
-	VPSLLD         $0x10, Y5, Y5
+	VBROADCASTI128 256(AX), Y5
+	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
 	VFMADD231PD    Z5, Z11, Z3
-	VPMOVZXWD.Z    272(AX), K5, Y6
-	VPSLLD         $0x10, Y6, Y6
+	VBROADCASTI128 272(AX), Y6
+	VPSHUFB        Y2, Y6, Y6
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z11, Z4
+
+partmiddle0out4:
+	BTQ            $0x05, R9
+	JCC            partmiddle0out5
 	PREFETCHNTA    320(CX)
-	VPMOVZXWD.Z    320(AX), K6, Y5
-	VPSLLD         $0x10, Y5, Y5
+	VBROADCASTI128 320(AX), Y5
+	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
 	VFMADD231PD    Z5, Z12, Z3
-	VPMOVZXWD.Z    336(AX), K6, Y6
-	VPSLLD         $0x10, Y6, Y6
+	VBROADCASTI128 336(AX), Y6
+	VPSHUFB        Y2, Y6, Y6
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z12, Z4
+
+partmiddle0out5:
+	BTQ            $0x06, R9
+	JCC            partmiddle0out6
 	PREFETCHNTA    384(CX)
-	VPMOVZXWD.Z    384(AX), K7, Y5
-	VPSLLD         $0x10, Y5, Y5
+	VBROADCASTI128 384(AX), Y5
+	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
 	VFMADD231PD    Z5, Z13, Z3
-	VPMOVZXWD.Z    400(AX), K7, Y6
-	VPSLLD         $0x10, Y6, Y6
+	VBROADCASTI128 400(AX), Y6
+	VPSHUFB        Y2, Y6, Y6
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z13, Z4
-	TESTQ          R9, R9
-	JZ             partmiddle0out
+
+partmiddle0out6:
+	BTQ            $0x07, R9
+	JCC            partmiddle0out7
 	PREFETCHNTA    448(CX)
 	VBROADCASTI128 448(AX), Y5
 	VPSHUFB        Y2, Y5, Y5
@@ -2018,69 +1994,97 @@ partmiddle:
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z14, Z4
 
-partmiddle0out:
+partmiddle0out7:
 	VMOVUPD        Z3, (R11)
 	VMOVUPD        Z4, 64(R11)
 	VMOVUPD        128(R11), Z3
 	VMOVUPD        192(R11), Z4
-	VPMOVZXWD.Z    32(AX), K1, Y5
-	VPSLLD         $0x10, Y5, Y5
+	BTQ            $0x00, R9
+	JCC            partmiddle16out0
+	VBROADCASTI128 32(AX), Y5
+	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
 	VFMADD231PD    Z5, Z7, Z3
-	VPMOVZXWD.Z    48(AX), K1, Y6
-	VPSLLD         $0x10, Y6, Y6
+	VBROADCASTI128 48(AX), Y6
+	VPSHUFB        Y2, Y6, Y6
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z7, Z4
-	VPMOVZXWD.Z    96(AX), K2, Y5
-	VPSLLD         $0x10, Y5, Y5
+
+partmiddle16out0:
+	BTQ            $0x01, R9
+	JCC            partmiddle16out1
+	VBROADCASTI128 96(AX), Y5
+	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
 	VFMADD231PD    Z5, Z8, Z3
-	VPMOVZXWD.Z    112(AX), K2, Y6
-	VPSLLD         $0x10, Y6, Y6
+	VBROADCASTI128 112(AX), Y6
+	VPSHUFB        Y2, Y6, Y6
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z8, Z4
-	VPMOVZXWD.Z    160(AX), K3, Y5
-	VPSLLD         $0x10, Y5, Y5
+
+partmiddle16out1:
+	BTQ            $0x02, R9
+	JCC            partmiddle16out2
+	VBROADCASTI128 160(AX), Y5
+	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
 	VFMADD231PD    Z5, Z9, Z3
-	VPMOVZXWD.Z    176(AX), K3, Y6
-	VPSLLD         $0x10, Y6, Y6
+	VBROADCASTI128 176(AX), Y6
+	VPSHUFB        Y2, Y6, Y6
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z9, Z4
-	VPMOVZXWD.Z    224(AX), K4, Y5
-	VPSLLD         $0x10, Y5, Y5
+
+partmiddle16out2:
+	BTQ            $0x03, R9
+	JCC            partmiddle16out3
+	VBROADCASTI128 224(AX), Y5
+	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
 	VFMADD231PD    Z5, Z10, Z3
-	VPMOVZXWD.Z    240(AX), K4, Y6
-	VPSLLD         $0x10, Y6, Y6
+	VBROADCASTI128 240(AX), Y6
+	VPSHUFB        Y2, Y6, Y6
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z10, Z4
-	VPMOVZXWD.Z    288(AX), K5, Y5
-	VPSLLD         $0x10, Y5, Y5
+
+partmiddle16out3:
+	BTQ            $0x04, R9
+	JCC            partmiddle16out4
+	VBROADCASTI128 288(AX), Y5
+	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
 	VFMADD231PD    Z5, Z11, Z3
-	VPMOVZXWD.Z    304(AX), K5, Y6
-	VPSLLD         $0x10, Y6, Y6
+	VBROADCASTI128 304(AX), Y6
+	VPSHUFB        Y2, Y6, Y6
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z11, Z4
-	VPMOVZXWD.Z    352(AX), K6, Y5
-	VPSLLD         $0x10, Y5, Y5
+
+partmiddle16out4:
+	BTQ            $0x05, R9
+	JCC            partmiddle16out5
+	VBROADCASTI128 352(AX), Y5
+	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
 	VFMADD231PD    Z5, Z12, Z3
-	VPMOVZXWD.Z    368(AX), K6, Y6
-	VPSLLD         $0x10, Y6, Y6
+	VBROADCASTI128 368(AX), Y6
+	VPSHUFB        Y2, Y6, Y6
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z12, Z4
-	VPMOVZXWD.Z    416(AX), K7, Y5
-	VPSLLD         $0x10, Y5, Y5
+
+partmiddle16out5:
+	BTQ            $0x06, R9
+	JCC            partmiddle16out6
+	VBROADCASTI128 416(AX), Y5
+	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
 	VFMADD231PD    Z5, Z13, Z3
-	VPMOVZXWD.Z    432(AX), K7, Y6
-	VPSLLD         $0x10, Y6, Y6
+	VBROADCASTI128 432(AX), Y6
+	VPSHUFB        Y2, Y6, Y6
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z13, Z4
-	TESTQ          R9, R9
-	JZ             partmiddle16out
+
+partmiddle16out6:
+	BTQ            $0x07, R9
+	JCC            partmiddle16out7
 	VBROADCASTI128 480(AX), Y5
 	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
@@ -2090,7 +2094,7 @@ partmiddle0out:
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z14, Z4
 
-partmiddle16out:
+partmiddle16out7:
 	VMOVUPD Z3, 128(R11)
 	VMOVUPD Z4, 192(R11)
 	ADDQ    $0x00000100, R11
@@ -2111,114 +2115,106 @@ partend:
 	VBROADCASTSD 48(R12), Z13
 	VBROADCASTSD 56(R12), Z14
 	ADDQ         $0x40, R12
-	MOVQ         16(BX), R9
-	MOVQ         R9, SI
-	SHRQ         $0x00, SI
-	ANDQ         $0x01, SI
-	NEGQ         SI
-	KMOVW        SI, K1
-	MOVQ         R9, SI
-	SHRQ         $0x01, SI
-	ANDQ         $0x01, SI
-	NEGQ         SI
-	KMOVW        SI, K2
-	MOVQ         R9, SI
-	SHRQ         $0x02, SI
-	ANDQ         $0x01, SI
-	NEGQ         SI
-	KMOVW        SI, K3
-	MOVQ         R9, SI
-	SHRQ         $0x03, SI
-	ANDQ         $0x01, SI
-	NEGQ         SI
-	KMOVW        SI, K4
-	MOVQ         R9, SI
-	SHRQ         $0x04, SI
-	ANDQ         $0x01, SI
-	NEGQ         SI
-	KMOVW        SI, K5
-	MOVQ         R9, SI
-	SHRQ         $0x05, SI
-	ANDQ         $0x01, SI
-	NEGQ         SI
-	KMOVW        SI, K6
-	MOVQ         R9, SI
-	SHRQ         $0x06, SI
-	ANDQ         $0x01, SI
-	NEGQ         SI
-	KMOVW        SI, K7
-	SHRQ         $0x07, R9
 	MOVQ         8(BX), R8
+	MOVQ         16(BX), R9
 
 partlast:
 	PREFETCHT0     4096(R10)
 	VMOVUPD        (R11), Z3
 	VMOVUPD        64(R11), Z4
+	BTQ            $0x00, R9
+	JCC            partlast0out0
 	PREFETCHNTA    (CX)
-	VPMOVZXWD.Z    (AX), K1, Y5
-	VPSLLD         $0x10, Y5, Y5
+	VBROADCASTI128 (AX), Y5
+	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
 	VFMADD231PD    Z5, Z7, Z3
-	VPMOVZXWD.Z    16(AX), K1, Y6
-	VPSLLD         $0x10, Y6, Y6
+	VBROADCASTI128 16(AX), Y6
+	VPSHUFB        Y2, Y6, Y6
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z7, Z4
+
+partlast0out0:
+	BTQ            $0x01, R9
+	JCC            partlast0out1
 	PREFETCHNTA    64(CX)
-	VPMOVZXWD.Z    64(AX), K2, Y5
-	VPSLLD         $0x10, Y5, Y5
+	VBROADCASTI128 64(AX), Y5
+	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
 	VFMADD231PD    Z5, Z8, Z3
-	VPMOVZXWD.Z    80(AX), K2, Y6
-	VPSLLD         $0x10, Y6, Y6
+	VBROADCASTI128 80(AX), Y6
+	VPSHUFB        Y2, Y6, Y6
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z8, Z4
+
+partlast0out1:
+	BTQ            $0x02, R9
+	JCC            partlast0out2
 	PREFETCHNTA    128(CX)
-	VPMOVZXWD.Z    128(AX), K3, Y5
-	VPSLLD         $0x10, Y5, Y5
+	VBROADCASTI128 128(AX), Y5
+	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
 	VFMADD231PD    Z5, Z9, Z3
-	VPMOVZXWD.Z    144(AX), K3, Y6
-	VPSLLD         $0x10, Y6, Y6
+	VBROADCASTI128 144(AX), Y6
+	VPSHUFB        Y2, Y6, Y6
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z9, Z4
+
+partlast0out2:
+	BTQ            $0x03, R9
+	JCC            partlast0out3
 	PREFETCHNTA    192(CX)
-	VPMOVZXWD.Z    192(AX), K4, Y5
-	VPSLLD         $0x10, Y5, Y5
+	VBROADCASTI128 192(AX), Y5
+	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
 	VFMADD231PD    Z5, Z10, Z3
-	VPMOVZXWD.Z    208(AX), K4, Y6
-	VPSLLD         $0x10, Y6, Y6
+	VBROADCASTI128 208(AX), Y6
+	VPSHUFB        Y2, Y6, Y6
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z10, Z4
+
+partlast0out3:
+	BTQ            $0x04, R9
+	JCC            partlast0out4
 	PREFETCHNTA    256(CX)
-	VPMOVZXWD.Z    256(AX), K5, Y5
-	VPSLLD         $0x10, Y5, Y5
+	VBROADCASTI128 256(AX), Y5
+	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
 	VFMADD231PD    Z5, Z11, Z3
-	VPMOVZXWD.Z    272(AX), K5, Y6
-	VPSLLD         $0x10, Y6, Y6
+	VBROADCASTI128 272(AX), Y6
+	VPSHUFB        Y2, Y6, Y6
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z11, Z4
+
+partlast0out4:
+	BTQ            $0x05, R9
+	JCC            partlast0out5
 	PREFETCHNTA    320(CX)
-	VPMOVZXWD.Z    320(AX), K6, Y5
-	VPSLLD         $0x10, Y5, Y5
+	VBROADCASTI128 320(AX), Y5
+	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
 	VFMADD231PD    Z5, Z12, Z3
-	VPMOVZXWD.Z    336(AX), K6, Y6
-	VPSLLD         $0x10, Y6, Y6
+	VBROADCASTI128 336(AX), Y6
+	VPSHUFB        Y2, Y6, Y6
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z12, Z4
+
+partlast0out5:
+	BTQ            $0x06, R9
+	JCC            partlast0out6
 	PREFETCHNTA    384(CX)
-	VPMOVZXWD.Z    384(AX), K7, Y5
-	VPSLLD         $0x10, Y5, Y5
+	VBROADCASTI128 384(AX), Y5
+	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
 	VFMADD231PD    Z5, Z13, Z3
-	VPMOVZXWD.Z    400(AX), K7, Y6
-	VPSLLD         $0x10, Y6, Y6
+	VBROADCASTI128 400(AX), Y6
+	VPSHUFB        Y2, Y6, Y6
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z13, Z4
-	TESTQ          R9, R9
-	JZ             partlast0out
+
+partlast0out6:
+	BTQ            $0x07, R9
+	JCC            partlast0out7
 	PREFETCHNTA    448(CX)
 	VBROADCASTI128 448(AX), Y5
 	VPSHUFB        Y2, Y5, Y5
@@ -2229,7 +2225,7 @@ partlast:
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z14, Z4
 
-partlast0out:
+partlast0out7:
 	TESTQ        R15, R15
 	JZ           partlast0solved
 	VBROADCASTSD lambda+96(FP), Z6
@@ -2254,64 +2250,92 @@ partlast0solved:
 	PREFETCHT0     4160(R10)
 	VMOVUPD        128(R11), Z3
 	VMOVUPD        192(R11), Z4
-	VPMOVZXWD.Z    32(AX), K1, Y5
-	VPSLLD         $0x10, Y5, Y5
+	BTQ            $0x00, R9
+	JCC            partlast16out0
+	VBROADCASTI128 32(AX), Y5
+	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
 	VFMADD231PD    Z5, Z7, Z3
-	VPMOVZXWD.Z    48(AX), K1, Y6
-	VPSLLD         $0x10, Y6, Y6
+	VBROADCASTI128 48(AX), Y6
+	VPSHUFB        Y2, Y6, Y6
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z7, Z4
-	VPMOVZXWD.Z    96(AX), K2, Y5
-	VPSLLD         $0x10, Y5, Y5
+
+partlast16out0:
+	BTQ            $0x01, R9
+	JCC            partlast16out1
+	VBROADCASTI128 96(AX), Y5
+	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
 	VFMADD231PD    Z5, Z8, Z3
-	VPMOVZXWD.Z    112(AX), K2, Y6
-	VPSLLD         $0x10, Y6, Y6
+	VBROADCASTI128 112(AX), Y6
+	VPSHUFB        Y2, Y6, Y6
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z8, Z4
-	VPMOVZXWD.Z    160(AX), K3, Y5
-	VPSLLD         $0x10, Y5, Y5
+
+partlast16out1:
+	BTQ            $0x02, R9
+	JCC            partlast16out2
+	VBROADCASTI128 160(AX), Y5
+	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
 	VFMADD231PD    Z5, Z9, Z3
-	VPMOVZXWD.Z    176(AX), K3, Y6
-	VPSLLD         $0x10, Y6, Y6
+	VBROADCASTI128 176(AX), Y6
+	VPSHUFB        Y2, Y6, Y6
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z9, Z4
-	VPMOVZXWD.Z    224(AX), K4, Y5
-	VPSLLD         $0x10, Y5, Y5
+
+partlast16out2:
+	BTQ            $0x03, R9
+	JCC            partlast16out3
+	VBROADCASTI128 224(AX), Y5
+	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
 	VFMADD231PD    Z5, Z10, Z3
-	VPMOVZXWD.Z    240(AX), K4, Y6
-	VPSLLD         $0x10, Y6, Y6
+	VBROADCASTI128 240(AX), Y6
+	VPSHUFB        Y2, Y6, Y6
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z10, Z4
-	VPMOVZXWD.Z    288(AX), K5, Y5
-	VPSLLD         $0x10, Y5, Y5
+
+partlast16out3:
+	BTQ            $0x04, R9
+	JCC            partlast16out4
+	VBROADCASTI128 288(AX), Y5
+	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
 	VFMADD231PD    Z5, Z11, Z3
-	VPMOVZXWD.Z    304(AX), K5, Y6
-	VPSLLD         $0x10, Y6, Y6
+	VBROADCASTI128 304(AX), Y6
+	VPSHUFB        Y2, Y6, Y6
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z11, Z4
-	VPMOVZXWD.Z    352(AX), K6, Y5
-	VPSLLD         $0x10, Y5, Y5
+
+partlast16out4:
+	BTQ            $0x05, R9
+	JCC            partlast16out5
+	VBROADCASTI128 352(AX), Y5
+	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
 	VFMADD231PD    Z5, Z12, Z3
-	VPMOVZXWD.Z    368(AX), K6, Y6
-	VPSLLD         $0x10, Y6, Y6
+	VBROADCASTI128 368(AX), Y6
+	VPSHUFB        Y2, Y6, Y6
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z12, Z4
-	VPMOVZXWD.Z    416(AX), K7, Y5
-	VPSLLD         $0x10, Y5, Y5
+
+partlast16out5:
+	BTQ            $0x06, R9
+	JCC            partlast16out6
+	VBROADCASTI128 416(AX), Y5
+	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
 	VFMADD231PD    Z5, Z13, Z3
-	VPMOVZXWD.Z    432(AX), K7, Y6
-	VPSLLD         $0x10, Y6, Y6
+	VBROADCASTI128 432(AX), Y6
+	VPSHUFB        Y2, Y6, Y6
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z13, Z4
-	TESTQ          R9, R9
-	JZ             partlast16out
+
+partlast16out6:
+	BTQ            $0x07, R9
+	JCC            partlast16out7
 	VBROADCASTI128 480(AX), Y5
 	VPSHUFB        Y2, Y5, Y5
 	VCVTPS2PD      Y5, Z5
@@ -2321,7 +2345,7 @@ partlast0solved:
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z14, Z4
 
-partlast16out:
+partlast16out7:
 	TESTQ        R15, R15
 	JZ           partlast16solved
 	VBROADCASTSD lambda+96(FP), Z6
@@ -2376,7 +2400,7 @@ DATA combineTilesBF16AVX512Spread<>+28(SB)/4, $0x0f0e8080
 GLOBL combineTilesBF16AVX512Spread<>(SB), RODATA|NOPTR, $32
 
 // func combineTilesF16AVX512(p *byte, r *float64, base *byte, tiles int, stride int, list *int, panels int, c *float64, next int, lines int, ahead int, x *byte, lambda float64) bool
-// Requires: AVX, AVX2, AVX512F, AVX512VL, F16C, MMX+
+// Requires: AVX, AVX2, AVX512F, F16C, MMX+
 TEXT ·combineTilesF16AVX512(SB), NOSPLIT, $0-105
 	VPBROADCASTD exponentTilesF16AVX512<>+0(SB), Y0
 	VPXOR        Y1, Y1, Y1
@@ -3047,99 +3071,91 @@ part:
 	VBROADCASTSD 48(R12), Z12
 	VBROADCASTSD 56(R12), Z13
 	ADDQ         $0x40, R12
-	MOVQ         16(BX), R9
-	MOVQ         R9, R8
-	SHRQ         $0x00, R8
-	ANDQ         $0x01, R8
-	NEGQ         R8
-	KMOVW        R8, K1
-	MOVQ         R9, R8
-	SHRQ         $0x01, R8
-	ANDQ         $0x01, R8
-	NEGQ         R8
-	KMOVW        R8, K2
-	MOVQ         R9, R8
-	SHRQ         $0x02, R8
-	ANDQ         $0x01, R8
-	NEGQ         R8
-	KMOVW        R8, K3
-	MOVQ         R9, R8
-	SHRQ         $0x03, R8
-	ANDQ         $0x01, R8
-	NEGQ         R8
-	KMOVW        R8, K4
-	MOVQ         R9, R8
-	SHRQ         $0x04, R8
-	ANDQ         $0x01, R8
-	NEGQ         R8
-	KMOVW        R8, K5
-	MOVQ         R9, R8
-	SHRQ         $0x05, R8
-	ANDQ         $0x01, R8
-	NEGQ         R8
-	KMOVW        R8, K6
-	MOVQ         R9, R8
-	SHRQ         $0x06, R8
-	ANDQ         $0x01, R8
-	NEGQ         R8
-	KMOVW        R8, K7
-	SHRQ         $0x07, R9
 	MOVQ         8(BX), R8
+	MOVQ         16(BX), R9
 
 partmiddle:
 	VMOVUPD     (R11), Z2
 	VMOVUPD     64(R11), Z3
+	BTQ         $0x00, R9
+	JCC         partmiddle0out0
 	PREFETCHNTA (CX)
-	VCVTPH2PS.Z (AX), K1, Y4
+	VCVTPH2PS   (AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z6, Z2
-	VCVTPH2PS.Z 16(AX), K1, Y5
+	VCVTPH2PS   16(AX), Y5
 	VCVTPS2PD   Y5, Z5
 	VFMADD231PD Z5, Z6, Z3
+
+partmiddle0out0:
+	BTQ         $0x01, R9
+	JCC         partmiddle0out1
 	PREFETCHNTA 64(CX)
-	VCVTPH2PS.Z 64(AX), K2, Y4
+	VCVTPH2PS   64(AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z7, Z2
-	VCVTPH2PS.Z 80(AX), K2, Y5
+	VCVTPH2PS   80(AX), Y5
 	VCVTPS2PD   Y5, Z5
 	VFMADD231PD Z5, Z7, Z3
+
+partmiddle0out1:
+	BTQ         $0x02, R9
+	JCC         partmiddle0out2
 	PREFETCHNTA 128(CX)
-	VCVTPH2PS.Z 128(AX), K3, Y4
+	VCVTPH2PS   128(AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z8, Z2
-	VCVTPH2PS.Z 144(AX), K3, Y5
+	VCVTPH2PS   144(AX), Y5
 	VCVTPS2PD   Y5, Z5
 	VFMADD231PD Z5, Z8, Z3
+
+partmiddle0out2:
+	BTQ         $0x03, R9
+	JCC         partmiddle0out3
 	PREFETCHNTA 192(CX)
-	VCVTPH2PS.Z 192(AX), K4, Y4
+	VCVTPH2PS   192(AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z9, Z2
-	VCVTPH2PS.Z 208(AX), K4, Y5
+	VCVTPH2PS   208(AX), Y5
 	VCVTPS2PD   Y5, Z5
 	VFMADD231PD Z5, Z9, Z3
+
+partmiddle0out3:
+	BTQ         $0x04, R9
+	JCC         partmiddle0out4
 	PREFETCHNTA 256(CX)
-	VCVTPH2PS.Z 256(AX), K5, Y4
+	VCVTPH2PS   256(AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z10, Z2
-	VCVTPH2PS.Z 272(AX), K5, Y5
+	VCVTPH2PS   272(AX), Y5
 	VCVTPS2PD   Y5, Z5
 	VFMADD231PD Z5, Z10, Z3
+
+partmiddle0out4:
+	BTQ         $0x05, R9
+	JCC         partmiddle0out5
 	PREFETCHNTA 320(CX)
-	VCVTPH2PS.Z 320(AX), K6, Y4
+	VCVTPH2PS   320(AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z11, Z2
-	VCVTPH2PS.Z 336(AX), K6, Y5
+	VCVTPH2PS   336(AX), Y5
 	VCVTPS2PD   Y5, Z5
 	VFMADD231PD Z5, Z11, Z3
+
+partmiddle0out5:
+	BTQ         $0x06, R9
+	JCC         partmiddle0out6
 	PREFETCHNTA 384(CX)
-	VCVTPH2PS.Z 384(AX), K7, Y4
+	VCVTPH2PS   384(AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z12, Z2
-	VCVTPH2PS.Z 400(AX), K7, Y5
+	VCVTPH2PS   400(AX), Y5
 	VCVTPS2PD   Y5, Z5
 	VFMADD231PD Z5, Z12, Z3
-	TESTQ       R9, R9
-	JZ          partmiddle0out
+
+partmiddle0out6:
+	BTQ         $0x07, R9
+	JCC         partmiddle0out7
 	PREFETCHNTA 448(CX)
 	VCVTPH2PS   448(AX), Y4
 	VCVTPS2PD   Y4, Z4
@@ -3148,55 +3164,83 @@ partmiddle:
 	VCVTPS2PD   Y5, Z5
 	VFMADD231PD Z5, Z13, Z3
 
-partmiddle0out:
+partmiddle0out7:
 	VMOVUPD     Z2, (R11)
 	VMOVUPD     Z3, 64(R11)
 	VMOVUPD     128(R11), Z2
 	VMOVUPD     192(R11), Z3
-	VCVTPH2PS.Z 32(AX), K1, Y4
+	BTQ         $0x00, R9
+	JCC         partmiddle16out0
+	VCVTPH2PS   32(AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z6, Z2
-	VCVTPH2PS.Z 48(AX), K1, Y5
+	VCVTPH2PS   48(AX), Y5
 	VCVTPS2PD   Y5, Z5
 	VFMADD231PD Z5, Z6, Z3
-	VCVTPH2PS.Z 96(AX), K2, Y4
+
+partmiddle16out0:
+	BTQ         $0x01, R9
+	JCC         partmiddle16out1
+	VCVTPH2PS   96(AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z7, Z2
-	VCVTPH2PS.Z 112(AX), K2, Y5
+	VCVTPH2PS   112(AX), Y5
 	VCVTPS2PD   Y5, Z5
 	VFMADD231PD Z5, Z7, Z3
-	VCVTPH2PS.Z 160(AX), K3, Y4
+
+partmiddle16out1:
+	BTQ         $0x02, R9
+	JCC         partmiddle16out2
+	VCVTPH2PS   160(AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z8, Z2
-	VCVTPH2PS.Z 176(AX), K3, Y5
+	VCVTPH2PS   176(AX), Y5
 	VCVTPS2PD   Y5, Z5
 	VFMADD231PD Z5, Z8, Z3
-	VCVTPH2PS.Z 224(AX), K4, Y4
+
+partmiddle16out2:
+	BTQ         $0x03, R9
+	JCC         partmiddle16out3
+	VCVTPH2PS   224(AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z9, Z2
-	VCVTPH2PS.Z 240(AX), K4, Y5
+	VCVTPH2PS   240(AX), Y5
 	VCVTPS2PD   Y5, Z5
 	VFMADD231PD Z5, Z9, Z3
-	VCVTPH2PS.Z 288(AX), K5, Y4
+
+partmiddle16out3:
+	BTQ         $0x04, R9
+	JCC         partmiddle16out4
+	VCVTPH2PS   288(AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z10, Z2
-	VCVTPH2PS.Z 304(AX), K5, Y5
+	VCVTPH2PS   304(AX), Y5
 	VCVTPS2PD   Y5, Z5
 	VFMADD231PD Z5, Z10, Z3
-	VCVTPH2PS.Z 352(AX), K6, Y4
+
+partmiddle16out4:
+	BTQ         $0x05, R9
+	JCC         partmiddle16out5
+	VCVTPH2PS   352(AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z11, Z2
-	VCVTPH2PS.Z 368(AX), K6, Y5
+	VCVTPH2PS   368(AX), Y5
 	VCVTPS2PD   Y5, Z5
 	VFMADD231PD Z5, Z11, Z3
-	VCVTPH2PS.Z 416(AX), K7, Y4
+
+partmiddle16out5:
+	BTQ         $0x06, R9
+	JCC         partmiddle16out6
+	VCVTPH2PS   416(AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z12, Z2
-	VCVTPH2PS.Z 432(AX), K7, Y5
+	VCVTPH2PS   432(AX), Y5
 	VCVTPS2PD   Y5, Z5
 	VFMADD231PD Z5, Z12, Z3
-	TESTQ       R9, R9
-	JZ          partmiddle16out
+
+partmiddle16out6:
+	BTQ         $0x07, R9
+	JCC         partmiddle16out7
 	VCVTPH2PS   480(AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z13, Z2
@@ -3204,7 +3248,7 @@ partmiddle0out:
 	VCVTPS2PD   Y5, Z5
 	VFMADD231PD Z5, Z13, Z3
 
-partmiddle16out:
+partmiddle16out7:
 	VMOVUPD Z2, 128(R11)
 	VMOVUPD Z3, 192(R11)
 	ADDQ    $0x00000100, R11
@@ -3225,100 +3269,92 @@ partend:
 	VBROADCASTSD 48(R12), Z12
 	VBROADCASTSD 56(R12), Z13
 	ADDQ         $0x40, R12
-	MOVQ         16(BX), R9
-	MOVQ         R9, SI
-	SHRQ         $0x00, SI
-	ANDQ         $0x01, SI
-	NEGQ         SI
-	KMOVW        SI, K1
-	MOVQ         R9, SI
-	SHRQ         $0x01, SI
-	ANDQ         $0x01, SI
-	NEGQ         SI
-	KMOVW        SI, K2
-	MOVQ         R9, SI
-	SHRQ         $0x02, SI
-	ANDQ         $0x01, SI
-	NEGQ         SI
-	KMOVW        SI, K3
-	MOVQ         R9, SI
-	SHRQ         $0x03, SI
-	ANDQ         $0x01, SI
-	NEGQ         SI
-	KMOVW        SI, K4
-	MOVQ         R9, SI
-	SHRQ         $0x04, SI
-	ANDQ         $0x01, SI
-	NEGQ         SI
-	KMOVW        SI, K5
-	MOVQ         R9, SI
-	SHRQ         $0x05, SI
-	ANDQ         $0x01, SI
-	NEGQ         SI
-	KMOVW        SI, K6
-	MOVQ         R9, SI
-	SHRQ         $0x06, SI
-	ANDQ         $0x01, SI
-	NEGQ         SI
-	KMOVW        SI, K7
-	SHRQ         $0x07, R9
 	MOVQ         8(BX), R8
+	MOVQ         16(BX), R9
 
 partlast:
 	PREFETCHT0  4096(R10)
 	VMOVUPD     (R11), Z2
 	VMOVUPD     64(R11), Z3
+	BTQ         $0x00, R9
+	JCC         partlast0out0
 	PREFETCHNTA (CX)
-	VCVTPH2PS.Z (AX), K1, Y4
+	VCVTPH2PS   (AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z6, Z2
-	VCVTPH2PS.Z 16(AX), K1, Y5
+	VCVTPH2PS   16(AX), Y5
 	VCVTPS2PD   Y5, Z5
 	VFMADD231PD Z5, Z6, Z3
+
+partlast0out0:
+	BTQ         $0x01, R9
+	JCC         partlast0out1
 	PREFETCHNTA 64(CX)
-	VCVTPH2PS.Z 64(AX), K2, Y4
+	VCVTPH2PS   64(AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z7, Z2
-	VCVTPH2PS.Z 80(AX), K2, Y5
+	VCVTPH2PS   80(AX), Y5
 	VCVTPS2PD   Y5, Z5
 	VFMADD231PD Z5, Z7, Z3
+
+partlast0out1:
+	BTQ         $0x02, R9
+	JCC         partlast0out2
 	PREFETCHNTA 128(CX)
-	VCVTPH2PS.Z 128(AX), K3, Y4
+	VCVTPH2PS   128(AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z8, Z2
-	VCVTPH2PS.Z 144(AX), K3, Y5
+	VCVTPH2PS   144(AX), Y5
 	VCVTPS2PD   Y5, Z5
 	VFMADD231PD Z5, Z8, Z3
+
+partlast0out2:
+	BTQ         $0x03, R9
+	JCC         partlast0out3
 	PREFETCHNTA 192(CX)
-	VCVTPH2PS.Z 192(AX), K4, Y4
+	VCVTPH2PS   192(AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z9, Z2
-	VCVTPH2PS.Z 208(AX), K4, Y5
+	VCVTPH2PS   208(AX), Y5
 	VCVTPS2PD   Y5, Z5
 	VFMADD231PD Z5, Z9, Z3
+
+partlast0out3:
+	BTQ         $0x04, R9
+	JCC         partlast0out4
 	PREFETCHNTA 256(CX)
-	VCVTPH2PS.Z 256(AX), K5, Y4
+	VCVTPH2PS   256(AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z10, Z2
-	VCVTPH2PS.Z 272(AX), K5, Y5
+	VCVTPH2PS   272(AX), Y5
 	VCVTPS2PD   Y5, Z5
 	VFMADD231PD Z5, Z10, Z3
+
+partlast0out4:
+	BTQ         $0x05, R9
+	JCC         partlast0out5
 	PREFETCHNTA 320(CX)
-	VCVTPH2PS.Z 320(AX), K6, Y4
+	VCVTPH2PS   320(AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z11, Z2
-	VCVTPH2PS.Z 336(AX), K6, Y5
+	VCVTPH2PS   336(AX), Y5
 	VCVTPS2PD   Y5, Z5
 	VFMADD231PD Z5, Z11, Z3
+
+partlast0out5:
+	BTQ         $0x06, R9
+	JCC         partlast0out6
 	PREFETCHNTA 384(CX)
-	VCVTPH2PS.Z 384(AX), K7, Y4
+	VCVTPH2PS   384(AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z12, Z2
-	VCVTPH2PS.Z 400(AX), K7, Y5
+	VCVTPH2PS   400(AX), Y5
 	VCVTPS2PD   Y5, Z5
 	VFMADD231PD Z5, Z12, Z3
-	TESTQ       R9, R9
-	JZ          partlast0out
+
+partlast0out6:
+	BTQ         $0x07, R9
+	JCC         partlast0out7
 	PREFETCHNTA 448(CX)
 	VCVTPH2PS   448(AX), Y4
 	VCVTPS2PD   Y4, Z4
@@ -3327,7 +3363,7 @@ partlast:
 	VCVTPS2PD   Y5, Z5
 	VFMADD231PD Z5, Z13, Z3
 
-partlast0out:
+partlast0out7:
 	TESTQ        R15, R15
 	JZ           partlast0solved
 	VBROADCASTSD lambda+96(FP), Z5
@@ -3352,50 +3388,78 @@ partlast0solved:
 	PREFETCHT0  4160(R10)
 	VMOVUPD     128(R11), Z2
 	VMOVUPD     192(R11), Z3
-	VCVTPH2PS.Z 32(AX), K1, Y4
+	BTQ         $0x00, R9
+	JCC         partlast16out0
+	VCVTPH2PS   32(AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z6, Z2
-	VCVTPH2PS.Z 48(AX), K1, Y5
+	VCVTPH2PS   48(AX), Y5
 	VCVTPS2PD   Y5, Z5
 	VFMADD231PD Z5, Z6, Z3
-	VCVTPH2PS.Z 96(AX), K2, Y4
+
+partlast16out0:
+	BTQ         $0x01, R9
+	JCC         partlast16out1
+	VCVTPH2PS   96(AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z7, Z2
-	VCVTPH2PS.Z 112(AX), K2, Y5
+	VCVTPH2PS   112(AX), Y5
 	VCVTPS2PD   Y5, Z5
 	VFMADD231PD Z5, Z7, Z3
-	VCVTPH2PS.Z 160(AX), K3, Y4
+
+partlast16out1:
+	BTQ         $0x02, R9
+	JCC         partlast16out2
+	VCVTPH2PS   160(AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z8, Z2
-	VCVTPH2PS.Z 176(AX), K3, Y5
+	VCVTPH2PS   176(AX), Y5
 	VCVTPS2PD   Y5, Z5
 	VFMADD231PD Z5, Z8, Z3
-	VCVTPH2PS.Z 224(AX), K4, Y4
+
+partlast16out2:
+	BTQ         $0x03, R9
+	JCC         partlast16out3
+	VCVTPH2PS   224(AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z9, Z2
-	VCVTPH2PS.Z 240(AX), K4, Y5
+	VCVTPH2PS   240(AX), Y5
 	VCVTPS2PD   Y5, Z5
 	VFMADD231PD Z5, Z9, Z3
-	VCVTPH2PS.Z 288(AX), K5, Y4
+
+partlast16out3:
+	BTQ         $0x04, R9
+	JCC         partlast16out4
+	VCVTPH2PS   288(AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z10, Z2
-	VCVTPH2PS.Z 304(AX), K5, Y5
+	VCVTPH2PS   304(AX), Y5
 	VCVTPS2PD   Y5, Z5
 	VFMADD231PD Z5, Z10, Z3
-	VCVTPH2PS.Z 352(AX), K6, Y4
+
+partlast16out4:
+	BTQ         $0x05, R9
+	JCC         partlast16out5
+	VCVTPH2PS   352(AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z11, Z2
-	VCVTPH2PS.Z 368(AX), K6, Y5
+	VCVTPH2PS   368(AX), Y5
 	VCVTPS2PD   Y5, Z5
 	VFMADD231PD Z5, Z11, Z3
-	VCVTPH2PS.Z 416(AX), K7, Y4
+
+partlast16out5:
+	BTQ         $0x06, R9
+	JCC         partlast16out6
+	VCVTPH2PS   416(AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z12, Z2
-	VCVTPH2PS.Z 432(AX), K7, Y5
+	VCVTPH2PS   432(AX), Y5
 	VCVTPS2PD   Y5, Z5
 	VFMADD231PD Z5, Z12, Z3
-	TESTQ       R9, R9
-	JZ          partlast16out
+
+partlast16out6:
+	BTQ         $0x07, R9
+	JCC         partlast16out7
 	VCVTPH2PS   480(AX), Y4
 	VCVTPS2PD   Y4, Z4
 	VFMADD231PD Z4, Z13, Z2
@@ -3403,7 +3467,7 @@ partlast0solved:
 	VCVTPS2PD   Y5, Z5
 	VFMADD231PD Z5, Z13, Z3
 
-partlast16out:
+partlast16out7:
 	TESTQ        R15, R15
 	JZ           partlast16solved
 	VBROADCASTSD lambda+96(FP), Z5
@@ -3453,7 +3517,7 @@ TEXT ·dotsTilesF32AVX512(SB), NOSPLIT, $0-80
 	MOVQ y+0(FP), AX
 	MOVQ x+56(FP), CX
 	MOVQ base+16(FP), DI
-	MOVQ tiles+24(FP), R13
+	MOVQ tiles+24(FP), R11
 
 tile:
 	MOVQ   list+40(FP), R8
@@ -3463,10 +3527,6 @@ tile:
 	MOVQ   ahead+72(FP), SI
 	ADDQ   BX, SI
 	MOVQ   lines+64(FP), R10
-	CMPQ   16(R8), $0x000000ff
-	JNE    firstpart
-	TESTQ  CX, CX
-	JZ     later
 	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
@@ -3586,190 +3646,16 @@ first:
 	VADDSD        X8, X7, X7
 	VMOVSD        X7, 56(AX)
 	ADDQ          $0x40, AX
-	JMP           others
-
-firstpart:
-	TESTQ  CX, CX
-	JZ     laterpart
-	VPXORQ Z0, Z0, Z0
-	VPXORQ Z1, Z1, Z1
-	VPXORQ Z2, Z2, Z2
-	VPXORQ Z3, Z3, Z3
-	VPXORQ Z4, Z4, Z4
-	VPXORQ Z5, Z5, Z5
-	VPXORQ Z6, Z6, Z6
-	VPXORQ Z7, Z7, Z7
-	MOVQ   w+8(FP), DX
-	MOVQ   16(R8), R12
-	MOVQ   R12, R11
-	SHRQ   $0x00, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K1
-	MOVQ   R12, R11
-	SHRQ   $0x01, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K2
-	MOVQ   R12, R11
-	SHRQ   $0x02, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K3
-	MOVQ   R12, R11
-	SHRQ   $0x03, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K4
-	MOVQ   R12, R11
-	SHRQ   $0x04, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K5
-	MOVQ   R12, R11
-	SHRQ   $0x05, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K6
-	MOVQ   R12, R11
-	SHRQ   $0x06, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K7
-	SHRQ   $0x07, R12
-	MOVQ   8(R8), R11
-
-partfirst:
-	PREFETCHT0  4096(CX)
-	VCVTPS2PD   (CX), Z9
-	VMOVUPD     Z9, (DX)
-	PREFETCHNTA (SI)
-	VCVTPS2PD.Z (BX), K1, Z8
-	VFMADD231PD Z9, Z8, Z0
-	PREFETCHNTA 64(SI)
-	VCVTPS2PD.Z 64(BX), K2, Z8
-	VFMADD231PD Z9, Z8, Z1
-	PREFETCHNTA 128(SI)
-	VCVTPS2PD.Z 128(BX), K3, Z8
-	VFMADD231PD Z9, Z8, Z2
-	PREFETCHNTA 192(SI)
-	VCVTPS2PD.Z 192(BX), K4, Z8
-	VFMADD231PD Z9, Z8, Z3
-	PREFETCHNTA 256(SI)
-	VCVTPS2PD.Z 256(BX), K5, Z8
-	VFMADD231PD Z9, Z8, Z4
-	PREFETCHNTA 320(SI)
-	VCVTPS2PD.Z 320(BX), K6, Z8
-	VFMADD231PD Z9, Z8, Z5
-	PREFETCHNTA 384(SI)
-	VCVTPS2PD.Z 384(BX), K7, Z8
-	VFMADD231PD Z9, Z8, Z6
-	TESTQ       R12, R12
-	JZ          partfirst0out
-	PREFETCHNTA 448(SI)
-	VCVTPS2PD   448(BX), Z8
-	VFMADD231PD Z9, Z8, Z7
-
-partfirst0out:
-	VCVTPS2PD   32(CX), Z9
-	VMOVUPD     Z9, 64(DX)
-	VCVTPS2PD.Z 32(BX), K1, Z8
-	VFMADD231PD Z9, Z8, Z0
-	VCVTPS2PD.Z 96(BX), K2, Z8
-	VFMADD231PD Z9, Z8, Z1
-	VCVTPS2PD.Z 160(BX), K3, Z8
-	VFMADD231PD Z9, Z8, Z2
-	VCVTPS2PD.Z 224(BX), K4, Z8
-	VFMADD231PD Z9, Z8, Z3
-	VCVTPS2PD.Z 288(BX), K5, Z8
-	VFMADD231PD Z9, Z8, Z4
-	VCVTPS2PD.Z 352(BX), K6, Z8
-	VFMADD231PD Z9, Z8, Z5
-	VCVTPS2PD.Z 416(BX), K7, Z8
-	VFMADD231PD Z9, Z8, Z6
-	TESTQ       R12, R12
-	JZ          partfirst8out
-	VCVTPS2PD   480(BX), Z8
-	VFMADD231PD Z9, Z8, Z7
-
-partfirst8out:
-	ADDQ          $0x00000080, DX
-	ADDQ          $0x00000040, CX
-	ADDQ          R11, BX
-	ADDQ          R11, SI
-	DECQ          R10
-	JNZ           partfirst
-	VEXTRACTF64X4 $0x01, Z0, Y8
-	VADDPD        Y8, Y0, Y0
-	VEXTRACTF32X4 $0x01, Y0, X8
-	VADDPD        X8, X0, X0
-	VPERMILPD     $0x01, X0, X8
-	VADDSD        X8, X0, X0
-	VMOVSD        X0, (AX)
-	VEXTRACTF64X4 $0x01, Z1, Y8
-	VADDPD        Y8, Y1, Y1
-	VEXTRACTF32X4 $0x01, Y1, X8
-	VADDPD        X8, X1, X1
-	VPERMILPD     $0x01, X1, X8
-	VADDSD        X8, X1, X1
-	VMOVSD        X1, 8(AX)
-	VEXTRACTF64X4 $0x01, Z2, Y8
-	VADDPD        Y8, Y2, Y2
-	VEXTRACTF32X4 $0x01, Y2, X8
-	VADDPD        X8, X2, X2
-	VPERMILPD     $0x01, X2, X8
-	VADDSD        X8, X2, X2
-	VMOVSD        X2, 16(AX)
-	VEXTRACTF64X4 $0x01, Z3, Y8
-	VADDPD        Y8, Y3, Y3
-	VEXTRACTF32X4 $0x01, Y3, X8
-	VADDPD        X8, X3, X3
-	VPERMILPD     $0x01, X3, X8
-	VADDSD        X8, X3, X3
-	VMOVSD        X3, 24(AX)
-	VEXTRACTF64X4 $0x01, Z4, Y8
-	VADDPD        Y8, Y4, Y4
-	VEXTRACTF32X4 $0x01, Y4, X8
-	VADDPD        X8, X4, X4
-	VPERMILPD     $0x01, X4, X8
-	VADDSD        X8, X4, X4
-	VMOVSD        X4, 32(AX)
-	VEXTRACTF64X4 $0x01, Z5, Y8
-	VADDPD        Y8, Y5, Y5
-	VEXTRACTF32X4 $0x01, Y5, X8
-	VADDPD        X8, X5, X5
-	VPERMILPD     $0x01, X5, X8
-	VADDSD        X8, X5, X5
-	VMOVSD        X5, 40(AX)
-	VEXTRACTF64X4 $0x01, Z6, Y8
-	VADDPD        Y8, Y6, Y6
-	VEXTRACTF32X4 $0x01, Y6, X8
-	VADDPD        X8, X6, X6
-	VPERMILPD     $0x01, X6, X8
-	VADDSD        X8, X6, X6
-	VMOVSD        X6, 48(AX)
-	VEXTRACTF64X4 $0x01, Z7, Y8
-	VADDPD        Y8, Y7, Y7
-	VEXTRACTF32X4 $0x01, Y7, X8
-	VADDPD        X8, X7, X7
-	VPERMILPD     $0x01, X7, X8
-	VADDSD        X8, X7, X7
-	VMOVSD        X7, 56(AX)
-	ADDQ          $0x40, AX
+	ADDQ          $0x18, R8
+	DECQ          R9
+	JZ            next
 
 others:
-	ADDQ $0x18, R8
-	DECQ R9
-	JZ   next
-	MOVQ (R8), BX
-	ADDQ DI, BX
-	MOVQ ahead+72(FP), SI
-	ADDQ BX, SI
-	MOVQ lines+64(FP), R10
-	CMPQ 16(R8), $0x000000ff
-	JNE  laterpart
-
-later:
+	MOVQ   (R8), BX
+	ADDQ   DI, BX
+	MOVQ   ahead+72(FP), SI
+	ADDQ   BX, SI
+	MOVQ   lines+64(FP), R10
 	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
@@ -3885,175 +3771,13 @@ panel:
 	VADDSD        X8, X7, X7
 	VMOVSD        X7, 56(AX)
 	ADDQ          $0x40, AX
-	JMP           others
-
-laterpart:
-	VPXORQ Z0, Z0, Z0
-	VPXORQ Z1, Z1, Z1
-	VPXORQ Z2, Z2, Z2
-	VPXORQ Z3, Z3, Z3
-	VPXORQ Z4, Z4, Z4
-	VPXORQ Z5, Z5, Z5
-	VPXORQ Z6, Z6, Z6
-	VPXORQ Z7, Z7, Z7
-	MOVQ   w+8(FP), DX
-	MOVQ   16(R8), R12
-	MOVQ   R12, R11
-	SHRQ   $0x00, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K1
-	MOVQ   R12, R11
-	SHRQ   $0x01, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K2
-	MOVQ   R12, R11
-	SHRQ   $0x02, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K3
-	MOVQ   R12, R11
-	SHRQ   $0x03, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K4
-	MOVQ   R12, R11
-	SHRQ   $0x04, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K5
-	MOVQ   R12, R11
-	SHRQ   $0x05, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K6
-	MOVQ   R12, R11
-	SHRQ   $0x06, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K7
-	SHRQ   $0x07, R12
-	MOVQ   8(R8), R11
-
-part:
-	VMOVUPD     (DX), Z9
-	PREFETCHNTA (SI)
-	VCVTPS2PD.Z (BX), K1, Z8
-	VFMADD231PD Z9, Z8, Z0
-	PREFETCHNTA 64(SI)
-	VCVTPS2PD.Z 64(BX), K2, Z8
-	VFMADD231PD Z9, Z8, Z1
-	PREFETCHNTA 128(SI)
-	VCVTPS2PD.Z 128(BX), K3, Z8
-	VFMADD231PD Z9, Z8, Z2
-	PREFETCHNTA 192(SI)
-	VCVTPS2PD.Z 192(BX), K4, Z8
-	VFMADD231PD Z9, Z8, Z3
-	PREFETCHNTA 256(SI)
-	VCVTPS2PD.Z 256(BX), K5, Z8
-	VFMADD231PD Z9, Z8, Z4
-	PREFETCHNTA 320(SI)
-	VCVTPS2PD.Z 320(BX), K6, Z8
-	VFMADD231PD Z9, Z8, Z5
-	PREFETCHNTA 384(SI)
-	VCVTPS2PD.Z 384(BX), K7, Z8
-	VFMADD231PD Z9, Z8, Z6
-	TESTQ       R12, R12
-	JZ          part0out
-	PREFETCHNTA 448(SI)
-	VCVTPS2PD   448(BX), Z8
-	VFMADD231PD Z9, Z8, Z7
-
-part0out:
-	VMOVUPD     64(DX), Z9
-	VCVTPS2PD.Z 32(BX), K1, Z8
-	VFMADD231PD Z9, Z8, Z0
-	VCVTPS2PD.Z 96(BX), K2, Z8
-	VFMADD231PD Z9, Z8, Z1
-	VCVTPS2PD.Z 160(BX), K3, Z8
-	VFMADD231PD Z9, Z8, Z2
-	VCVTPS2PD.Z 224(BX), K4, Z8
-	VFMADD231PD Z9, Z8, Z3
-	VCVTPS2PD.Z 288(BX), K5, Z8
-	VFMADD231PD Z9, Z8, Z4
-	VCVTPS2PD.Z 352(BX), K6, Z8
-	VFMADD231PD Z9, Z8, Z5
-	VCVTPS2PD.Z 416(BX), K7, Z8
-	VFMADD231PD Z9, Z8, Z6
-	TESTQ       R12, R12
-	JZ          part8out
-	VCVTPS2PD   480(BX), Z8
-	VFMADD231PD Z9, Z8, Z7
-
-part8out:
-	ADDQ          $0x00000080, DX
-	ADDQ          R11, BX
-	ADDQ          R11, SI
-	DECQ          R10
-	JNZ           part
-	VEXTRACTF64X4 $0x01, Z0, Y8
-	VADDPD        Y8, Y0, Y0
-	VEXTRACTF32X4 $0x01, Y0, X8
-	VADDPD        X8, X0, X0
-	VPERMILPD     $0x01, X0, X8
-	VADDSD        X8, X0, X0
-	VMOVSD        X0, (AX)
-	VEXTRACTF64X4 $0x01, Z1, Y8
-	VADDPD        Y8, Y1, Y1
-	VEXTRACTF32X4 $0x01, Y1, X8
-	VADDPD        X8, X1, X1
-	VPERMILPD     $0x01, X1, X8
-	VADDSD        X8, X1, X1
-	VMOVSD        X1, 8(AX)
-	VEXTRACTF64X4 $0x01, Z2, Y8
-	VADDPD        Y8, Y2, Y2
-	VEXTRACTF32X4 $0x01, Y2, X8
-	VADDPD        X8, X2, X2
-	VPERMILPD     $0x01, X2, X8
-	VADDSD        X8, X2, X2
-	VMOVSD        X2, 16(AX)
-	VEXTRACTF64X4 $0x01, Z3, Y8
-	VADDPD        Y8, Y3, Y3
-	VEXTRACTF32X4 $0x01, Y3, X8
-	VADDPD        X8, X3, X3
-	VPERMILPD     $0x01, X3, X8
-	VADDSD        X8, X3, X3
-	VMOVSD        X3, 24(AX)
-	VEXTRACTF64X4 $0x01, Z4, Y8
-	VADDPD        Y8, Y4, Y4
-	VEXTRACTF32X4 $0x01, Y4, X8
-	VADDPD        X8, X4, X4
-	VPERMILPD     $0x01, X4, X8
-	VADDSD        X8, X4, X4
-	VMOVSD        X4, 32(AX)
-	VEXTRACTF64X4 $0x01, Z5, Y8
-	VADDPD        Y8, Y5, Y5
-	VEXTRACTF32X4 $0x01, Y5, X8
-	VADDPD        X8, X5, X5
-	VPERMILPD     $0x01, X5, X8
-	VADDSD        X8, X5, X5
-	VMOVSD        X5, 40(AX)
-	VEXTRACTF64X4 $0x01, Z6, Y8
-	VADDPD        Y8, Y6, Y6
-	VEXTRACTF32X4 $0x01, Y6, X8
-	VADDPD        X8, X6, X6
-	VPERMILPD     $0x01, X6, X8
-	VADDSD        X8, X6, X6
-	VMOVSD        X6, 48(AX)
-	VEXTRACTF64X4 $0x01, Z7, Y8
-	VADDPD        Y8, Y7, Y7
-	VEXTRACTF32X4 $0x01, Y7, X8
-	VADDPD        X8, X7, X7
-	VPERMILPD     $0x01, X7, X8
-	VADDSD        X8, X7, X7
-	VMOVSD        X7, 56(AX)
-	ADDQ          $0x40, AX
-	JMP           others
+	ADDQ          $0x18, R8
+	DECQ          R9
+	JNZ           others
 
 next:
 	ADDQ stride+32(FP), DI
-	DECQ R13
+	DECQ R11
 	JNZ  tile
 	VZEROUPPER
 	RET
@@ -4065,7 +3789,7 @@ TEXT ·dotsTilesBF16AVX512(SB), NOSPLIT, $0-80
 	MOVQ      x+56(FP), CX
 	VMOVDQU32 dotsTilesBF16AVX512Spread<>+0(SB), Y0
 	MOVQ      base+16(FP), DI
-	MOVQ      tiles+24(FP), R13
+	MOVQ      tiles+24(FP), R11
 
 tile:
 	MOVQ   list+40(FP), R8
@@ -4075,10 +3799,6 @@ tile:
 	MOVQ   ahead+72(FP), SI
 	ADDQ   BX, SI
 	MOVQ   lines+64(FP), R10
-	CMPQ   16(R8), $0x000000ff
-	JNE    firstpart
-	TESTQ  CX, CX
-	JZ     later
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
 	VPXORQ Z3, Z3, Z3
@@ -4299,299 +4019,16 @@ first:
 	VADDSD         X9, X8, X8
 	VMOVSD         X8, 56(AX)
 	ADDQ           $0x40, AX
-	JMP            others
-
-firstpart:
-	TESTQ  CX, CX
-	JZ     laterpart
-	VPXORQ Z1, Z1, Z1
-	VPXORQ Z2, Z2, Z2
-	VPXORQ Z3, Z3, Z3
-	VPXORQ Z4, Z4, Z4
-	VPXORQ Z5, Z5, Z5
-	VPXORQ Z6, Z6, Z6
-	VPXORQ Z7, Z7, Z7
-	VPXORQ Z8, Z8, Z8
-	MOVQ   w+8(FP), DX
-	MOVQ   16(R8), R12
-	MOVQ   R12, R11
-	SHRQ   $0x00, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K1
-	MOVQ   R12, R11
-	SHRQ   $0x01, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K2
-	MOVQ   R12, R11
-	SHRQ   $0x02, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K3
-	MOVQ   R12, R11
-	SHRQ   $0x03, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K4
-	MOVQ   R12, R11
-	SHRQ   $0x04, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K5
-	MOVQ   R12, R11
-	SHRQ   $0x05, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K6
-	MOVQ   R12, R11
-	SHRQ   $0x06, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K7
-	SHRQ   $0x07, R12
-	MOVQ   8(R8), R11
-
-partfirst:
-	PREFETCHT0     4096(CX)
-	VCVTPS2PD      (CX), Z10
-	VMOVUPD        Z10, (DX)
-	PREFETCHNTA    (SI)
-	VPMOVZXWD.Z    (BX), K1, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z1
-	PREFETCHNTA    64(SI)
-	VPMOVZXWD.Z    64(BX), K2, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z2
-	PREFETCHNTA    128(SI)
-	VPMOVZXWD.Z    128(BX), K3, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z3
-	PREFETCHNTA    192(SI)
-	VPMOVZXWD.Z    192(BX), K4, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z4
-	PREFETCHNTA    256(SI)
-	VPMOVZXWD.Z    256(BX), K5, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z5
-	PREFETCHNTA    320(SI)
-	VPMOVZXWD.Z    320(BX), K6, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z6
-	PREFETCHNTA    384(SI)
-	VPMOVZXWD.Z    384(BX), K7, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z7
-	TESTQ          R12, R12
-	JZ             partfirst0out
-	PREFETCHNTA    448(SI)
-	VBROADCASTI128 448(BX), Y9
-	VPSHUFB        Y0, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z8
-
-partfirst0out:
-	VCVTPS2PD      32(CX), Z10
-	VMOVUPD        Z10, 64(DX)
-	VPMOVZXWD.Z    16(BX), K1, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z1
-	VPMOVZXWD.Z    80(BX), K2, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z2
-	VPMOVZXWD.Z    144(BX), K3, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z3
-	VPMOVZXWD.Z    208(BX), K4, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z4
-	VPMOVZXWD.Z    272(BX), K5, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z5
-	VPMOVZXWD.Z    336(BX), K6, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z6
-	VPMOVZXWD.Z    400(BX), K7, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z7
-	TESTQ          R12, R12
-	JZ             partfirst8out
-	VBROADCASTI128 464(BX), Y9
-	VPSHUFB        Y0, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z8
-
-partfirst8out:
-	PREFETCHT0     4160(CX)
-	VCVTPS2PD      64(CX), Z10
-	VMOVUPD        Z10, 128(DX)
-	VPMOVZXWD.Z    32(BX), K1, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z1
-	VPMOVZXWD.Z    96(BX), K2, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z2
-	VPMOVZXWD.Z    160(BX), K3, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z3
-	VPMOVZXWD.Z    224(BX), K4, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z4
-	VPMOVZXWD.Z    288(BX), K5, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z5
-	VPMOVZXWD.Z    352(BX), K6, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z6
-	VPMOVZXWD.Z    416(BX), K7, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z7
-	TESTQ          R12, R12
-	JZ             partfirst16out
-	VBROADCASTI128 480(BX), Y9
-	VPSHUFB        Y0, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z8
-
-partfirst16out:
-	VCVTPS2PD      96(CX), Z10
-	VMOVUPD        Z10, 192(DX)
-	VPMOVZXWD.Z    48(BX), K1, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z1
-	VPMOVZXWD.Z    112(BX), K2, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z2
-	VPMOVZXWD.Z    176(BX), K3, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z3
-	VPMOVZXWD.Z    240(BX), K4, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z4
-	VPMOVZXWD.Z    304(BX), K5, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z5
-	VPMOVZXWD.Z    368(BX), K6, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z6
-	VPMOVZXWD.Z    432(BX), K7, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z7
-	TESTQ          R12, R12
-	JZ             partfirst24out
-	VBROADCASTI128 496(BX), Y9
-	VPSHUFB        Y0, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z8
-
-partfirst24out:
-	ADDQ          $0x00000100, DX
-	ADDQ          $0x00000080, CX
-	ADDQ          R11, BX
-	ADDQ          R11, SI
-	DECQ          R10
-	JNZ           partfirst
-	VEXTRACTF64X4 $0x01, Z1, Y9
-	VADDPD        Y9, Y1, Y1
-	VEXTRACTF32X4 $0x01, Y1, X9
-	VADDPD        X9, X1, X1
-	VPERMILPD     $0x01, X1, X9
-	VADDSD        X9, X1, X1
-	VMOVSD        X1, (AX)
-	VEXTRACTF64X4 $0x01, Z2, Y9
-	VADDPD        Y9, Y2, Y2
-	VEXTRACTF32X4 $0x01, Y2, X9
-	VADDPD        X9, X2, X2
-	VPERMILPD     $0x01, X2, X9
-	VADDSD        X9, X2, X2
-	VMOVSD        X2, 8(AX)
-	VEXTRACTF64X4 $0x01, Z3, Y9
-	VADDPD        Y9, Y3, Y3
-	VEXTRACTF32X4 $0x01, Y3, X9
-	VADDPD        X9, X3, X3
-	VPERMILPD     $0x01, X3, X9
-	VADDSD        X9, X3, X3
-	VMOVSD        X3, 16(AX)
-	VEXTRACTF64X4 $0x01, Z4, Y9
-	VADDPD        Y9, Y4, Y4
-	VEXTRACTF32X4 $0x01, Y4, X9
-	VADDPD        X9, X4, X4
-	VPERMILPD     $0x01, X4, X9
-	VADDSD        X9, X4, X4
-	VMOVSD        X4, 24(AX)
-	VEXTRACTF64X4 $0x01, Z5, Y9
-	VADDPD        Y9, Y5, Y5
-	VEXTRACTF32X4 $0x01, Y5, X9
-	VADDPD        X9, X5, X5
-	VPERMILPD     $0x01, X5, X9
-	VADDSD        X9, X5, X5
-	VMOVSD        X5, 32(AX)
-	VEXTRACTF64X4 $0x01, Z6, Y9
-	VADDPD        Y9, Y6, Y6
-	VEXTRACTF32X4 $0x01, Y6, X9
-	VADDPD        X9, X6, X6
-	VPERMILPD     $0x01, X6, X9
-	VADDSD        X9, X6, X6
-	VMOVSD        X6, 40(AX)
-	VEXTRACTF64X4 $0x01, Z7, Y9
-	VADDPD        Y9, Y7, Y7
-	VEXTRACTF32X4 $0x01, Y7, X9
-	VADDPD        X9, X7, X7
-	VPERMILPD     $0x01, X7, X9
-	VADDSD        X9, X7, X7
-	VMOVSD        X7, 48(AX)
-	VEXTRACTF64X4 $0x01, Z8, Y9
-	VADDPD        Y9, Y8, Y8
-	VEXTRACTF32X4 $0x01, Y8, X9
-	VADDPD        X9, X8, X8
-	VPERMILPD     $0x01, X8, X9
-	VADDSD        X9, X8, X8
-	VMOVSD        X8, 56(AX)
-	ADDQ          $0x40, AX
+	ADDQ           $0x18, R8
+	DECQ           R9
+	JZ             next
 
 others:
-	ADDQ $0x18, R8
-	DECQ R9
-	JZ   next
-	MOVQ (R8), BX
-	ADDQ DI, BX
-	MOVQ ahead+72(FP), SI
-	ADDQ BX, SI
-	MOVQ lines+64(FP), R10
-	CMPQ 16(R8), $0x000000ff
-	JNE  laterpart
-
-later:
+	MOVQ   (R8), BX
+	ADDQ   DI, BX
+	MOVQ   ahead+72(FP), SI
+	ADDQ   BX, SI
+	MOVQ   lines+64(FP), R10
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
 	VPXORQ Z3, Z3, Z3
@@ -4805,281 +4242,13 @@ panel:
 	VADDSD         X9, X8, X8
 	VMOVSD         X8, 56(AX)
 	ADDQ           $0x40, AX
-	JMP            others
-
-laterpart:
-	VPXORQ Z1, Z1, Z1
-	VPXORQ Z2, Z2, Z2
-	VPXORQ Z3, Z3, Z3
-	VPXORQ Z4, Z4, Z4
-	VPXORQ Z5, Z5, Z5
-	VPXORQ Z6, Z6, Z6
-	VPXORQ Z7, Z7, Z7
-	VPXORQ Z8, Z8, Z8
-	MOVQ   w+8(FP), DX
-	MOVQ   16(R8), R12
-	MOVQ   R12, R11
-	SHRQ   $0x00, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K1
-	MOVQ   R12, R11
-	SHRQ   $0x01, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K2
-	MOVQ   R12, R11
-	SHRQ   $0x02, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K3
-	MOVQ   R12, R11
-	SHRQ   $0x03, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K4
-	MOVQ   R12, R11
-	SHRQ   $0x04, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K5
-	MOVQ   R12, R11
-	SHRQ   $0x05, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K6
-	MOVQ   R12, R11
-	SHRQ   $0x06, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K7
-	SHRQ   $0x07, R12
-	MOVQ   8(R8), R11
-
-part:
-	VMOVUPD        (DX), Z10
-	PREFETCHNTA    (SI)
-	VPMOVZXWD.Z    (BX), K1, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z1
-	PREFETCHNTA    64(SI)
-	VPMOVZXWD.Z    64(BX), K2, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z2
-	PREFETCHNTA    128(SI)
-	VPMOVZXWD.Z    128(BX), K3, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z3
-	PREFETCHNTA    192(SI)
-	VPMOVZXWD.Z    192(BX), K4, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z4
-	PREFETCHNTA    256(SI)
-	VPMOVZXWD.Z    256(BX), K5, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z5
-	PREFETCHNTA    320(SI)
-	VPMOVZXWD.Z    320(BX), K6, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z6
-	PREFETCHNTA    384(SI)
-	VPMOVZXWD.Z    384(BX), K7, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z7
-	TESTQ          R12, R12
-	JZ             part0out
-	PREFETCHNTA    448(SI)
-	VBROADCASTI128 448(BX), Y9
-	VPSHUFB        Y0, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z8
-
-part0out:
-	VMOVUPD        64(DX), Z10
-	VPMOVZXWD.Z    16(BX), K1, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z1
-	VPMOVZXWD.Z    80(BX), K2, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z2
-	VPMOVZXWD.Z    144(BX), K3, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z3
-	VPMOVZXWD.Z    208(BX), K4, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z4
-	VPMOVZXWD.Z    272(BX), K5, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z5
-	VPMOVZXWD.Z    336(BX), K6, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z6
-	VPMOVZXWD.Z    400(BX), K7, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z7
-	TESTQ          R12, R12
-	JZ             part8out
-	VBROADCASTI128 464(BX), Y9
-	VPSHUFB        Y0, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z8
-
-part8out:
-	VMOVUPD        128(DX), Z10
-	VPMOVZXWD.Z    32(BX), K1, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z1
-	VPMOVZXWD.Z    96(BX), K2, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z2
-	VPMOVZXWD.Z    160(BX), K3, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z3
-	VPMOVZXWD.Z    224(BX), K4, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z4
-	VPMOVZXWD.Z    288(BX), K5, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z5
-	VPMOVZXWD.Z    352(BX), K6, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z6
-	VPMOVZXWD.Z    416(BX), K7, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z7
-	TESTQ          R12, R12
-	JZ             part16out
-	VBROADCASTI128 480(BX), Y9
-	VPSHUFB        Y0, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z8
-
-part16out:
-	VMOVUPD        192(DX), Z10
-	VPMOVZXWD.Z    48(BX), K1, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z1
-	VPMOVZXWD.Z    112(BX), K2, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z2
-	VPMOVZXWD.Z    176(BX), K3, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z3
-	VPMOVZXWD.Z    240(BX), K4, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z4
-	VPMOVZXWD.Z    304(BX), K5, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z5
-	VPMOVZXWD.Z    368(BX), K6, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z6
-	VPMOVZXWD.Z    432(BX), K7, Y9
-	VPSLLD         $0x10, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z7
-	TESTQ          R12, R12
-	JZ             part24out
-	VBROADCASTI128 496(BX), Y9
-	VPSHUFB        Y0, Y9, Y9
-	VCVTPS2PD      Y9, Z9
-	VFMADD231PD    Z10, Z9, Z8
-
-part24out:
-	ADDQ          $0x00000100, DX
-	ADDQ          R11, BX
-	ADDQ          R11, SI
-	DECQ          R10
-	JNZ           part
-	VEXTRACTF64X4 $0x01, Z1, Y9
-	VADDPD        Y9, Y1, Y1
-	VEXTRACTF32X4 $0x01, Y1, X9
-	VADDPD        X9, X1, X1
-	VPERMILPD     $0x01, X1, X9
-	VADDSD        X9, X1, X1
-	VMOVSD        X1, (AX)
-	VEXTRACTF64X4 $0x01, Z2, Y9
-	VADDPD        Y9, Y2, Y2
-	VEXTRACTF32X4 $0x01, Y2, X9
-	VADDPD        X9, X2, X2
-	VPERMILPD     $0x01, X2, X9
-	VADDSD        X9, X2, X2
-	VMOVSD        X2, 8(AX)
-	VEXTRACTF64X4 $0x01, Z3, Y9
-	VADDPD        Y9, Y3, Y3
-	VEXTRACTF32X4 $0x01, Y3, X9
-	VADDPD        X9, X3, X3
-	VPERMILPD     $0x01, X3, X9
-	VADDSD        X9, X3, X3
-	VMOVSD        X3, 16(AX)
-	VEXTRACTF64X4 $0x01, Z4, Y9
-	VADDPD        Y9, Y4, Y4
-	VEXTRACTF32X4 $0x01, Y4, X9
-	VADDPD        X9, X4, X4
-	VPERMILPD     $0x01, X4, X9
-	VADDSD        X9, X4, X4
-	VMOVSD        X4, 24(AX)
-	VEXTRACTF64X4 $0x01, Z5, Y9
-	VADDPD        Y9, Y5, Y5
-	VEXTRACTF32X4 $0x01, Y5, X9
-	VADDPD        X9, X5, X5
-	VPERMILPD     $0x01, X5, X9
-	VADDSD        X9, X5, X5
-	VMOVSD        X5, 32(AX)
-	VEXTRACTF64X4 $0x01, Z6, Y9
-	VADDPD        Y9, Y6, Y6
-	VEXTRACTF32X4 $0x01, Y6, X9
-	VADDPD        X9, X6, X6
-	VPERMILPD     $0x01, X6, X9
-	VADDSD        X9, X6, X6
-	VMOVSD        X6, 40(AX)
-	VEXTRACTF64X4 $0x01, Z7, Y9
-	VADDPD        Y9, Y7, Y7
-	VEXTRACTF32X4 $0x01, Y7, X9
-	VADDPD        X9, X7, X7
-	VPERMILPD     $0x01, X7, X9
-	VADDSD        X9, X7, X7
-	VMOVSD        X7, 48(AX)
-	VEXTRACTF64X4 $0x01, Z8, Y9
-	VADDPD        Y9, Y8, Y8
-	VEXTRACTF32X4 $0x01, Y8, X9
-	VADDPD        X9, X8, X8
-	VPERMILPD     $0x01, X8, X9
-	VADDSD        X9, X8, X8
-	VMOVSD        X8, 56(AX)
-	ADDQ          $0x40, AX
-	JMP           others
+	ADDQ           $0x18, R8
+	DECQ           R9
+	JNZ            others
 
 next:
 	ADDQ stride+32(FP), DI
-	DECQ R13
+	DECQ R11
 	JNZ  tile
 	VZEROUPPER
 	RET
@@ -5100,7 +4269,7 @@ TEXT ·dotsTilesF16AVX512(SB), NOSPLIT, $0-80
 	MOVQ y+0(FP), AX
 	MOVQ x+56(FP), CX
 	MOVQ base+16(FP), DI
-	MOVQ tiles+24(FP), R13
+	MOVQ tiles+24(FP), R11
 
 tile:
 	MOVQ   list+40(FP), R8
@@ -5110,10 +4279,6 @@ tile:
 	MOVQ   ahead+72(FP), SI
 	ADDQ   BX, SI
 	MOVQ   lines+64(FP), R10
-	CMPQ   16(R8), $0x000000ff
-	JNE    firstpart
-	TESTQ  CX, CX
-	JZ     later
 	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
@@ -5302,267 +4467,16 @@ first:
 	VADDSD        X8, X7, X7
 	VMOVSD        X7, 56(AX)
 	ADDQ          $0x40, AX
-	JMP           others
-
-firstpart:
-	TESTQ  CX, CX
-	JZ     laterpart
-	VPXORQ Z0, Z0, Z0
-	VPXORQ Z1, Z1, Z1
-	VPXORQ Z2, Z2, Z2
-	VPXORQ Z3, Z3, Z3
-	VPXORQ Z4, Z4, Z4
-	VPXORQ Z5, Z5, Z5
-	VPXORQ Z6, Z6, Z6
-	VPXORQ Z7, Z7, Z7
-	MOVQ   w+8(FP), DX
-	MOVQ   16(R8), R12
-	MOVQ   R12, R11
-	SHRQ   $0x00, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K1
-	MOVQ   R12, R11
-	SHRQ   $0x01, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K2
-	MOVQ   R12, R11
-	SHRQ   $0x02, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K3
-	MOVQ   R12, R11
-	SHRQ   $0x03, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K4
-	MOVQ   R12, R11
-	SHRQ   $0x04, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K5
-	MOVQ   R12, R11
-	SHRQ   $0x05, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K6
-	MOVQ   R12, R11
-	SHRQ   $0x06, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K7
-	SHRQ   $0x07, R12
-	MOVQ   8(R8), R11
-
-partfirst:
-	PREFETCHT0  4096(CX)
-	VCVTPS2PD   (CX), Z9
-	VMOVUPD     Z9, (DX)
-	PREFETCHNTA (SI)
-	VCVTPH2PS.Z (BX), K1, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z0
-	PREFETCHNTA 64(SI)
-	VCVTPH2PS.Z 64(BX), K2, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z1
-	PREFETCHNTA 128(SI)
-	VCVTPH2PS.Z 128(BX), K3, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z2
-	PREFETCHNTA 192(SI)
-	VCVTPH2PS.Z 192(BX), K4, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z3
-	PREFETCHNTA 256(SI)
-	VCVTPH2PS.Z 256(BX), K5, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z4
-	PREFETCHNTA 320(SI)
-	VCVTPH2PS.Z 320(BX), K6, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z5
-	PREFETCHNTA 384(SI)
-	VCVTPH2PS.Z 384(BX), K7, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z6
-	TESTQ       R12, R12
-	JZ          partfirst0out
-	PREFETCHNTA 448(SI)
-	VCVTPH2PS   448(BX), Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z7
-
-partfirst0out:
-	VCVTPS2PD   32(CX), Z9
-	VMOVUPD     Z9, 64(DX)
-	VCVTPH2PS.Z 16(BX), K1, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z0
-	VCVTPH2PS.Z 80(BX), K2, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z1
-	VCVTPH2PS.Z 144(BX), K3, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z2
-	VCVTPH2PS.Z 208(BX), K4, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z3
-	VCVTPH2PS.Z 272(BX), K5, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z4
-	VCVTPH2PS.Z 336(BX), K6, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z5
-	VCVTPH2PS.Z 400(BX), K7, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z6
-	TESTQ       R12, R12
-	JZ          partfirst8out
-	VCVTPH2PS   464(BX), Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z7
-
-partfirst8out:
-	PREFETCHT0  4160(CX)
-	VCVTPS2PD   64(CX), Z9
-	VMOVUPD     Z9, 128(DX)
-	VCVTPH2PS.Z 32(BX), K1, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z0
-	VCVTPH2PS.Z 96(BX), K2, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z1
-	VCVTPH2PS.Z 160(BX), K3, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z2
-	VCVTPH2PS.Z 224(BX), K4, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z3
-	VCVTPH2PS.Z 288(BX), K5, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z4
-	VCVTPH2PS.Z 352(BX), K6, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z5
-	VCVTPH2PS.Z 416(BX), K7, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z6
-	TESTQ       R12, R12
-	JZ          partfirst16out
-	VCVTPH2PS   480(BX), Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z7
-
-partfirst16out:
-	VCVTPS2PD   96(CX), Z9
-	VMOVUPD     Z9, 192(DX)
-	VCVTPH2PS.Z 48(BX), K1, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z0
-	VCVTPH2PS.Z 112(BX), K2, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z1
-	VCVTPH2PS.Z 176(BX), K3, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z2
-	VCVTPH2PS.Z 240(BX), K4, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z3
-	VCVTPH2PS.Z 304(BX), K5, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z4
-	VCVTPH2PS.Z 368(BX), K6, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z5
-	VCVTPH2PS.Z 432(BX), K7, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z6
-	TESTQ       R12, R12
-	JZ          partfirst24out
-	VCVTPH2PS   496(BX), Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z7
-
-partfirst24out:
-	ADDQ          $0x00000100, DX
-	ADDQ          $0x00000080, CX
-	ADDQ          R11, BX
-	ADDQ          R11, SI
-	DECQ          R10
-	JNZ           partfirst
-	VEXTRACTF64X4 $0x01, Z0, Y8
-	VADDPD        Y8, Y0, Y0
-	VEXTRACTF32X4 $0x01, Y0, X8
-	VADDPD        X8, X0, X0
-	VPERMILPD     $0x01, X0, X8
-	VADDSD        X8, X0, X0
-	VMOVSD        X0, (AX)
-	VEXTRACTF64X4 $0x01, Z1, Y8
-	VADDPD        Y8, Y1, Y1
-	VEXTRACTF32X4 $0x01, Y1, X8
-	VADDPD        X8, X1, X1
-	VPERMILPD     $0x01, X1, X8
-	VADDSD        X8, X1, X1
-	VMOVSD        X1, 8(AX)
-	VEXTRACTF64X4 $0x01, Z2, Y8
-	VADDPD        Y8, Y2, Y2
-	VEXTRACTF32X4 $0x01, Y2, X8
-	VADDPD        X8, X2, X2
-	VPERMILPD     $0x01, X2, X8
-	VADDSD        X8, X2, X2
-	VMOVSD        X2, 16(AX)
-	VEXTRACTF64X4 $0x01, Z3, Y8
-	VADDPD        Y8, Y3, Y3
-	VEXTRACTF32X4 $0x01, Y3, X8
-	VADDPD        X8, X3, X3
-	VPERMILPD     $0x01, X3, X8
-	VADDSD        X8, X3, X3
-	VMOVSD        X3, 24(AX)
-	VEXTRACTF64X4 $0x01, Z4, Y8
-	VADDPD        Y8, Y4, Y4
-	VEXTRACTF32X4 $0x01, Y4, X8
-	VADDPD        X8, X4, X4
-	VPERMILPD     $0x01, X4, X8
-	VADDSD        X8, X4, X4
-	VMOVSD        X4, 32(AX)
-	VEXTRACTF64X4 $0x01, Z5, Y8
-	VADDPD        Y8, Y5, Y5
-	VEXTRACTF32X4 $0x01, Y5, X8
-	VADDPD        X8, X5, X5
-	VPERMILPD     $0x01, X5, X8
-	VADDSD        X8, X5, X5
-	VMOVSD        X5, 40(AX)
-	VEXTRACTF64X4 $0x01, Z6, Y8
-	VADDPD        Y8, Y6, Y6
-	VEXTRACTF32X4 $0x01, Y6, X8
-	VADDPD        X8, X6, X6
-	VPERMILPD     $0x01, X6, X8
-	VADDSD        X8, X6, X6
-	VMOVSD        X6, 48(AX)
-	VEXTRACTF64X4 $0x01, Z7, Y8
-	VADDPD        Y8, Y7, Y7
-	VEXTRACTF32X4 $0x01, Y7, X8
-	VADDPD        X8, X7, X7
-	VPERMILPD     $0x01, X7, X8
-	VADDSD        X8, X7, X7
-	VMOVSD        X7, 56(AX)
-	ADDQ          $0x40, AX
+	ADDQ          $0x18, R8
+	DECQ          R9
+	JZ            next
 
 others:
-	ADDQ $0x18, R8
-	DECQ R9
-	JZ   next
-	MOVQ (R8), BX
-	ADDQ DI, BX
-	MOVQ ahead+72(FP), SI
-	ADDQ BX, SI
-	MOVQ lines+64(FP), R10
-	CMPQ 16(R8), $0x000000ff
-	JNE  laterpart
-
-later:
+	MOVQ   (R8), BX
+	ADDQ   DI, BX
+	MOVQ   ahead+72(FP), SI
+	ADDQ   BX, SI
+	MOVQ   lines+64(FP), R10
 	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
@@ -5744,249 +4658,13 @@ panel:
 	VADDSD        X8, X7, X7
 	VMOVSD        X7, 56(AX)
 	ADDQ          $0x40, AX
-	JMP           others
-
-laterpart:
-	VPXORQ Z0, Z0, Z0
-	VPXORQ Z1, Z1, Z1
-	VPXORQ Z2, Z2, Z2
-	VPXORQ Z3, Z3, Z3
-	VPXORQ Z4, Z4, Z4
-	VPXORQ Z5, Z5, Z5
-	VPXORQ Z6, Z6, Z6
-	VPXORQ Z7, Z7, Z7
-	MOVQ   w+8(FP), DX
-	MOVQ   16(R8), R12
-	MOVQ   R12, R11
-	SHRQ   $0x00, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K1
-	MOVQ   R12, R11
-	SHRQ   $0x01, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K2
-	MOVQ   R12, R11
-	SHRQ   $0x02, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K3
-	MOVQ   R12, R11
-	SHRQ   $0x03, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K4
-	MOVQ   R12, R11
-	SHRQ   $0x04, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K5
-	MOVQ   R12, R11
-	SHRQ   $0x05, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K6
-	MOVQ   R12, R11
-	SHRQ   $0x06, R11
-	ANDQ   $0x01, R11
-	NEGQ   R11
-	KMOVW  R11, K7
-	SHRQ   $0x07, R12
-	MOVQ   8(R8), R11
-
-part:
-	VMOVUPD     (DX), Z9
-	PREFETCHNTA (SI)
-	VCVTPH2PS.Z (BX), K1, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z0
-	PREFETCHNTA 64(SI)
-	VCVTPH2PS.Z 64(BX), K2, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z1
-	PREFETCHNTA 128(SI)
-	VCVTPH2PS.Z 128(BX), K3, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z2
-	PREFETCHNTA 192(SI)
-	VCVTPH2PS.Z 192(BX), K4, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z3
-	PREFETCHNTA 256(SI)
-	VCVTPH2PS.Z 256(BX), K5, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z4
-	PREFETCHNTA 320(SI)
-	VCVTPH2PS.Z 320(BX), K6, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z5
-	PREFETCHNTA 384(SI)
-	VCVTPH2PS.Z 384(BX), K7, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z6
-	TESTQ       R12, R12
-	JZ          part0out
-	PREFETCHNTA 448(SI)
-	VCVTPH2PS   448(BX), Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z7
-
-part0out:
-	VMOVUPD     64(DX), Z9
-	VCVTPH2PS.Z 16(BX), K1, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z0
-	VCVTPH2PS.Z 80(BX), K2, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z1
-	VCVTPH2PS.Z 144(BX), K3, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z2
-	VCVTPH2PS.Z 208(BX), K4, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z3
-	VCVTPH2PS.Z 272(BX), K5, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z4
-	VCVTPH2PS.Z 336(BX), K6, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z5
-	VCVTPH2PS.Z 400(BX), K7, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z6
-	TESTQ       R12, R12
-	JZ          part8out
-	VCVTPH2PS   464(BX), Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z7
-
-part8out:
-	VMOVUPD     128(DX), Z9
-	VCVTPH2PS.Z 32(BX), K1, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z0
-	VCVTPH2PS.Z 96(BX), K2, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z1
-	VCVTPH2PS.Z 160(BX), K3, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z2
-	VCVTPH2PS.Z 224(BX), K4, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z3
-	VCVTPH2PS.Z 288(BX), K5, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z4
-	VCVTPH2PS.Z 352(BX), K6, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z5
-	VCVTPH2PS.Z 416(BX), K7, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z6
-	TESTQ       R12, R12
-	JZ          part16out
-	VCVTPH2PS   480(BX), Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z7
-
-part16out:
-	VMOVUPD     192(DX), Z9
-	VCVTPH2PS.Z 48(BX), K1, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z0
-	VCVTPH2PS.Z 112(BX), K2, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z1
-	VCVTPH2PS.Z 176(BX), K3, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z2
-	VCVTPH2PS.Z 240(BX), K4, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z3
-	VCVTPH2PS.Z 304(BX), K5, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z4
-	VCVTPH2PS.Z 368(BX), K6, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z5
-	VCVTPH2PS.Z 432(BX), K7, Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z6
-	TESTQ       R12, R12
-	JZ          part24out
-	VCVTPH2PS   496(BX), Y8
-	VCVTPS2PD   Y8, Z8
-	VFMADD231PD Z9, Z8, Z7
-
-part24out:
-	ADDQ          $0x00000100, DX
-	ADDQ          R11, BX
-	ADDQ          R11, SI
-	DECQ          R10
-	JNZ           part
-	VEXTRACTF64X4 $0x01, Z0, Y8
-	VADDPD        Y8, Y0, Y0
-	VEXTRACTF32X4 $0x01, Y0, X8
-	VADDPD        X8, X0, X0
-	VPERMILPD     $0x01, X0, X8
-	VADDSD        X8, X0, X0
-	VMOVSD        X0, (AX)
-	VEXTRACTF64X4 $0x01, Z1, Y8
-	VADDPD        Y8, Y1, Y1
-	VEXTRACTF32X4 $0x01, Y1, X8
-	VADDPD        X8, X1, X1
-	VPERMILPD     $0x01, X1, X8
-	VADDSD        X8, X1, X1
-	VMOVSD        X1, 8(AX)
-	VEXTRACTF64X4 $0x01, Z2, Y8
-	VADDPD        Y8, Y2, Y2
-	VEXTRACTF32X4 $0x01, Y2, X8
-	VADDPD        X8, X2, X2
-	VPERMILPD     $0x01, X2, X8
-	VADDSD        X8, X2, X2
-	VMOVSD        X2, 16(AX)
-	VEXTRACTF64X4 $0x01, Z3, Y8
-	VADDPD        Y8, Y3, Y3
-	VEXTRACTF32X4 $0x01, Y3, X8
-	VADDPD        X8, X3, X3
-	VPERMILPD     $0x01, X3, X8
-	VADDSD        X8, X3, X3
-	VMOVSD        X3, 24(AX)
-	VEXTRACTF64X4 $0x01, Z4, Y8
-	VADDPD        Y8, Y4, Y4
-	VEXTRACTF32X4 $0x01, Y4, X8
-	VADDPD        X8, X4, X4
-	VPERMILPD     $0x01, X4, X8
-	VADDSD        X8, X4, X4
-	VMOVSD        X4, 32(AX)
-	VEXTRACTF64X4 $0x01, Z5, Y8
-	VADDPD        Y8, Y5, Y5
-	VEXTRACTF32X4 $0x01, Y5, X8
-	VADDPD        X8, X5, X5
-	VPERMILPD     $0x01, X5, X8
-	VADDSD        X8, X5, X5
-	VMOVSD        X5, 40(AX)
-	VEXTRACTF64X4 $0x01, Z6, Y8
-	VADDPD        Y8, Y6, Y6
-	VEXTRACTF32X4 $0x01, Y6, X8
-	VADDPD        X8, X6, X6
-	VPERMILPD     $0x01, X6, X8
-	VADDSD        X8, X6, X6
-	VMOVSD        X6, 48(AX)
-	VEXTRACTF64X4 $0x01, Z7, Y8
-	VADDPD        Y8, Y7, Y7
-	VEXTRACTF32X4 $0x01, Y7, X8
-	VADDPD        X8, X7, X7
-	VPERMILPD     $0x01, X7, X8
-	VADDSD        X8, X7, X7
-	VMOVSD        X7, 56(AX)
-	ADDQ          $0x40, AX
-	JMP           others
+	ADDQ          $0x18, R8
+	DECQ          R9
+	JNZ           others
 
 next:
 	ADDQ stride+32(FP), DI
-	DECQ R13
+	DECQ R11
 	JNZ  tile
 	VZEROUPPER
 	RET

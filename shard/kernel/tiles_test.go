@@ -202,11 +202,8 @@ func TestTilesNotFinite(t *testing.T) {
 		if done, finite := v.CombineTiles(w, p, g, c, full(slots), nil, 0); done && finite {
 			t.Fatal("past float32: finite")
 		}
-		for _, mask := range [][]byte{{0xff, 0x01}, {0x18, 0x81}, {0, 0}} { // few of their panels' slots
-			done, _ := v.CombineTiles(w, p, g, c, mask, nil, 0)
-			if (done || v.DotsTiles(w, make([]float64, n*slots), g, p, mask)) && (dtype != kernel.F32 || mask[0] != 0xff) {
-				t.Fatalf("mask %x: says that it did it", mask)
-			}
+		if done, _ := v.CombineTiles(w, p, g, c, []byte{0, 0}, nil, 0); done || v.DotsTiles(w, make([]float64, n*slots), g, p, []byte{0, 0}) {
+			t.Fatal("no slots: says that it did it")
 		}
 	})
 }

@@ -30,14 +30,14 @@ func param(name string) Mem {
 
 // overTiles writes the loops over tiles, their panels, and lines. Panels are listed: where they begin in
 // a tile, how far apart their lines are, and which slots are in, as words.
-type overTiles struct{ g, far, tile, list, panels, count, step, seven Register }
+type overTiles struct{ g, far, tile, list, panels, count, step, in Register }
 
 const listed = 3 * 8 // bytes for a panel
 
 func newOverTiles() overTiles {
 	return overTiles{
 		g: GP64(), far: GP64(), tile: Load(Param("base"), GP64()), list: GP64(), panels: GP64(),
-		count: GP64(), step: GP64(), seven: GP64(),
+		count: GP64(), step: GP64(), in: GP64(),
 	}
 }
 
@@ -68,24 +68,15 @@ func (o overTiles) next() {
 	DECQ(o.panels)
 }
 
-// lines writes the loop over a panel's lines.
-func (o overTiles) lines(name string, in []Register, body func()) {
-	if in != nil { // a mask of all or none for each slot but for the last one, for which there is no register
-		MOVQ(Mem{Base: o.list, Disp: 16}, o.seven)
-		bit := GP64()
-		for i, k := range in {
-			MOVQ(o.seven, bit)
-			SHRQ(U8(i), bit)
-			ANDQ(U8(1), bit)
-			NEGQ(bit)
-			KMOVW(bit.(GPVirtual).As32(), k)
-		}
-		SHRQ(U8(panelSlots-1), o.seven)
+// lines writes the loop over a panel's lines, of all its slots or of some.
+func (o overTiles) lines(name string, some bool, body func()) {
+	if some {
 		MOVQ(Mem{Base: o.list, Disp: 8}, o.step)
+		MOVQ(Mem{Base: o.list, Disp: 16}, o.in)
 	}
 	Label(name)
 	body()
-	if in != nil {
+	if some {
 		ADDQ(o.step, o.g)
 		ADDQ(o.step, o.far)
 	} else {
@@ -96,52 +87,24 @@ func (o overTiles) lines(name string, in []Register, body func()) {
 	JNZ(LabelRef(name))
 }
 
-// masks are the registers for slots that may be out.
-func masks() []Register {
-	var in []Register
-	for range panelSlots - 1 {
-		in = append(in, K())
-	}
-	return in
-}
-
-// loadIn is load of a slot that may be out: then v is zeros and memory is not read.
-func (s isa) loadIn(t dtype, m Mem, in, v Register) {
-	narrow := v.(VecVirtual).AsY()
-	switch t {
-	case f32:
-		VCVTPS2PD_Z(m, in, v)
-		return
-	case bf16:
-		VPMOVZXWD_Z(m, in, narrow)
-		VPSLLD(U8(16), narrow, narrow)
-	case f16:
-		VCVTPH2PS_Z(m, in, narrow)
-	}
-	VCVTPS2PD(narrow, v)
-}
-
-// each writes f for a panel's slots. Of a slot that may be out it tells the mask; the last one is
-// jumped over.
-func (o overTiles) each(in []Register, unless string, f func(i int, in Register)) {
+// each writes f for a panel's slots. Where only some are in the others are jumped over: always the
+// same, which the CPU foresees.
+func (o overTiles) each(some bool, name string, f func(i int)) {
 	for i := range panelSlots {
-		switch {
-		case in == nil:
-			f(i, nil)
-		case i < len(in):
-			f(i, in[i])
-		default:
-			TESTQ(o.seven, o.seven)
-			JZ(LabelRef(unless))
-			f(i, nil)
-			Label(unless)
+		if !some {
+			f(i)
+			continue
 		}
+		out := fmt.Sprintf("%sout%d", name, i)
+		BTQ(U8(i), o.in)
+		JCC(LabelRef(out))
+		f(i)
+		Label(out)
 	}
 }
 
 // combineTiles goes over sixteen columns at a time, with the coefficients of a panel in registers. The
-// first panel's sums begin as zero, the last one's go out; in between they lie at r. A slot that is out
-// is zero times a coefficient of −0, which changes no sum. Where there is an x, (x − sum)/λ goes out.
+// first panel's sums begin as zero, the last one's go out; in between they lie at r. Where there is an x, (x − sum)/λ goes out.
 func combineTiles(s isa, t dtype) {
 	TEXT("combineTiles"+t.name+s.name, NOSPLIT, "func(p *byte, r *float64, base *byte, tiles, stride int, list *int, panels int, c *float64, next, lines, ahead int, x *byte, lambda float64) bool")
 	Pragma("noescape")
@@ -155,18 +118,15 @@ func combineTiles(s isa, t dtype) {
 	o, p, r := newOverTiles(), Load(Param("p"), GP64()), GP64()
 	c, cTile := GP64(), Load(Param("c"), GP64())
 	left, x := Load(Param("tiles"), GP64()), Load(Param("x"), GP64())
-	var some []Register // the masks, where a panel may be there in part
-	if s.width == 8 {
-		some = masks()
-	}
+	parts := s.width == 8 // whether a panel may be there in part
 
-	panel := func(name string, first, last bool, in []Register) {
+	panel := func(name string, first, last, some bool) {
 		MOVQ(param("r"), r)
 		for i, ci := range cs {
 			VBROADCASTSD(Mem{Base: c, Disp: 8 * i}, ci)
 		}
 		ADDQ(U8(8*panelSlots), c)
-		o.lines(name, in, func() {
+		o.lines(name, some, func() {
 			for col := 0; col < t.cols(); col += 16 {
 				sums := func(j int) Mem { return Mem{Base: r, Disp: 8*col + s.bytes()*j} }
 				if last {
@@ -179,17 +139,13 @@ func combineTiles(s isa, t dtype) {
 						VMOVUPD(sums(j), a)
 					}
 				}
-				o.each(in, fmt.Sprintf("%s%dout", name, col), func(i int, in Register) {
+				o.each(some, fmt.Sprintf("%s%d", name, col), func(i int) {
 					if col == 0 {
 						s.fetchFar(Mem{Base: o.far, Disp: lineBytes * i})
 					}
 					for j, a := range acc {
 						x := v[j%2]
-						if m := o.slot(i, (col+s.width*j)*t.size); in == nil {
-							s.load(t, m, x)
-						} else {
-							s.loadIn(t, m, in, x)
-						}
+						s.load(t, o.slot(i, (col+s.width*j)*t.size), x)
 						VFMADD231PD(x, cs[i], a)
 					}
 				})
@@ -223,7 +179,7 @@ func combineTiles(s isa, t dtype) {
 		})
 	}
 	partly := func(name string) string {
-		if some == nil {
+		if !parts {
 			return ""
 		}
 		return name
@@ -234,22 +190,22 @@ func combineTiles(s isa, t dtype) {
 	o.enter(partly("zeros"))
 	CMPQ(o.panels, U8(1))
 	JE(LabelRef("only"))
-	panel("first", true, false, nil)
+	panel("first", true, false, false)
 	Label("others")
 	o.next()
 	JZ(LabelRef("next"))
 	o.enter(partly("part"))
 	CMPQ(o.panels, U8(1))
 	JE(LabelRef("end"))
-	panel("middle", false, false, nil)
+	panel("middle", false, false, false)
 	JMP(LabelRef("others"))
 	Label("end")
-	panel("last", false, true, nil)
+	panel("last", false, true, false)
 	JMP(LabelRef("next"))
 	Label("only")
-	panel("lone", true, true, nil)
+	panel("lone", true, true, false)
 	JMP(LabelRef("next"))
-	if some != nil {
+	if parts {
 		Label("zeros")
 		MOVQ(param("r"), r)
 		s.zero(acc[0])
@@ -265,10 +221,10 @@ func combineTiles(s isa, t dtype) {
 		Label("part")
 		CMPQ(o.panels, U8(1))
 		JE(LabelRef("partend"))
-		panel("partmiddle", false, false, some)
+		panel("partmiddle", false, false, true)
 		JMP(LabelRef("others"))
 		Label("partend")
-		panel("partlast", false, true, some)
+		panel("partlast", false, true, true)
 	}
 	Label("next")
 	ADDQ(param("stride"), o.tile)
@@ -317,9 +273,8 @@ func (s isa) fetchFar(m Mem) {
 	PREFETCHT0(m)
 }
 
-// dotsTiles keeps the sums of a panel's slots in registers. The first panel makes the vector's numbers
-// float64, for the others they lie at w; where x is nil they are there already. Of a slot that is out the
-// sum is of no use.
+// dotsTiles keeps the sums of a panel's slots in registers, where all are in. The first panel makes the
+// vector's numbers float64, for the others they lie at w.
 func dotsTiles(t dtype) {
 	s := avx512
 	TEXT("dotsTiles"+t.name+s.name, NOSPLIT, "func(y, w *float64, base *byte, tiles, stride int, list *int, panels int, x *byte, lines, ahead int)")
@@ -330,13 +285,13 @@ func dotsTiles(t dtype) {
 	defer endSpread()
 	acc, v, xv := s.vecs(panelSlots), s.vec(), s.vec()
 	o, left := newOverTiles(), Load(Param("tiles"), GP64())
-	some := masks()
-	panel := func(name string, first bool, in []Register) {
+	panel := func(name string, first bool) {
+		o.enter("")
 		for _, a := range acc {
 			s.zero(a)
 		}
 		MOVQ(param("w"), w)
-		o.lines(name, in, func() {
+		o.lines(name, false, func() {
 			for col := 0; col < t.cols(); col += 8 {
 				at := Mem{Base: w, Disp: 8 * col}
 				if first {
@@ -348,17 +303,13 @@ func dotsTiles(t dtype) {
 				} else {
 					VMOVUPD(at, xv)
 				}
-				o.each(in, fmt.Sprintf("%s%dout", name, col), func(i int, in Register) {
+				for i, a := range acc {
 					if col == 0 {
 						s.fetchFar(Mem{Base: o.far, Disp: lineBytes * i})
 					}
-					if m := o.slot(i, col*t.size); in == nil {
-						s.load(t, m, v)
-					} else {
-						s.loadIn(t, m, in, v)
-					}
-					VFMADD231PD(xv, v, acc[i])
-				})
+					s.load(t, o.slot(i, col*t.size), v)
+					VFMADD231PD(xv, v, a)
+				}
 			}
 			ADDQ(U32(8*t.cols()), w)
 			if first {
@@ -369,28 +320,15 @@ func dotsTiles(t dtype) {
 			total8(a, Mem{Base: y, Disp: 8 * i})
 		}
 		ADDQ(U8(8*panelSlots), y)
+		o.next()
 	}
 	Label("tile")
 	o.begin()
-	o.enter("firstpart")
-	TESTQ(x, x)
-	JZ(LabelRef("later"))
-	panel("first", true, nil)
-	JMP(LabelRef("others"))
-	Label("firstpart")
-	TESTQ(x, x)
-	JZ(LabelRef("laterpart"))
-	panel("partfirst", true, some)
-	Label("others")
-	o.next()
+	panel("first", true)
 	JZ(LabelRef("next"))
-	o.enter("laterpart")
-	Label("later")
-	panel("panel", false, nil)
-	JMP(LabelRef("others"))
-	Label("laterpart")
-	panel("part", false, some)
-	JMP(LabelRef("others"))
+	Label("others")
+	panel("panel", false)
+	JNZ(LabelRef("others"))
 	Label("next")
 	ADDQ(param("stride"), o.tile)
 	DECQ(left)
