@@ -175,7 +175,7 @@ func (s *Store) do(p *pass, units pool.Span, work int64) error {
 	}
 	if s.pool != nil && work >= s.smallWork {
 		spec := s.spec
-		spec.Short = work < shortWork || work < waitedFor && spec.Class == pool.Query && !p.arriving
+		spec.Short = work < shortWork || work < waitedFor && spec.Class == pool.Query && p.tiles == s.tiles() && !p.arriving
 		return s.pool.Do(spec, units, p)
 	}
 	p.next.Store(int64(units.First))
