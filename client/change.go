@@ -40,7 +40,7 @@ func (r *Run) Set(ctx context.Context, damping float64, divisor wire.Divisor) (C
 	req := &wire.Set{Run: r.name, Token: rand.Uint64(), Damping: damping, Divisor: divisor}
 	err := req.Validate()
 	if err == nil && damping != 0 {
-		err = wire.CheckDampingOf("damping", damping, r.spec.Window)
+		err = wire.CheckDampingOf("damping", damping, r.Spec().Window)
 	}
 	if err != nil {
 		return Commit{}, fmt.Errorf("set run %s: %w", r.name, err)
@@ -52,8 +52,34 @@ func (r *Run) Set(ctx context.Context, damping float64, divisor wire.Divisor) (C
 	return c, nil
 }
 
+// Resize gives the run a window of another size m, for all of its clients, and returns when it has it: at
+// which version, and with how many rows. Of a smaller one the oldest gradients leave; those that stay keep
+// every bit. It waits for the steps that are open; others are opened when it is done. Queries that are open
+// are asked anew by their clients. Each worker needs the memory of its slots at the new size, and no more
+// but some 4 MB while rows are moved: where it hasn't got that, wire.CodeTooLarge says so, and the run stays
+// as it was. Errors besides: wire.CodeInvalid, with the limit, as of Attach; wire.CodeFrozen.
+func (r *Run) Resize(ctx context.Context, window int) (Commit, error) {
+	err := wire.CheckWindow("window", window)
+	if err == nil {
+		err = wire.CheckDampingOf("damping", r.Spec().Damping, window)
+	}
+	if err != nil {
+		return Commit{}, fmt.Errorf("resize run %s: %w", r.name, err)
+	}
+	c, err := r.change(ctx, wire.OpResize, &wire.Resize{Run: r.name, Token: rand.Uint64(), Window: window})
+	if err != nil {
+		return Commit{}, fmt.Errorf("resize run %s: %w", r.name, err)
+	}
+	return c, nil
+}
+
 // change asks for a change until it is done. The token makes all tries one.
 func (r *Run) change(ctx context.Context, op string, req wire.Message) (Commit, error) {
+	return r.changeMeanwhile(ctx, op, req, func(context.Context) {})
+}
+
+// changeMeanwhile is change that calls pending while it is not done yet.
+func (r *Run) changeMeanwhile(ctx context.Context, op string, req wire.Message, pending func(context.Context)) (Commit, error) {
 	if err := req.Validate(); err != nil {
 		return Commit{}, err
 	}
@@ -71,5 +97,6 @@ func (r *Run) change(ctx context.Context, op string, req wire.Message) (Commit, 
 			_, err := r.renew(ctx, nil) // its spec may be another
 			return Commit{Version: reply.Version, Rows: reply.Rows}, err
 		}
+		pending(ctx)
 	}
 }

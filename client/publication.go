@@ -17,6 +17,7 @@ type publication struct {
 	r        *Run
 	step     wire.Step
 	token    uint64
+	label    string
 	shared   bool // with other publishers, who send the other columns
 	own      bool // the token is this call's alone: nobody else can have sent pieces on another grid
 	in       input
@@ -25,7 +26,8 @@ type publication struct {
 	deadline time.Duration // of the step; 0: it lives while the call does
 	beat     time.Duration // how often it is kept alive then
 	noWait   bool
-	queue    *queue // the pipeline that it is in, or nil
+	weight   float64 // 0: 1
+	queue    *queue  // the pipeline that it is in, or nil
 	place    place
 
 	epoch    wire.Epoch   // of the last open
@@ -164,7 +166,7 @@ func (p *publication) opening(ctx context.Context) *wire.Open {
 	if p.deadline == 0 {
 		ms = min(millisLeft(ctx)+tickedMS, stepLease.Milliseconds())
 	}
-	return &wire.Open{Run: p.r.name, Step: p.step, Token: p.token, DeadlineMS: clampMillis(ms), Precondition: p.pre}
+	return &wire.Open{Run: p.r.name, Step: p.step, Token: p.token, DeadlineMS: clampMillis(ms), Precondition: p.pre, Label: p.label, Weight: p.weight}
 }
 
 // millisLeft is what is left of a call's context.

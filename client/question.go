@@ -22,6 +22,7 @@ type question struct {
 	values []float64   // the answer, where it is numbers
 	byRow  bool        // the numbers are of the rows of a window
 	steps  []wire.Step // of these
+	labels []string    // of these, or nil
 
 	progress func(done, total int64) // WithProgress, or nil
 }
@@ -176,6 +177,9 @@ func (q *question) wait(ctx context.Context, info *wire.Info, id wire.QueryID) (
 		}
 		if reply.State != wire.StatePending {
 			return reply, nil
+		}
+		if q.progress != nil && reply.Total > 0 {
+			q.progress(reply.Done, reply.Total)
 		}
 		if !leisurely(ctx, asked) {
 			return nil, ended(ctx, nil)

@@ -30,6 +30,9 @@ type RunConfig struct {
 	Store   wire.DType    // what gradients are kept in: wire.F32 (the default), wire.BF16 or wire.F16
 	// Durability is wire.DurabilityMemory, the default.
 	Durability string
+	// HalfLife in steps, where it is not 0: a gradient counts 2^(−k/HalfLife) times its weight when the newest in the
+	// window is k steps ahead. Each gradient then costs O(m³) more, see docs/weights.md.
+	HalfLife float64
 }
 
 // spec is the configuration with its defaults; Shards may still be 0.
@@ -37,6 +40,7 @@ func (cfg RunConfig) spec() (wire.RunSpec, []byte, error) {
 	s := wire.RunSpec{
 		Name: cfg.Name, Dim: cfg.Dim, Window: cfg.Window, Spare: cfg.Spare, Shards: cfg.Shards,
 		Damping: cfg.Damping, Divisor: cfg.Divisor, Store: cfg.Store, Durability: cfg.Durability,
+		HalfLife: cfg.HalfLife,
 	}
 	var layout []byte
 	if len(cfg.Layout) > 0 {
@@ -110,6 +114,7 @@ func (a Answer) Bound() float64 {
 type Window struct {
 	Version wire.Version
 	Steps   []wire.Step
+	Labels  []string // of Run.Labels: one a step, "" where it has none; nil where none has one
 }
 
 // Attach creates a run, or joins the one of that name. One that exists and differs is an error
@@ -197,14 +202,15 @@ func checkInfo(info *wire.Info, name string) error {
 	return nil
 }
 
-// Spec is what the run is, as was heard last: damping and divisor may be set (Set) by any client.
+// Spec is what the run is, as was heard last: damping and divisor may be set (Set), and the
+// window resized (Resize), by any client.
 func (r *Run) Spec() wire.RunSpec { return r.info().Spec }
 
 // Dim is d, the number of the run's parameters.
 func (r *Run) Dim() int64 { return r.spec.Dim }
 
 // MaxVectors is the most vectors that one query takes.
-func (r *Run) MaxVectors() int { return wire.MaxVectorsFor(r.spec.Slots()) }
+func (r *Run) MaxVectors() int { return wire.MaxVectorsFor(r.Spec().Slots()) }
 
 // Status asks how the run stands.
 func (r *Run) Status(ctx context.Context) (wire.Info, error) {

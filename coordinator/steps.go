@@ -16,6 +16,9 @@ type openStep struct {
 	step     wire.Step
 	attempt  wire.Attempt
 	token    uint64
+	label    string
+	unnamed  bool    // it was found staged, but not on the first shard: who opens it again says its label
+	weight   float64 // 0: 1
 	slot     wire.Slot
 	deadline int64            // tick
 	parts    [][]wire.Product // a shard's products by slot, those of attempt 0 not known; nil until its slice is whole
@@ -66,6 +69,9 @@ func (c *Core) openStep(e *Effects, in Request, m *wire.Open) error {
 	if c.hasNewest && m.Step <= c.newest {
 		return wire.Errorf(wire.CodeNotGrowing, "step", m.Step, fmt.Sprintf("above %d, the newest one committed", c.newest))
 	}
+	if c.frozen() {
+		return c.errFrozen()
+	}
 	if c.committing != nil && m.Step < c.committing.step {
 		return wire.Errorf(wire.CodeNotGrowing, "step", m.Step, fmt.Sprintf("above %d, which is being committed", c.committing.step))
 	}
@@ -79,16 +85,25 @@ func (c *Core) openStep(e *Effects, in Request, m *wire.Open) error {
 	if m.Precondition != nil && o != nil && o.token == m.Token && len(o.readers) >= maxReaders && !slices.Contains(o.readers, in.Caller) {
 		return wire.Errorf(wire.CodeTooLarge, "callers with a precondition", len(o.readers)+1, fmt.Sprintf("at most %d for one step", maxReaders), "open it without one")
 	}
+	if err := o.checkLabel(m); err != nil {
+		return err
+	}
 	switch {
 	case o != nil && o.dropping:
 		return wire.Errorf(wire.CodeUnavailable, "step", m.Step, "open", "its last attempt is being dropped")
 	case o != nil && o == c.committing && o.token != m.Token:
 		return wire.Errorf(wire.CodeNotGrowing, "step", m.Step, fmt.Sprintf("above %d, which is being committed", m.Step))
+	case o != nil && o.token == m.Token && wire.OrOne(o.weight) != wire.OrOne(m.Weight):
+		return wire.Invalid("weight", wire.OrOne(m.Weight), fmt.Sprintf("%g, as another publisher of step %d said", wire.OrOne(o.weight), m.Step))
 	case o != nil && o.token != m.Token:
 		c.supersede(e, o)
 		o = c.newOpen(m.Step, c.nextAttempt(), m.Token, o.slot, deadline)
+		o.label = m.Label
+		o.weight = m.Weight
 		c.open[slices.IndexFunc(c.open, func(p *openStep) bool { return p.step == m.Step })] = o
 		c.stage(e, o)
+	case o == nil && c.resizing():
+		return wire.Errorf(wire.CodeBusy, "step", m.Step, "opened once the window is resized", "it waits for the steps that are open")
 	case o == nil:
 		slot, err := c.freeSlot()
 		if err != nil {
@@ -96,11 +111,17 @@ func (c *Core) openStep(e *Effects, in Request, m *wire.Open) error {
 		}
 		c.cursor = slot
 		o = c.newOpen(m.Step, c.nextAttempt(), m.Token, slot, deadline)
+		o.label = m.Label
+		o.weight = m.Weight
 		c.open = append(c.open, o)
 		slices.SortFunc(c.open, func(a, b *openStep) int { return cmp.Compare(a.step, b.step) })
 		c.stage(e, o)
 	default:
 		o.deadline = max(o.deadline, deadline)
+		if o.unnamed {
+			o.label, o.unnamed = m.Label, false
+			c.stageOn(e, o, 0)
+		}
 	}
 	o.life = max(o.life, m.DeadlineMS)
 	if p := m.Precondition; p != nil && o != c.committing {
@@ -166,8 +187,19 @@ func (c *Core) freeSlot() (wire.Slot, error) {
 // stage tells every shard of an attempt; each answers when its slice is whole.
 func (c *Core) stage(e *Effects, o *openStep) {
 	for s := range c.shards {
-		c.call(e, s, &wire.Stage{Step: o.step, Attempt: o.attempt, Slot: o.slot, Token: o.token}, func(e *Effects, m wire.Message) { c.staged(e, o, s, m) })
+		if s > 0 || !o.unnamed {
+			c.stageOn(e, o, s)
+		}
 	}
+}
+
+// stageOn tells one shard of an attempt. The first one hears its label, before it has any of it.
+func (c *Core) stageOn(e *Effects, o *openStep, s int) {
+	m := &wire.Stage{Step: o.step, Attempt: o.attempt, Slot: o.slot, Token: o.token, Weight: o.weight}
+	if s == 0 {
+		m.Label = o.label
+	}
+	c.call(e, s, m, func(e *Effects, m wire.Message) { c.staged(e, o, s, m) })
 }
 
 // staged takes a shard's products of a step.
@@ -204,7 +236,7 @@ func (c *Core) staged(e *Effects, o *openStep, s int, m wire.Message) {
 // advance commits the lowest open step, if it is whole everywhere and its products cover the
 // window.
 func (c *Core) advance(e *Effects) {
-	if c.committing != nil || c.changing != nil || c.phase != serving {
+	if c.committing != nil || c.changing != nil || c.phase != serving || c.frozen() {
 		return
 	}
 	i := slices.IndexFunc(c.open, func(o *openStep) bool { return !o.dropping })
@@ -262,19 +294,19 @@ func (c *Core) commit(e *Effects, o *openStep) {
 		}
 		sums = append(sums, sum)
 	}
+	after := append(slices.Clone(kept), row{wire.Row{Slot: o.slot, Step: o.step, Attempt: o.attempt, Weight: o.weight}, c.version + 1, o.label})
 	c.snapshot()
 	var err error
 	if full {
-		err = c.win.Replace(sums)
+		err = c.win.ReplaceWeighted(sums, c.weightsOf(after))
 	} else {
-		err = c.win.Append(sums)
+		err = c.win.AppendWeighted(sums, c.weightsOf(after))
 	}
 	if err != nil {
 		c.fail(e, o, wire.AsError(fmt.Errorf("take step %d into the window: %w", o.step, err)))
 		return
 	}
 	c.committing = o
-	after := append(slices.Clone(kept), row{wire.Row{Slot: o.slot, Step: o.step, Attempt: o.attempt}, c.version + 1})
 	msg := wire.Commit{Version: c.version + 1, Step: o.step, Attempt: o.attempt, Slot: o.slot}
 	if full {
 		msg.Evict, msg.EvictStep, msg.EvictSlot = true, c.rows[0].Step, c.rows[0].Slot
@@ -406,6 +438,7 @@ func (c *Core) fail(e *Effects, o *openStep, err *wire.Error) {
 			if left--; left == 0 {
 				c.open = slices.DeleteFunc(c.open, func(p *openStep) bool { return p == o })
 				c.end(e, o, err)
+				c.nextChange(e)
 			}
 		})
 	}

@@ -50,6 +50,8 @@ const (
 	opColumns
 	opTouch
 	opDiag
+	opWhiten
+	opSquares
 )
 
 // pass is a call at work, or a Sum. It is used again.
@@ -75,14 +77,16 @@ type pass struct {
 	lambda float64
 
 	arriving bool // a Sum's, of columns as they come
-	answer   Answer
-	w        []float64
-	lo, hi   int64
-	dst      []float64
-	bytes    []byte
-	dtype    DType
-	out      []byte       // of opGram: not 0 where a column is left out; nil: none is
-	bad      atomic.Int64 // the first column that was not finite, or hi
+
+	answer Answer
+	w      []float64
+	white  []float64 // of opWhiten and opSquares
+	lo, hi int64
+	dst    []float64
+	bytes  []byte
+	dtype  DType
+	out    []byte       // of opGram: not 0 where a column is left out; nil: none is
+	bad    atomic.Int64 // the first column that was not finite, or hi
 
 	base  int          // of opColumns: the unit of the first tile
 	next  atomic.Int64 // unit, where there is no pool
@@ -141,7 +145,7 @@ func (p *pass) split() {
 func (s *storage) done(p *pass) {
 	p.tree.end()
 	p.mask, p.slots, p.x, p.own, p.c, p.dst, p.bytes, p.out = nil, nil, nil, [2]Vector{}, nil, nil, nil, nil
-	p.norms, p.solve, p.scaled, p.arriving, p.base, p.answer, p.w = false, false, false, false, 0, Answer{}, nil
+	p.norms, p.solve, p.scaled, p.arriving, p.base, p.answer, p.w, p.white = false, false, false, false, 0, Answer{}, nil, nil
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.passes = append(s.passes, p)
@@ -212,7 +216,7 @@ func (p *pass) Unit(w *pool.Worker, i int) {
 		for t := lo; t < hi; t++ {
 			p.s.touch(p.first + t)
 		}
-	case opDiag:
+	case opDiag, opWhiten, opSquares:
 		for t := lo; t < hi; t++ {
 			p.diag(sc, p.first+t)
 		}

@@ -50,7 +50,7 @@ var ranges = map[string][2]int64{
 	"dim": {600, MaxDim}, "window": {1, MaxWindow}, "spare": {1, MaxSpare}, "shards": {1, 20}, "rows": {0, MaxWindow}, "vectors": {1, MaxVectors},
 	"steps": {1, 40}, "min_rows": {0, MaxWindow}, "deadline_ms": {0, MaxDeadlineMS}, "credit_ms": {0, MaxDeadlineMS}, "shard": {0, MaxShards - 1},
 	"whole": {0, MaxShards - 1}, "index": {0, MaxVectors - 1}, "lo": {0, MaxDim / 2}, "n": {1, 1000}, "cols": {1, MaxDim / 2}, "slots": {2, maxSlots},
-	"slot": {0, maxSlots - 1}, "evict_slot": {0, maxSlots - 1}, "columns": {1, MaxDim}, "staged": {0, MaxDim}, "values": {0, MaxValues},
+	"slot": {0, maxSlots - 1}, "evict_slot": {0, maxSlots - 1}, "columns": {1, MaxDim}, "staged": {0, MaxDim}, "values": {0, MaxValues}, "from": {0, MaxWindow}, "labels": {0, maxSlots},
 }
 
 // words are what the strings that are not free can be.
@@ -86,6 +86,8 @@ func fill(t *rapid.T, v reflect.Value, name string) {
 		g := rapid.String()
 		if w, ok := words[name]; ok {
 			g = rapid.SampledFrom(w)
+		} else if name == "label" {
+			g = rapid.StringMatching(`[ -~äα]{0,100}`)
 		} else if slices.Contains([]string{"run", "runs", "name", "worker", "workers", "id", "coord", "after"}, name) {
 			g = rapid.StringMatching(`[a-z0-9][a-z0-9_-]{0,62}`)
 		}
@@ -93,6 +95,10 @@ func fill(t *rapid.T, v reflect.Value, name string) {
 	case reflect.Bool:
 		v.SetBool(rapid.Bool().Draw(t, name))
 	case reflect.Float64:
+		if name == "weight" {
+			v.SetFloat(rapid.Float64Range(MinWeight, MaxWeight).Draw(t, name))
+			break
+		}
 		v.SetFloat(rapid.Float64Range(math.SmallestNonzeroFloat64, math.MaxFloat64).Draw(t, name))
 	case reflect.Int, reflect.Int32, reflect.Int64:
 		r, ok := ranges[name]
@@ -122,7 +128,7 @@ func repair(t *rapid.T, m Message) {
 	}
 	var rows []Row
 	for _, s := range slots() {
-		rows = append(rows, Row{s, Step(rapid.Uint64().Draw(t, "step")), 1})
+		rows = append(rows, Row{s, Step(rapid.Uint64().Draw(t, "step")), 1, rapid.SampledFrom([]float64{0, 0.25, 3}).Draw(t, "weight")})
 	}
 	chunk := func(n int64, d DType) []byte {
 		return rapid.SliceOfN(rapid.Byte(), int(n)*d.Size(), int(n)*d.Size()).Draw(t, "chunk")
@@ -138,6 +144,7 @@ func repair(t *rapid.T, m Message) {
 		m.Spec.Damping = min(m.Spec.Damping, math.MaxFloat64/2/float64(m.Spec.Window))
 		m.State = rapid.SampledFrom([]string{StateReady, "adopting", ""}).Draw(t, "state")
 		m.Workers = []string{"w1", "w2"}
+		m.Frozen = rapid.SampledFrom([]string{"", StateMaking, StateFrozen}).Draw(t, "frozen")
 		m.Lo, m.Owner = Borders(m.Spec.Dim, m.Spec.Shards, nil), nil
 		for s := range m.Spec.Shards {
 			m.Owner = append(m.Owner, s%2)
@@ -148,11 +155,13 @@ func repair(t *rapid.T, m Message) {
 		m.State = rapid.SampledFrom([]string{StatePending, StateCommitted}).Draw(t, "state")
 	case *ResultReply:
 		m.State = rapid.SampledFrom([]string{StatePending, StateReady}).Draw(t, "state")
+		m.Done &= m.Total
 	case *Query:
 		m.Sparsity, m.Rule = rapid.Float64Range(0, 0.999).Draw(t, "sparsity"), rapid.SampledFrom([]string{"", RuleSummed, RuleJoint}).Draw(t, "rule")
 		m.Kind = rapid.SampledFrom([]string{
 			KindVector, KindCombine, KindRow, KindFisher, KindHessian, KindSample, KindDiag, KindColumn, KindSubblock, KindPrune, KindCompensate,
 			KindScalars, KindSpectrum, KindScores, KindPairs, KindInfluence, KindSelf,
+			KindInvSqrt, KindLikelihood, KindLeaveOut,
 		}).Draw(t, "kind")
 		if m.Kind != KindSample {
 			m.Seed, m.First = 0, 0
@@ -174,6 +183,11 @@ func repair(t *rapid.T, m Message) {
 			if m.Kind == KindScalars {
 				m.Payload = AppendFloats(nil, rapid.SliceOfN(rapid.Float64Range(1e-300, 1e300), 1, 9).Draw(t, "dampings"))
 			}
+		case KindLikelihood, KindLeaveOut:
+			m.Damping, m.Result, m.Payload = 0, F64, AppendFloats(nil, []float64{1e-5, 2})
+			if m.Kind == KindLeaveOut {
+				m.Vectors = 1
+			}
 		case KindScores:
 			m.Result = F64
 		case KindPairs:
@@ -185,6 +199,13 @@ func repair(t *rapid.T, m Message) {
 		case KindRow:
 			m.Vectors, m.Result, m.Payload = 1, F32, AppendUint64s(nil, []Step{9})
 		}
+	case *Frozen:
+		m.State = rapid.SampledFrom([]string{StateThawed, StateMaking, StateFrozen, StateWithout}).Draw(t, "state")
+		m.Done = min(m.Done, m.Columns)
+		m.Workers = []string{"w1", "w2"}
+		m.Kept, m.Making, m.Free = []int64{1, 2}, []int64{0, 3}, []int64{math.MaxInt64, 0}
+	case *Hold:
+		m.Payload = AppendSlots(nil, slots())
 	case *Forget:
 		m.Payload = AppendUint64s(nil, rapid.SliceOfNDistinct(rapid.Uint64(), 1, 20, rapid.ID).Draw(t, "steps"))
 	case *Evict:
@@ -196,6 +217,17 @@ func repair(t *rapid.T, m Message) {
 		m.Payload = floats(int(m.N))
 	case *Steps:
 		m.Payload = AppendUint64s(nil, make([]Step, m.Rows))
+	case *Labels:
+		m.Rows, m.From = max(m.Rows, 3), 1
+		m.N = 2
+		m.Payload = AppendLabels(nil, []Labelled{{1, rapid.StringMatching(`[ -~äα]{0,100}`).Draw(t, "label")}, {2, ""}})
+	case *Reshape:
+		m.Slots = maxSlots
+		m.Payload = AppendRows(nil, rows)
+	case *SlotLabels:
+		m.Payload = AppendSlots(nil, slots())
+	case *SlotLabelsReply:
+		m.N, m.Payload = 1, AppendLabels(nil, []Labelled{{7, "x"}})
 	case *Chunk:
 		if m.DType == F64 {
 			m.DType = F32
@@ -279,6 +311,7 @@ func repair(t *rapid.T, m Message) {
 var free = map[string]bool{
 	"create.payload":   true, // Tensors checks it
 	"info.reply.state": true, // what is being waited for, in words
+	"frozen.reply.why": true, // likewise
 	// An error is for reading.
 	"error.field": true, "error.value": true, "error.limit": true, "error.hint": true,
 }
@@ -365,6 +398,9 @@ func spoil(t *testing.T, name string, v reflect.Value, path []int, try func([]in
 		}
 	case reflect.String:
 		values = append(values, "Not A Word", "*", "a.b", "\x00")
+		if strings.HasSuffix(name, ".label") {
+			values = []any{"\x00", "a\nb", "\xff", rep("a", MaxLabel+1)}
+		}
 	case reflect.Float64:
 		values = append(values, math.NaN(), math.Inf(1), math.Inf(-1), -1.0)
 	case reflect.Int, reflect.Int32, reflect.Int64:

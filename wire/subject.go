@@ -25,8 +25,12 @@ const (
 	OpClose  = "close"
 	OpSteps  = "steps"
 	OpValues = "values"
+	OpLabels = "labels"
+	OpResize = "resize"
 	OpForget = "forget"
 	OpSet    = "set"
+	OpFreeze = "freeze"
+	OpFrozen = "frozen"
 
 	OpChunk = "chunk"
 	OpVec   = "vec"
@@ -48,10 +52,15 @@ const (
 	OpRefine     = "refine"
 	OpFactor     = "factor"
 	OpColumns    = "columns"
+	OpHold       = "hold"
+	OpWhiten     = "whiten"
+	OpRecall     = "recall"
 	OpPrune      = "prune"
 	OpPairs      = "pairs"
 	OpCloseQuery = "close_query"
 	OpRelease    = "release"
+	OpSlotLabels = "slot_labels"
+	OpReshape    = "reshape"
 
 	OpHello = "hello"
 )

@@ -137,6 +137,8 @@ type shardState struct {
 	passes    map[uint64]Token // who waits for a pass over G, by the request's Seq
 	closed    []wire.QueryID   // the last ones, as a ring
 	gone      bool
+	next      *reshaped            // nil: none
+	labels    map[wire.Slot]string // of rows of the window that have one
 
 	erasing map[wire.Slot]JobID // the last job that zeroes it, under way
 }
@@ -147,6 +149,8 @@ type staged struct {
 	attempt  wire.Attempt
 	slot     wire.Slot
 	token    uint64
+	label    string
+	weight   float64 // 0: 1
 	slice    slice
 	waiter   Token // of the coordinator's stage
 	seq      uint64
@@ -201,7 +205,10 @@ type query struct {
 	round    int                        // of the last Refine
 	fetching map[fetchKey][]fetchWaiter // results that are being worked out
 	vecBytes int64
-	factor   *factor // of a diagonal query, or of a prune query
+	factor   *factor      // of a diagonal query, of a prune query, or of a hold
+	kept     *kept        // of a hold
+	of       wire.QueryID // the hold whose W a diagonal query reads, …
+	rows     int          // … of so many rows
 	prune    *pruning
 	ones     []int64 // the columns of a column query, from the shard's first one; some are other shards'
 }
@@ -346,6 +353,12 @@ func (c *Core) control(e *Effects, in Request, s *shardState, m wire.Control) er
 		return c.evict(e, in, s, m)
 	case *wire.Gram:
 		return c.gram(e, in, s, m)
+	case *wire.Reshape:
+		if err := c.reshape(s, m); err != nil {
+			return err
+		}
+	case *wire.SlotLabels:
+		return c.slotLabels(e, in, s, m)
 	case *wire.Stage:
 		if err := c.stage(e, in, s, m); err != nil {
 			return err
@@ -376,6 +389,14 @@ func (c *Core) control(e *Effects, in Request, s *shardState, m wire.Control) er
 		return c.factor(e, in, s, m)
 	case *wire.Columns:
 		return c.columns(e, in, s, m)
+	case *wire.Hold:
+		return c.hold(e, in, s, m)
+	case *wire.Whiten:
+		return c.whiten(e, in, s, m)
+	case *wire.Recall:
+		if err := c.recall(s, m); err != nil {
+			return err
+		}
 	case *wire.Prune:
 		return c.prune(e, in, s, m)
 	case *wire.Norms:

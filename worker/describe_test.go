@@ -43,7 +43,14 @@ func (p *player) describe(m wire.Message) string {
 		}
 		return s
 	case *wire.Adopted:
-		return fmt.Sprintf("adopted shard=%d epoch=%v version=%d rows=%s staged=%s", m.Shard.Shard, m.Epoch, m.Version, list(wire.Rows(m.Payload), describeRow), list(m.Staged, describeStaged)) + tag(m.Seq)
+		s := fmt.Sprintf("adopted shard=%d epoch=%v version=%d rows=%s staged=%s", m.Shard.Shard, m.Epoch, m.Version, list(wire.Rows(m.Payload), describeRow), list(m.Staged, describeStaged))
+		if m.Labels > 0 {
+			s += fmt.Sprintf(" labels=%d", m.Labels)
+		}
+		return s + tag(m.Seq)
+	case *wire.SlotLabelsReply:
+		of, _ := wire.LabelList(m.Payload, m.N)
+		return fmt.Sprintf("labels shard=%d %s", m.Shard.Shard, list(of, func(l wire.Labelled) string { return fmt.Sprintf("%d:%.20s", l.Step, l.Label) })) + tag(m.Seq)
 	case *wire.Products:
 		return fmt.Sprintf("products shard=%d step=%d attempt=%d %s", m.Shard.Shard, m.Step, m.Attempt, list(wire.ProductList(m.Payload), func(p wire.Product) string {
 			return fmt.Sprintf("%d@%d=%.6g", p.Slot, p.Attempt, p.Value)
@@ -64,6 +71,8 @@ func describeJob(j Job) string {
 		}
 	case Free:
 		what = "free"
+	case Reshape:
+		what = fmt.Sprintf("reshape to %d slots, %v to %v", op.Config.Slots, op.From, op.To)
 	case Write:
 		what = fmt.Sprintf("write slot %d from %d, %d bytes", op.Slot, op.Lo, len(op.Payload))
 		if op.DType != wire.F32 {
@@ -106,6 +115,15 @@ func describeJob(j Job) string {
 		what = fmt.Sprintf("write factor of query %d from %d: %v", op.Query, op.Lo, op.Numbers)
 	case ReadColumns:
 		what = fmt.Sprintf("read columns %v of %v", op.Cols, slotsOf(op.Mask))
+		if op.Of != 0 {
+			what = fmt.Sprintf("read columns %v of W of query %d", op.Cols, op.Of)
+		}
+	case NewWhite:
+		what = fmt.Sprintf("new W of query %d: slots %v", op.Query, op.Slots)
+	case Whiten:
+		what = fmt.Sprintf("whiten columns [%d, %d) of query %d", op.Lo, op.Hi, op.Query)
+	case FreeFactor:
+		what = fmt.Sprintf("free factor of query %d", op.Query)
 	case Prune:
 		what = fmt.Sprintf("prune %s of query %d", op.Do, op.Query)
 		if op.Do == wire.PruneScore {
@@ -127,7 +145,16 @@ func describeJob(j Job) string {
 
 func describeColumns(c Columns) string { return fmt.Sprintf("%d:%d", c.Lo, c.Lo+c.N) }
 
-func describeRow(r wire.Row) string { return fmt.Sprintf("%d:%d:%d", r.Slot, r.Step, r.Attempt) }
+func describeRow(r wire.Row) string {
+	return fmt.Sprintf("%d:%d:%d", r.Slot, r.Step, r.Attempt) + describeWeight(r.Weight)
+}
+
+func describeWeight(w float64) string {
+	if w == 0 {
+		return ""
+	}
+	return fmt.Sprintf("×%g", w)
+}
 
 func describeStaged(s wire.Staged) string {
 	text := fmt.Sprintf("%d:%d:%d", s.Slot, s.Step, s.Attempt)
@@ -137,7 +164,7 @@ func describeStaged(s wire.Staged) string {
 	if s.Whole {
 		text += "(whole)"
 	}
-	return text
+	return text + describeWeight(s.Weight)
 }
 
 func list[T any](x []T, f func(T) string) string {
@@ -203,8 +230,14 @@ func parseRows(c *script.Cmd, key string) []wire.Row {
 	var rows []wire.Row
 	for _, s := range c.List(key) {
 		var r wire.Row
+		s, weight, weighted := strings.Cut(s, "×")
 		if _, err := fmt.Sscanf(s, "%d:%d:%d", &r.Slot, &r.Step, &r.Attempt); err != nil {
 			c.Fail("%s: %w", key, err)
+		}
+		if weighted {
+			if _, err := fmt.Sscan(weight, &r.Weight); err != nil {
+				c.Fail("%s: %w", key, err)
+			}
 		}
 		rows = append(rows, r)
 	}

@@ -100,8 +100,12 @@ type (
 		First   int64
 		Lo      int64 // the shard's first column
 	}
-	// FreeVectors gives it back.
-	FreeVectors struct{ Query wire.QueryID }
+	// FreeVectors gives it back, and all else that the query has. Slots are those of the rows of its W: they
+	// are not zero before W is.
+	FreeVectors struct {
+		Query wire.QueryID
+		Slots []int
+	}
 	// WriteVector checks a chunk of a vector and keeps it.
 	WriteVector struct {
 		Query   wire.QueryID
@@ -158,6 +162,7 @@ type (
 		Lo, N, Col int64
 		DType      wire.DType
 		Ones       []int64
+		From       wire.QueryID // whose W a diagonal is worked out from
 	}
 )
 
@@ -189,7 +194,7 @@ func (o NewVectors) use() use {
 }
 
 func (o FreeVectors) use() use {
-	return use{track: vecTrack, slot: -1, query: o.Query, ends: true}
+	return use{track: vecTrack, slot: -1, query: o.Query, ends: true, list: o.Slots}
 }
 
 func (o WriteVector) use() use { return use{track: vecTrack, slot: -1, query: o.Query} }
@@ -211,7 +216,7 @@ func (o Answers) use() use {
 }
 
 func (o Compute) use() use {
-	return use{track: trackOf(o.Step), slot: -1, query: o.Query, mask: o.Mask}
+	return use{track: trackOf(o.Step), slot: -1, query: o.Query, mask: o.Mask, from: o.From}
 }
 
 func trackOf(step bool) track {
@@ -254,6 +259,7 @@ type numbersOf struct {
 	dotSums map[wire.QueryID]*shard.Sum
 	factors map[wire.QueryID]square
 	pruned  map[wire.QueryID]pruned
+	whites  map[wire.QueryID]white
 }
 
 // rowSum is the products of a row that is being written.
@@ -320,6 +326,8 @@ func (g *Engine) do(j Job) (Done, error) {
 	// Its memory lies where the collector doesn't see that it is used.
 	defer runtime.KeepAlive(n)
 	switch op := j.Op.(type) {
+	case Reshape:
+		return Done{}, g.reshape(n, j.Shard, op)
 	case Begin:
 		return Done{}, n.store.Begin(op.Slot)
 	case Erase:
@@ -351,6 +359,15 @@ func (g *Engine) do(j Job) (Done, error) {
 		return Done{}, n.newFactor(op)
 	case WriteFactor:
 		return Done{}, n.writeFactor(op)
+	case NewWhite:
+		return Done{}, n.newWhite(op)
+	case Whiten:
+		return Done{}, n.whiten(op, j.Abort)
+	case FreeFactor:
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.freeFactor(op.Query)
+		return Done{}, nil
 	case ReadColumns:
 		return n.readColumns(op, j.Abort)
 	case Prune:
@@ -370,20 +387,8 @@ func (g *Engine) do(j Job) (Done, error) {
 }
 
 func (g *Engine) alloc(key ShardKey, op Alloc) error {
-	cfg := op.Config
-	cfg.Threads, cfg.Pool, cfg.Kernel, cfg.Run = g.Threads, g.Pool, g.Kernel, key.Run
-	bytes, err := shard.Bytes(cfg)
+	store, rows, err := g.newStore(key, op.Config)
 	if err != nil {
-		return err
-	}
-	rows, err := newRegion(bytes)
-	if err != nil {
-		return err
-	}
-	cfg.Region = rows.bytes
-	store, err := shard.New(cfg)
-	if err != nil {
-		rows.free()
 		return err
 	}
 	if rows.keep != nil {
@@ -400,9 +405,29 @@ func (g *Engine) alloc(key ShardKey, op Alloc) error {
 	}
 	g.shards[key] = &numbersOf{
 		store: store, rows: rows, vectors: map[wire.QueryID]vectors{}, sums: map[int]rowSum{}, dotSums: map[wire.QueryID]*shard.Sum{},
-		factors: map[wire.QueryID]square{}, pruned: map[wire.QueryID]pruned{},
+		factors: map[wire.QueryID]square{}, pruned: map[wire.QueryID]pruned{}, whites: map[wire.QueryID]white{},
 	}
 	return nil
+}
+
+// newStore makes memory of zeros for a shard's rows.
+func (g *Engine) newStore(key ShardKey, cfg shard.Config) (*shard.Store, *region, error) {
+	cfg.Threads, cfg.Pool, cfg.Kernel, cfg.Run = g.Threads, g.Pool, g.Kernel, key.Run
+	bytes, err := shard.Bytes(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	rows, err := newRegion(bytes)
+	if err != nil {
+		return nil, nil, err
+	}
+	cfg.Region = rows.bytes
+	store, err := shard.New(cfg)
+	if err != nil {
+		rows.free()
+		return nil, nil, err
+	}
+	return store, rows, nil
 }
 
 func (n *numbersOf) free() {
@@ -414,6 +439,9 @@ func (n *numbersOf) free() {
 	}
 	for id := range n.pruned {
 		n.freePruned(id)
+	}
+	for id := range n.whites {
+		n.freeWhite(id)
 	}
 	n.rows.free()
 }
@@ -497,6 +525,7 @@ func (n *numbersOf) freeVectors(id wire.QueryID) {
 	}
 	n.freeFactor(id)
 	n.freePruned(id)
+	n.freeWhite(id)
 }
 
 func (n *numbersOf) vectorsOf(id wire.QueryID) vectors {
@@ -670,6 +699,11 @@ func (g *Engine) compute(n *numbersOf, op Compute, abort *pool.Cancel) (Done, er
 		bad, err = store.CombineBytes(p, t, coef, op.Mask, lo, hi)
 	case op.Kind == wire.KindColumn:
 		bad, err = store.SolveBytes(p, t, shard.Unit(n.store.Cols(), op.Ones[op.Index]), coef, op.Mask, op.Damping, lo, hi)
+	case op.Kind == wire.KindDiag && op.From != 0:
+		var w white
+		if w, err = n.whiteOf(op.From); err == nil {
+			bad, err = store.WhiteDiagBytes(p, t, w.w, len(w.slots), op.Damping, lo, hi)
+		}
 	case op.Kind == wire.KindDiag:
 		var f square
 		if f, err = n.factorOf(op.Query); err == nil {

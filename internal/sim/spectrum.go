@@ -82,18 +82,19 @@ func (k *checker) scalars(r *wire.QueryReply, damping float64, x []float64) {
 		w.fail("V6 scalars at version %d with %d rows, which nobody served", r.Version, r.Rows)
 		return
 	}
+	roots := k.roots(now.rows)
 	g := make([][]float64, len(now.rows))
 	for i, row := range now.rows {
 		p := k.attempts[row.Attempt]
 		if len(p.others) > 0 {
 			return // which of two it is can't be told
 		}
-		g[i] = k.stored(p.row)
+		g[i] = times(roots[i], k.stored(p.row))
 	}
 	w.stats.Answered++
 	n := x[0]
 	if !slices.ContainsFunc(k.settings, func(s setting) bool { // which of them the run had when it was asked is not told
-		return s.divisor == wire.Count && n == float64(len(g)) || s.divisor == wire.Capacity && n == float64(w.shape.window)
+		return s.divisor == wire.Count && n == float64(len(g)) || s.divisor == wire.Capacity && n == float64(now.window)
 	}) {
 		w.fail("V6 N at version %d with %d rows is %g", r.Version, r.Rows, n)
 	}
