@@ -246,6 +246,7 @@ func (p *pass) part(sc *scratch, tile int, dst []float64) {
 		g := s.tile(tile)
 		x := grow(&sc.x, g.Cols())
 		s.kernel.Row(x, g, p.slot)
+		s.over(x, int64(tile)*TileCols)
 		if tile+1 < s.tiles() {
 			s.kernel.FetchRow(s.tile(tile+1), p.slot)
 		}
@@ -257,23 +258,31 @@ func (p *pass) part(sc *scratch, tile int, dst []float64) {
 		for i := range k {
 			p.x[i].load(s.kernel, x[i*cols:(i+1)*cols], int64(tile)*TileCols)
 		}
-		s.kernel.Dots(&sc.Scratch, dst[:k*s.slots], g, x, p.mask)
 		if p.norms {
 			for i := range k {
 				xi := x[i*cols:][:dotCols(s.width(tile))]
-				dst[k*s.slots+i] = s.kernel.Dot(xi, xi)
+				dst[k*s.slots+i] = p.norm2(sc, xi, tile)
 			}
 		}
+		for i := range k {
+			s.over(x[i*cols:(i+1)*cols], int64(tile)*TileCols)
+		}
+		s.kernel.Dots(&sc.Scratch, dst[:k*s.slots], g, x, p.mask)
 	case opDot:
 		n := dotCols(s.width(tile))
 		x := grow(&sc.x, 2*n)
 		p.x[0].load(s.kernel, x[:n], int64(tile)*TileCols)
 		p.x[1].load(s.kernel, x[n:], int64(tile)*TileCols)
+		s.over(x[n:], int64(tile)*TileCols)
 		dst[0] = s.kernel.Dot(x[:n], x[n:])
 	case opGram:
 		g := s.tile(tile)
 		if p.out != nil {
 			g = p.kept(sc, g, tile)
+		}
+		if s.factors != nil {
+			p.gramOver(sc, dst, g, tile)
+			return
 		}
 		s.kernel.Gram(&sc.Scratch, dst, g, p.slots, p.i0, p.i1)
 	case opResidual:
@@ -290,13 +299,24 @@ func (p *pass) part(sc *scratch, tile int, dst []float64) {
 				}
 				x[j] -= c
 			}
-			dst[i] = s.kernel.Dot(x, x)
+			dst[i] = p.norm2(sc, x, tile)
 		}
 	case opApply:
 		p.apply(sc, tile, dst)
 	case opMisfit:
 		p.misfit(sc, tile, dst)
 	}
+}
+
+// norm2 is xᵀx of columns of a tile, with factors xᵀR⁻¹x.
+func (p *pass) norm2(sc *scratch, x []float64, tile int) float64 {
+	if p.s.factors == nil {
+		return p.s.kernel.Dot(x, x)
+	}
+	y := grow(&sc.v, len(x))
+	copy(y, x)
+	p.s.over(y, int64(tile)*TileCols)
+	return p.s.kernel.Dot(x, y)
 }
 
 // dotCols is how many columns a dot of two vectors goes over.
@@ -332,6 +352,7 @@ func (p *pass) columns(sc *scratch, tile int) {
 			p.x[i].load(s.kernel, x, a)
 			s.kernel.Finish(ri, x, p.lambda)
 		}
+		s.over(ri, a)
 		if p.bytes == nil {
 			copy(p.dst[int64(i)*(p.hi-p.lo)+a-p.lo:], ri)
 			continue

@@ -1,0 +1,76 @@
+package shard
+
+import (
+	"math"
+	"sort"
+
+	"mfac/shard/kernel"
+)
+
+// This file: dampings of their own, H = F + λR with R diagonal (maths.md, "Weights and dampings"). Rows and vectors lie
+// as they are; one of the two factors of a product is divided by R, rounded once, and so is what is answered:
+//
+//	Products, Gram     GR⁻¹Gᵀ
+//	Dots               GR⁻¹v, and vᵀR⁻¹v for ‖v‖²
+//	Dot                uᵀ(R⁻¹v)
+//	Combine, Solve     R⁻¹Gᵀc, R⁻¹(v − Gᵀc)/λ
+//	ResidualNorm2      in the norm of R⁻¹
+//	DiagBytes          (1 − ‖w_j‖²/r_j)/(λr_j)
+//
+// Other calls know nothing of R.
+
+// A Factor says that in columns from Lo on, up to the next Factor's, the damping is R times λ.
+type Factor struct {
+	Lo int64
+	R  float64
+}
+
+func checkFactors(f []Factor, cols int64) error {
+	for i, x := range f {
+		if i == 0 && x.Lo != 0 || i > 0 && x.Lo <= f[i-1].Lo || x.Lo >= cols {
+			return outOf("first column of a factor", x.Lo, "0, then growing, below %d", cols)
+		}
+		if !(x.R > 0) || math.IsInf(x.R, 1) {
+			return outOf("factor", x.R, "> 0 and finite")
+		}
+	}
+	return nil
+}
+
+// over divides x, columns from lo on, by their factors.
+func (s *storage) over(x []float64, lo int64) {
+	if s.factors == nil {
+		return
+	}
+	hi := lo + int64(len(x))
+	for i := sort.Search(len(s.factors), func(i int) bool { return s.factors[i].Lo > lo }) - 1; i < len(s.factors) && s.factors[i].Lo < hi; i++ {
+		end := hi
+		if i+1 < len(s.factors) {
+			end = min(end, s.factors[i+1].Lo)
+		}
+		r := s.factors[i].R
+		if r == 1 {
+			continue
+		}
+		part := x[max(s.factors[i].Lo, lo)-lo : end-lo]
+		for j := range part {
+			part[j] /= r
+		}
+	}
+}
+
+// gramOver is a tile's part of a Gram matrix with factors: each row is divided and multiplied with
+// those before it, as Products does.
+func (p *pass) gramOver(sc *scratch, dst []float64, g kernel.Tile, tile int) {
+	s := p.s
+	x, dots := grow(&sc.x, g.Cols()), grow(&sc.r, s.slots)
+	for i := p.i0; i < p.i1; i++ {
+		s.kernel.Row(x, g, p.slots[i])
+		s.over(x, int64(tile)*TileCols)
+		s.kernel.Dots(&sc.Scratch, dots, g, x, p.mask)
+		for _, t := range p.slots[:i+1] {
+			dst[0] = dots[t]
+			dst = dst[1:]
+		}
+	}
+}
