@@ -16,3 +16,22 @@ func (c *Core) weightsOf(rows []row) []float64 {
 	}
 	return ws
 }
+
+// checkScales refuses what is not answered yet in a run whose columns have dampings of their own. With
+// scales A is GR⁻¹Gᵀ, products are GR⁻¹v and squared norms vᵀR⁻¹v: shards see to that, and so do they
+// divide what is answered. So all that follows from these is right as it is, in the norm of R.
+func (c *Core) checkScales(m *wire.Query) error {
+	if c.rec.Spec.Scales == "" {
+		return nil
+	}
+	switch m.Kind {
+	case wire.KindVector, wire.KindCombine:
+		if !m.Verify && !m.Refine {
+			return nil
+		}
+		return wire.Errorf(wire.CodeUnsupported, "verify", true, "left out", "a run with dampings of its tensors measures no residuals yet")
+	case wire.KindRow, wire.KindDiag, wire.KindScores, wire.KindPairs, wire.KindInfluence, wire.KindSelf:
+		return nil
+	}
+	return wire.Errorf(wire.CodeUnsupported, "kind", m.Kind, "vector, combine, row, diag, scores, pairs, influence or self", "a run with dampings of its tensors does not answer the others yet")
+}

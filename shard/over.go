@@ -8,7 +8,7 @@ import (
 )
 
 // This file: dampings of their own, H = F + λR with R diagonal (maths.md, "Weights and dampings"). Rows and vectors lie
-// as they are; one of the two factors of a product is divided by R, rounded once, and so is what is answered:
+// as they are; one of the two scales of a product is divided by R, rounded once, and so is what is answered:
 //
 //	Products, Gram     GR⁻¹Gᵀ
 //	Dots               GR⁻¹v, and vᵀR⁻¹v for ‖v‖²
@@ -19,47 +19,47 @@ import (
 //
 // Other calls know nothing of R.
 
-// A Factor says that in columns from Lo on, up to the next Factor's, the damping is R times λ.
-type Factor struct {
+// A Scale says that in columns from Lo on, up to the next Scale's, the damping is R times λ.
+type Scale struct {
 	Lo int64
 	R  float64
 }
 
-func checkFactors(f []Factor, cols int64) error {
+func checkScales(f []Scale, cols int64) error {
 	for i, x := range f {
 		if i == 0 && x.Lo != 0 || i > 0 && x.Lo <= f[i-1].Lo || x.Lo >= cols {
-			return outOf("first column of a factor", x.Lo, "0, then growing, below %d", cols)
+			return outOf("first column of a scale", x.Lo, "0, then growing, below %d", cols)
 		}
 		if !(x.R > 0) || math.IsInf(x.R, 1) {
-			return outOf("factor", x.R, "> 0 and finite")
+			return outOf("scale", x.R, "> 0 and finite")
 		}
 	}
 	return nil
 }
 
-// over divides x, columns from lo on, by their factors.
+// over divides x, columns from lo on, by their scales.
 func (s *storage) over(x []float64, lo int64) {
-	if s.factors == nil {
+	if s.scales == nil {
 		return
 	}
 	hi := lo + int64(len(x))
-	for i := sort.Search(len(s.factors), func(i int) bool { return s.factors[i].Lo > lo }) - 1; i < len(s.factors) && s.factors[i].Lo < hi; i++ {
+	for i := sort.Search(len(s.scales), func(i int) bool { return s.scales[i].Lo > lo }) - 1; i < len(s.scales) && s.scales[i].Lo < hi; i++ {
 		end := hi
-		if i+1 < len(s.factors) {
-			end = min(end, s.factors[i+1].Lo)
+		if i+1 < len(s.scales) {
+			end = min(end, s.scales[i+1].Lo)
 		}
-		r := s.factors[i].R
+		r := s.scales[i].R
 		if r == 1 {
 			continue
 		}
-		part := x[max(s.factors[i].Lo, lo)-lo : end-lo]
+		part := x[max(s.scales[i].Lo, lo)-lo : end-lo]
 		for j := range part {
 			part[j] /= r
 		}
 	}
 }
 
-// gramOver is a tile's part of a Gram matrix with factors: each row is divided and multiplied with
+// gramOver is a tile's part of a Gram matrix with scales: each row is divided and multiplied with
 // those before it, as Products does.
 func (p *pass) gramOver(sc *scratch, dst []float64, g kernel.Tile, tile int) {
 	s := p.s

@@ -11,29 +11,29 @@ import (
 	"mfac/shard"
 )
 
-// drawFactors are some of a shard's, powers of two among them.
-func drawFactors(rng *rand.Rand, cols int64) (factors []shard.Factor, of []float64) {
+// drawScales are some of a shard's, powers of two among them.
+func drawScales(rng *rand.Rand, cols int64) (scales []shard.Scale, of []float64) {
 	of = make([]float64, cols)
 	for lo := int64(0); lo < cols; {
-		f := shard.Factor{Lo: lo, R: []float64{1, 4, 0.3, 17, 1e-3}[rng.IntN(5)]}
-		factors = append(factors, f)
+		f := shard.Scale{Lo: lo, R: []float64{1, 4, 0.3, 17, 1e-3}[rng.IntN(5)]}
+		scales = append(scales, f)
 		hi := min(cols, lo+1+rng.Int64N(cols))
 		for ; lo < hi; lo++ {
 			of[lo] = f.R
 		}
 	}
-	return factors, of
+	return scales, of
 }
 
-// With factors everything is what it is without, of rows and vectors that are divided beforehand: to the
+// With scales everything is what it is without, of rows and vectors that are divided beforehand: to the
 // rounding of float64 sums.
-func TestFactors(t *testing.T) {
+func TestScales(t *testing.T) {
 	const tol = 1e-13 // of sums of a few thousand terms, relative to the sum of their magnitudes
 	rapid.Check(t, func(rt *rapid.T) {
 		rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "seed"), 1))
 		slots, cols := rapid.IntRange(1, 7).Draw(rt, "slots"), rapid.OneOf(rapid.Int64Range(1, 40), rapid.Int64Range(41, 3000)).Draw(rt, "cols")
-		factors, r := drawFactors(rng, cols)
-		store, err := shard.New(shard.Config{Slots: slots, Cols: cols, Factors: factors, Threads: 1 + rng.IntN(3)})
+		scales, r := drawScales(rng, cols)
+		store, err := shard.New(shard.Config{Slots: slots, Cols: cols, Scales: scales, Threads: 1 + rng.IntN(3)})
 		if err != nil {
 			rt.Fatal(err)
 		}
@@ -182,12 +182,12 @@ func TestFactors(t *testing.T) {
 	})
 }
 
-func TestFactorsRefused(t *testing.T) {
-	for _, f := range [][]shard.Factor{
+func TestScalesRefused(t *testing.T) {
+	for _, f := range [][]shard.Scale{
 		{{1, 2}}, {{0, 1}, {0, 2}}, {{0, 1}, {5, 2}, {4, 1}}, {{0, 1}, {10, 2}},
 		{{0, 0}}, {{0, -1}}, {{0, math.NaN()}}, {{0, math.Inf(1)}},
 	} {
-		if _, err := shard.New(shard.Config{Slots: 1, Cols: 10, Factors: f}); err == nil {
+		if _, err := shard.New(shard.Config{Slots: 1, Cols: 10, Scales: f}); err == nil {
 			t.Errorf("%v: no error", f)
 		}
 	}

@@ -280,7 +280,7 @@ func (p *pass) part(sc *scratch, tile int, dst []float64) {
 		if p.out != nil {
 			g = p.kept(sc, g, tile)
 		}
-		if s.factors != nil {
+		if s.scales != nil {
 			p.gramOver(sc, dst, g, tile)
 			return
 		}
@@ -308,9 +308,9 @@ func (p *pass) part(sc *scratch, tile int, dst []float64) {
 	}
 }
 
-// norm2 is xᵀx of columns of a tile, with factors xᵀR⁻¹x.
+// norm2 is xᵀx of columns of a tile, with scales xᵀR⁻¹x.
 func (p *pass) norm2(sc *scratch, x []float64, tile int) float64 {
-	if p.s.factors == nil {
+	if p.s.scales == nil {
 		return p.s.kernel.Dot(x, x)
 	}
 	y := grow(&sc.v, len(x))

@@ -57,9 +57,9 @@ type Config struct {
 	// the collector takes it for live data and lets as much garbage grow beside it.
 	Region []byte
 
-	// Factors are those of λ in columns that have dampings of their own, from column 0 on; nil: all
+	// Scales are those of λ in columns that have dampings of their own, from column 0 on; nil: all
 	// have λ. Where they are given, calls that know of them (over.go) are of H = F + λR.
-	Factors []Factor
+	Scales []Scale
 }
 
 // An Error is an argument out of its range. A call that returned one has changed nothing. Others
@@ -92,7 +92,7 @@ type storage struct {
 	kernel  *kernel.Variant
 	dtype   DType
 	g       []byte
-	factors []Factor
+	scales  []Scale
 
 	smallWork int64 // a constant, but in tests
 
@@ -169,9 +169,9 @@ func New(cfg Config) (*Store, error) {
 	}
 	s := &Store{&storage{
 		slots: cfg.Slots, cols: cfg.Cols, dtype: cfg.DType, threads: cfg.Threads, pool: cfg.Pool, kernel: cfg.Kernel,
-		factors: cfg.Factors, smallWork: smallWork, partial: map[cell]*partialRow{},
+		scales: cfg.Scales, smallWork: smallWork, partial: map[cell]*partialRow{},
 	}, pool.Spec{Class: pool.Query, Run: cfg.Run}}
-	if err := checkFactors(cfg.Factors, cfg.Cols); err != nil {
+	if err := checkScales(cfg.Scales, cfg.Cols); err != nil {
 		return nil, err
 	}
 	if s.threads == 0 {
