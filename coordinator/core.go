@@ -141,6 +141,10 @@ type Core struct {
 	changing *change // is under way
 	changes  []*change
 	changed  ring[callerToken, outcome]
+	kept     *kept     // the W of a frozen run; nil: it has none
+	without  string    // why not
+	ending   []*kept   // that queries still read
+	freezers []*change // freezes that wait for W
 	gram     gramLoad
 	spectra  spectra
 	makings  []*making // the first is under way
@@ -379,6 +383,7 @@ func (c *Core) onTick(e *Effects) {
 		q.waiters = c.pending(e, q.waiters, &wire.ResultReply{State: wire.StatePending, Version: q.version, Rows: len(q.slots)})
 	}
 	c.pendingChanges(e)
+	c.endKept(e)
 }
 
 // forgetPeers drops workers that have been silent for long and have no shard of the run.
@@ -498,6 +503,11 @@ func (c *Core) request(e *Effects, in Request) error {
 		return c.change(e, in, m.Token)
 	case *wire.Set:
 		return c.change(e, in, m.Token)
+	case *wire.Freeze:
+		return c.change(e, in, m.Token)
+	case *wire.FrozenRequest:
+		e.send(in.From, c.frozenReply())
+		return nil
 	case *wire.StepsRequest:
 		if m.Query != 0 {
 			return c.querySteps(e, in, m.Query)
@@ -526,6 +536,7 @@ func (c *Core) info() *wire.Info {
 		}
 		m.Owner = append(m.Owner, i)
 	}
+	c.frozenInfo(m)
 	if c.phase == serving {
 		m.State = wire.StateReady
 		if f := c.win.Made(); f != nil && f.Len() > 0 { // O(n³) is for queries

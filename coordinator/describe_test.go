@@ -62,7 +62,18 @@ func describe(m wire.Message) string {
 		slots, _ := m.Slots()
 		return head() + fmt.Sprintf(" query=%s rows=%v lo=%d damping=%g %s l=%s", id(m.Query), slots, m.Lo, m.Damping, m.Result, floats(m.Payload[4*m.Rows:]))
 	case *wire.Columns:
-		return head() + fmt.Sprintf(" query=%s mask=%v at=%v", id(m.Query), slotList(m.Mask), wire.Indices(m.Payload))
+		s := head() + fmt.Sprintf(" query=%s mask=%v at=%v", id(m.Query), slotList(m.Mask), wire.Indices(m.Payload))
+		if m.Of != 0 {
+			s += " of=" + id(m.Of)
+		}
+		return s
+	case *wire.Hold:
+		slots, _ := wire.SlotList(m.Payload)
+		return head() + fmt.Sprintf(" query=%s rows=%v damping=%g", id(m.Query), slots, m.Damping)
+	case *wire.Whiten:
+		return head() + fmt.Sprintf(" query=%s cols=%d:%d", id(m.Query), m.Lo, m.Lo+m.N)
+	case *wire.Recall:
+		return head() + fmt.Sprintf(" query=%s of=%s damping=%g %s", id(m.Query), id(m.Of), m.Damping, m.Result)
 	case *wire.Prune:
 		s := head() + fmt.Sprintf(" query=%s %s", id(m.Query), m.Do)
 		switch m.Do {
@@ -127,7 +138,13 @@ func describe(m wire.Message) string {
 		return fmt.Sprintf("steps version=%d %v", m.Version, wire.Uint64s[uint64](m.Payload))
 	case *wire.Info:
 		return fmt.Sprintf("info epoch=%v state=%q version=%d rows=%d newest=%d lost=%d open=%d queries=%d cond=%.3g lo=%v workers=%v owner=%v",
-			m.Epoch, m.State, m.Version, m.Rows, m.Newest, m.Lost, m.Open, m.Queries, m.Cond, m.Lo, m.Workers, m.Owner)
+			m.Epoch, m.State, m.Version, m.Rows, m.Newest, m.Lost, m.Open, m.Queries, m.Cond, m.Lo, m.Workers, m.Owner) + frozenOf(m)
+	case *wire.Frozen:
+		s := fmt.Sprintf("frozen %s version=%d rows=%d done=%d/%d workers=%v kept=%v making=%v free=%v", m.State, m.Version, m.Rows, m.Done, m.Columns, m.Workers, m.Kept, m.Making, m.Free)
+		if m.Why != "" {
+			s += ": " + m.Why
+		}
+		return s
 	}
 	return fmt.Sprintf("%#v", m)
 }
@@ -141,6 +158,13 @@ func describeWeight(w float64) string {
 		return ""
 	}
 	return fmt.Sprintf("×%g", w)
+}
+
+func frozenOf(m *wire.Info) string {
+	if m.Frozen == "" {
+		return ""
+	}
+	return fmt.Sprintf(" frozen=%s kept=%d", m.Frozen, m.Kept)
 }
 
 func describeStaged(s wire.Staged) string {

@@ -28,7 +28,8 @@ type query struct {
 	mask     shard.Mask
 	deadline int64 // tick
 
-	index     []int64 // of the columns that a column or sub-block query names
+	of        wire.QueryID // the W that it reads, of a frozen run
+	index     []int64      // of the columns that a column or sub-block query names
 	prune     *pruning
 	win       *window.Window // the window of its version, once the run's own has gone on
 	parts     [][]float64    // a shard's dots and norms
@@ -187,6 +188,9 @@ func (c *Core) bytes(kind string, vectors int, checked bool) int64 {
 // version and one query there is room for, however large.
 func (c *Core) room(m *wire.Query) error {
 	versions, held := map[wire.Version]bool{}, int64(0)
+	if c.kept != nil {
+		held += 8 * int64(len(c.kept.l))
+	}
 	for _, q := range c.queries {
 		if q.pins() {
 			versions[q.version] = true
@@ -701,6 +705,8 @@ func (c *Core) closeQuery(e *Effects, q *query, why *wire.Error) {
 		case *wire.Columns:
 			return m.Query == q.id
 		case *wire.Prune:
+			return m.Query == q.id
+		case *wire.Recall:
 			return m.Query == q.id
 		case *wire.DotVectors:
 			return m.Query == q.id

@@ -267,6 +267,9 @@ func (p *player) run(c *script.Cmd) {
 			c.Fail("change: %w", err)
 		}
 	}
+	if s := c.Str("frozen", ""); s != "" { // by the client with that token
+		rec.Freeze = &Freezing{Caller: "client", Token: parseID(c, s)}
+	}
 	for s, text := range c.List("placed") {
 		w, rev, _ := strings.Cut(text, "@")
 		rec.Placed[s] = Place{w, parseID(c, rev)}
@@ -445,6 +448,12 @@ func queryOf(m wire.Message) wire.QueryID {
 		return m.Query
 	case *wire.Columns:
 		return m.Query
+	case *wire.Hold:
+		return m.Query
+	case *wire.Whiten:
+		return m.Query
+	case *wire.Recall:
+		return m.Query
 	case *wire.Prune:
 		return m.Query
 	case *wire.DotVectors:
@@ -489,6 +498,12 @@ func (p *player) perform(e Effects) {
 		}
 		if ch := e.Save.Change; ch != nil {
 			p.printf(" damping=%g divisor=%s change=%s/%d:%d/%d", e.Save.Spec.Damping, e.Save.Spec.Divisor, ch.Caller, ch.Token, ch.Version, ch.Rows)
+		}
+		if f := e.Save.Freeze; f != nil {
+			p.printf(" freeze=%s/%d", f.Caller, f.Token)
+			if f.Thawed {
+				p.printf("(thawed)")
+			}
 		}
 		p.printf("\n")
 	}
@@ -654,6 +669,10 @@ func (p *player) message(c *script.Cmd) wire.Message {
 		return m
 	case "set":
 		return &wire.Set{Run: run, Token: token, Damping: damping, Divisor: divisor}
+	case "freeze":
+		return &wire.Freeze{Run: run, Token: token, Thaw: c.Has("thaw")}
+	case "frozen":
+		return &wire.FrozenRequest{Run: run}
 	case "values":
 		return &wire.Values{Run: run, Epoch: epoch, Query: query, Lo: c.Int("lo", 0), N: c.Int("n", 1)}
 	case "close":

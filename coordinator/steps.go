@@ -67,6 +67,9 @@ func (c *Core) openStep(e *Effects, in Request, m *wire.Open) error {
 	if c.hasNewest && m.Step <= c.newest {
 		return wire.Errorf(wire.CodeNotGrowing, "step", m.Step, fmt.Sprintf("above %d, the newest one committed", c.newest))
 	}
+	if c.frozen() {
+		return c.errFrozen()
+	}
 	if c.committing != nil && m.Step < c.committing.step {
 		return wire.Errorf(wire.CodeNotGrowing, "step", m.Step, fmt.Sprintf("above %d, which is being committed", c.committing.step))
 	}
@@ -209,7 +212,7 @@ func (c *Core) staged(e *Effects, o *openStep, s int, m wire.Message) {
 // advance commits the lowest open step, if it is whole everywhere and its products cover the
 // window.
 func (c *Core) advance(e *Effects) {
-	if c.committing != nil || c.changing != nil || c.phase != serving {
+	if c.committing != nil || c.changing != nil || c.phase != serving || c.frozen() {
 		return
 	}
 	i := slices.IndexFunc(c.open, func(o *openStep) bool { return !o.dropping })

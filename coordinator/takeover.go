@@ -289,6 +289,11 @@ func (c *Core) serve(e *Effects) {
 	for s := range c.shards {
 		c.shards[s].adopted = nil
 	}
+	if c.frozen() {
+		c.dropOpen(e)
+		c.hold(e)
+		return
+	}
 	for _, o := range c.open {
 		o.deadline = c.tick + c.ticks(c.cfg.StepMS)
 		c.stage(e, o)

@@ -39,6 +39,8 @@ type Info struct {
 	Queries int      `msgpack:"queries" json:"queries"`
 	Lost    int      `msgpack:"lost" json:"lost"` // rows dropped because a shard had lost them; 1 if nobody knows how many
 	Coord   string   `msgpack:"coord" json:"coordinator"`
+	Frozen  string   `msgpack:"frozen,omitempty" json:"frozen,omitempty"` // its Frozen's state; "": thawed
+	Kept    int64    `msgpack:"kept,omitempty" json:"kept,omitempty"`     // bytes of W on all workers
 }
 
 // Range is the first column and the number of columns of shard s.

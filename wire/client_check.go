@@ -111,6 +111,11 @@ func (m *Info) Validate() error {
 			}
 		}
 	}
+	if m.Frozen != "" {
+		if err := checkState("frozen", m.Frozen); err != nil {
+			return err
+		}
+	}
 	if !(m.Cond >= 0) || math.IsInf(m.Cond, 1) {
 		return Invalid("cond", m.Cond, ">= 0 and finite")
 	}
@@ -118,6 +123,7 @@ func (m *Info) Validate() error {
 		checkCount("rows", m.Rows, MaxWindow),
 		checkCount("open", m.Open, math.MaxInt32),
 		checkCount("queries", m.Queries, math.MaxInt32),
+		checkWithin("kept", m.Kept, 0, math.MaxInt64),
 		checkCount("lost", m.Lost, math.MaxInt32),
 		checkNameOrNone("coord", m.Coord),
 	)

@@ -142,6 +142,7 @@ func repair(t *rapid.T, m Message) {
 		m.Spec.Damping = min(m.Spec.Damping, math.MaxFloat64/2/float64(m.Spec.Window))
 		m.State = rapid.SampledFrom([]string{StateReady, "adopting", ""}).Draw(t, "state")
 		m.Workers = []string{"w1", "w2"}
+		m.Frozen = rapid.SampledFrom([]string{"", StateMaking, StateFrozen}).Draw(t, "frozen")
 		m.Lo, m.Owner = Borders(m.Spec.Dim, m.Spec.Shards, nil), nil
 		for s := range m.Spec.Shards {
 			m.Owner = append(m.Owner, s%2)
@@ -189,6 +190,13 @@ func repair(t *rapid.T, m Message) {
 		case KindRow:
 			m.Vectors, m.Result, m.Payload = 1, F32, AppendUint64s(nil, []Step{9})
 		}
+	case *Frozen:
+		m.State = rapid.SampledFrom([]string{StateThawed, StateMaking, StateFrozen, StateWithout}).Draw(t, "state")
+		m.Done = min(m.Done, m.Columns)
+		m.Workers = []string{"w1", "w2"}
+		m.Kept, m.Making, m.Free = []int64{1, 2}, []int64{0, 3}, []int64{math.MaxInt64, 0}
+	case *Hold:
+		m.Payload = AppendSlots(nil, slots())
 	case *Forget:
 		m.Payload = AppendUint64s(nil, rapid.SliceOfNDistinct(rapid.Uint64(), 1, 20, rapid.ID).Draw(t, "steps"))
 	case *Evict:
@@ -283,6 +291,7 @@ func repair(t *rapid.T, m Message) {
 var free = map[string]bool{
 	"create.payload":   true, // Tensors checks it
 	"info.reply.state": true, // what is being waited for, in words
+	"frozen.reply.why": true, // likewise
 	// An error is for reading.
 	"error.field": true, "error.value": true, "error.limit": true, "error.hint": true,
 }

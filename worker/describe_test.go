@@ -106,6 +106,15 @@ func describeJob(j Job) string {
 		what = fmt.Sprintf("write factor of query %d from %d: %v", op.Query, op.Lo, op.Numbers)
 	case ReadColumns:
 		what = fmt.Sprintf("read columns %v of %v", op.Cols, slotsOf(op.Mask))
+		if op.Of != 0 {
+			what = fmt.Sprintf("read columns %v of W of query %d", op.Cols, op.Of)
+		}
+	case NewWhite:
+		what = fmt.Sprintf("new W of query %d: slots %v", op.Query, op.Slots)
+	case Whiten:
+		what = fmt.Sprintf("whiten columns [%d, %d) of query %d", op.Lo, op.Hi, op.Query)
+	case FreeFactor:
+		what = fmt.Sprintf("free factor of query %d", op.Query)
 	case Prune:
 		what = fmt.Sprintf("prune %s of query %d", op.Do, op.Query)
 		if op.Do == wire.PruneScore {

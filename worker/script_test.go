@@ -340,7 +340,13 @@ func (p *player) message(c *script.Cmd) wire.Message {
 		return &wire.Factor{Shard: head, Query: query, Rows: len(of), Lo: c.Int("lo", 0), N: int64(len(l)), Damping: c.Float("damping", 1), Result: result,
 			Payload: wire.AppendFloats(wire.AppendSlots(nil, of), l)}
 	case "columns":
-		return &wire.Columns{Shard: head, Query: query, Mask: parseMask(c, slots), Payload: wire.AppendIndices(nil, parseIndices(c, "at"))}
+		return &wire.Columns{Shard: head, Query: query, Mask: parseMask(c, slots), Of: wire.QueryID(c.Int("of", 0)), Payload: wire.AppendIndices(nil, parseIndices(c, "at"))}
+	case "keep":
+		return &wire.Hold{Shard: head, Query: query, Damping: c.Float("damping", 1), Payload: wire.AppendSlots(nil, parseSlots(c, "of"))}
+	case "whiten":
+		return &wire.Whiten{Shard: head, Query: query, Lo: lo, N: hi - lo}
+	case "recall":
+		return &wire.Recall{Shard: head, Query: query, Of: wire.QueryID(c.Int("of", 0)), Damping: c.Float("damping", 1), Result: result}
 	case "prune":
 		m := &wire.Prune{
 			Shard: head, Query: query, Do: c.Word(), Kind: c.Str("kind", ""), Rule: c.Str("rule", ""), Known: int(c.Int("known", 0)), Ties: c.Int("ties", 0),

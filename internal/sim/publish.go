@@ -154,7 +154,7 @@ func (c *client) publish(p *publication, m manner) (out outcome) {
 				c.info = nil // it says which step is the newest
 				out.err = r.Code
 				return out
-			case wire.CodeBusy, wire.CodeUnavailable:
+			case wire.CodeBusy, wire.CodeUnavailable, wire.CodeFrozen:
 				c.sleep(w.between(20, 200))
 				continue
 			case wire.CodeInvalid: // another precondition

@@ -89,6 +89,9 @@ func (k *checker) answered(c *client, q *question, r *wire.QueryReply, ready *wi
 			} else {
 				bound = ready.Bounds[i]
 			}
+			if q.kind == wire.KindSubblock { // of each element to √(h_i h_j): √q times as much of the norm
+				bound *= math.Sqrt(float64(len(q.columns)))
+			}
 			if diff <= (referenceShare*bound+referenceTolerance)*size {
 				nearest = 0
 				break
@@ -129,6 +132,16 @@ func (k *checker) reference(q *question, i int, g [][]float64, roots []float64, 
 		x := make([]float64, s.dim)
 		for col := range x {
 			x[col] = inverseColumn(g, s.dim, int64(col), n, damping)[col]
+		}
+		return x
+	}
+	if q.kind == wire.KindSubblock {
+		var x []float64
+		for _, col := range q.columns {
+			c := inverseColumn(g, s.dim, col, n, damping)
+			for _, row := range q.columns {
+				x = append(x, c[row])
+			}
 		}
 		return x
 	}

@@ -32,6 +32,7 @@ type Stats struct {
 	WorkerCrashes, CoordinatorCrashes, Pauses       int
 	TwoOwners                                       int // windows served while another coordinator served too
 	Forgotten                                       int // windows that a forget has made
+	Frozen                                          int // freezes that were told done
 	Leftovers                                       int // staged steps that no coordinator knows, at the end
 }
 
@@ -42,6 +43,7 @@ func (s *Stats) Add(o Stats) {
 	s.Committed += o.Committed
 	s.Answered += o.Answered
 	s.Forgotten += o.Forgotten
+	s.Frozen += o.Frozen
 	s.Takeovers += o.Takeovers
 	s.WorkerCrashes += o.WorkerCrashes
 	s.CoordinatorCrashes += o.CoordinatorCrashes
@@ -219,6 +221,9 @@ func (w *world) history() {
 		w.spawn(fmt.Sprintf("q%d", i), func(c *client) { c.querier() })
 	}
 	w.spawn("f0", func(c *client) { c.changer() })
+	if w.chance(0.5) {
+		w.spawn("z0", func(c *client) { c.freezer() })
+	}
 	w.faults.begin(w)
 	w.run(w.shape.quiet, nil)
 	w.faults.end()
