@@ -394,3 +394,48 @@ func TestTensorDampingRefused(t *testing.T) {
 		t.Errorf("without dampings: %v", err)
 	}
 }
+
+// A frozen run answers from W = L⁻¹G: the same bytes, with weights, half-lives and dampings of tensors.
+func TestWeightsFrozen(t *testing.T) {
+	t.Parallel()
+	c := start(t, shape{workers: 2})
+	cl := c.client()
+	r := rand.New(rand.NewPCG(2, 21))
+	const d, m = 1100, 4
+	layout, own, _ := tensorsOf(r, d, 0.02)
+	for name, cfg := range map[string]client.RunConfig{
+		"weighed": {HalfLife: 3},
+		"damped":  {Layout: layout, TensorDamping: own},
+	} {
+		cfg.Name, cfg.Dim, cfg.Window, cfg.Damping, cfg.Shards = name, d, m, 0.02, 3
+		run := c.attach(cl, cfg)
+		ctx := within(t, time.Minute)
+		for s := range m + 1 {
+			if _, err := run.Publish(ctx, wire.Step(s), normal(r, d), client.WithWeight(0.5+r.Float64())); err != nil {
+				t.Fatal(err)
+			}
+		}
+		answers := func() []float64 {
+			t.Helper()
+			x := make([]float64, d)
+			if _, err := run.Diag64(ctx, x); err != nil {
+				t.Fatal(err)
+			}
+			if cfg.TensorDamping != nil {
+				return x
+			}
+			b, _, err := run.Subblock(ctx, []int64{3, 1000, 4})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return append(x, b...)
+		}
+		want := answers()
+		if _, err := run.Freeze(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if got := answers(); !bytes.Equal(wire.AppendFloats(nil, got), wire.AppendFloats(nil, want)) {
+			t.Errorf("%s: a frozen run has other bytes", name)
+		}
+	}
+}
