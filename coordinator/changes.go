@@ -207,11 +207,11 @@ func (c *Core) savedChange(e *Effects) {
 // closeReaders ends the queries that read any of the rows, or whose numbers are of one, whoever waits
 // for them. Shards end them before they zero the rows, whichever message comes first.
 func (c *Core) closeReaders(e *Effects, rows []wire.Row) {
-	c.spectra.known = nil
+	c.spectra.known, c.spectra.form = nil, nil
 	for _, id := range sortedKeys(c.queries) {
 		q := c.queries[id]
 		reads := func(r wire.Row) bool {
-			return q.spectral != nil || q.mask.Has(int(r.Slot)) || slices.Contains(q.steps, r.Step)
+			return q.alone() || q.formed != nil || q.kind == wire.KindLikelihood || q.mask.Has(int(r.Slot)) || slices.Contains(q.steps, r.Step)
 		}
 		if i := slices.IndexFunc(rows, reads); i >= 0 && !q.closing {
 			c.closeQuery(e, q, wire.Errorf(wire.CodeVersionGone, "query", uint64(q.id), "on rows that are in memory", "step %d of version %d was forgotten", uint64(rows[i].Step), q.version))

@@ -12,7 +12,8 @@ import (
 // Token names a request that waits for its answer. Zero is none.
 type Token uint64
 
-// Input is what happens to a core: a Request, a Reply, a Hello, a Tick, a Saved or a Done.
+// Input is what happens to a core: a Request, a Reply, a Hello, a Tick, a Saved, a Done or an
+// Underway.
 type Input interface{ input() }
 
 // Request is a client's message, decoded and valid in itself.
@@ -242,6 +243,8 @@ func (c *Core) Step(in Input) Effects {
 	case Done:
 		c.done(&e, in)
 		c.made(&e, in)
+	case Underway:
+		c.underway(in)
 	case Saved:
 		if c.phase == saving {
 			c.install(&e)
@@ -380,7 +383,7 @@ func (c *Core) onTick(e *Effects) {
 		if q.deadline <= c.tick && !q.closing {
 			c.closeQuery(e, q, wire.Errorf(wire.CodeVersionGone, "query", uint64(q.id), "closed by its deadline", "version %d is not held any more", q.version))
 		}
-		q.waiters = c.pending(e, q.waiters, &wire.ResultReply{State: wire.StatePending, Version: q.version, Rows: len(q.slots)})
+		q.waiters = c.pending(e, q.waiters, &wire.ResultReply{State: wire.StatePending, Version: q.version, Rows: len(q.slots), Done: q.done, Total: q.total})
 	}
 	c.pendingChanges(e)
 	c.endKept(e)

@@ -131,6 +131,9 @@ func describe(m wire.Message) string {
 		if len(m.Residuals) > 0 {
 			s += " residuals=" + bounds(m.Residuals)
 		}
+		if m.Total > 0 {
+			s += fmt.Sprintf(" done=%d/%d", m.Done, m.Total)
+		}
 		return s
 	case *wire.ValuesReply:
 		return fmt.Sprintf("values %d:%d %s", m.Lo, m.Lo+m.N, floats(m.Payload))

@@ -35,12 +35,12 @@ type kept struct {
 	whole   bool
 }
 
-// whitenProducts is how many products a shard works out between two questions: tens of ms, so that queries
-// come in between and who thaws the run need not wait.
-const whitenProducts = 1 << 29
-
-// whitenCols is what a piece of W is a multiple of.
-const whitenCols = 64
+// A shard works out a piece of W at a time, in tens of ms, so that queries come in between.
+const (
+	whitenProducts = 1 << 29   // at most, and
+	whitenBytes    = 128 << 20 // of W
+	whitenCols     = 64        // a piece is a multiple of
+)
 
 func (c *Core) frozen() bool { return c.rec.Freeze != nil && !c.rec.Freeze.Thawed }
 
@@ -248,7 +248,8 @@ func (c *Core) whiten(e *Effects, k *kept, s int) {
 		return
 	}
 	rows := int64(len(k.slots))
-	n := min(cols-k.made[s], max(1, whitenProducts/(rows*(rows+1)/2)/whitenCols)*whitenCols)
+	n := min(whitenProducts/(rows*(rows+1)/2), whitenBytes/(8*rows))
+	n = min(cols-k.made[s], max(1, n/whitenCols)*whitenCols)
 	c.call(e, s, &wire.Whiten{Query: k.id, Lo: first + k.made[s], N: n}, func(e *Effects, m wire.Message) {
 		if c.kept == k && c.acknowledged(e, m) {
 			k.made[s] += n

@@ -45,6 +45,8 @@ func (c *Core) multiplied(e *Effects, q *query) error {
 		return c.factored(e, q, func(e *Effects) error { return c.scores(e, q) })
 	case wire.KindPairs:
 		return c.pairs(e, q)
+	case wire.KindInvSqrt, wire.KindLikelihood:
+		return c.hasProducts(e, q)
 	}
 	return c.solve(e, q)
 }

@@ -61,7 +61,7 @@ func (c *Core) Inspect() Inspection {
 		if q.win != nil {
 			kept[q.win] = true
 		}
-		in.Queries = append(in.Queries, InspectedQuery{id, q.version, append(shard.Mask(nil), q.mask...), q.ready, q.closing, q.spectral != nil})
+		in.Queries = append(in.Queries, InspectedQuery{id, q.version, append(shard.Mask(nil), q.mask...), q.ready, q.closing, q.alone()})
 	}
 	in.Pinned = len(kept)
 	return in

@@ -51,6 +51,9 @@ type query struct {
 	residuals []float64 // of the answers; nil likewise
 	closing   bool
 	waiters   []waiter
+
+	formed      *formed // nil but for what needs the form of A and is not answered yet
+	done, total int64   // of the job that it waits for
 }
 
 // callerToken makes a request for a query idempotent.
@@ -172,6 +175,12 @@ func (c *Core) bytes(kind string, vectors int, checked bool) int64 {
 		return each * int64(len(c.shards)+7)
 	case wire.Prepared(kind):
 		return each * int64(len(c.shards)+2)
+	case kind == wire.KindInvSqrt, kind == wire.KindLikelihood: // and the form
+		m := int64(c.rec.Spec.Window)
+		return each*int64(len(c.shards)+4) + 8*m*m
+	case kind == wire.KindLeaveOut: // and Q
+		m := int64(c.rec.Spec.Window)
+		return 16*m*m + 8*m*wire.LikelihoodNumbers*wire.MaxTuned
 	case kind == wire.KindScores: // and the scores
 		return each * int64(len(c.shards)+4)
 	case kind == wire.KindPairs: // and uᵀv of each pair
@@ -211,6 +220,7 @@ func (c *Core) room(m *wire.Query) error {
 
 // snapshot keeps the window for queries that still need its factor, before it changes.
 func (c *Core) snapshot() {
+	c.spectra.form = nil // queries that need it have it
 	var w *window.Window
 	for _, id := range sortedKeys(c.queries) {
 		q := c.queries[id]
@@ -310,7 +320,7 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 	q.token, q.readers, q.kind, q.vectors, q.dtype = key, []string{in.Caller}, m.Kind, m.Vectors, m.DType
 	q.deadline = c.deadlineOf(m.DeadlineMS, c.cfg.QueryMS, maxQueryMS)
 	switch m.Kind { // numbers outlive the mask: who forgets a row must find them
-	case wire.KindScores, wire.KindPairs, wire.KindSubblock, wire.KindInfluence, wire.KindSelf:
+	case wire.KindScores, wire.KindPairs, wire.KindSubblock, wire.KindInfluence, wire.KindSelf, wire.KindLeaveOut:
 		q.steps = c.Steps()
 	}
 	var err error
@@ -339,6 +349,8 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 		err = c.pruneQuery(e, q, m)
 	case wire.KindScalars, wire.KindSpectrum:
 		err = c.spectralQuery(e, q, m)
+	case wire.KindInvSqrt, wire.KindLikelihood, wire.KindLeaveOut:
+		err = c.formQuery(e, q, m)
 	}
 	if err != nil {
 		return err
@@ -518,7 +530,7 @@ func (q *query) sizeOf(b window.Bound) float64 {
 	switch q.kind {
 	case wire.KindVector, wire.KindColumn, wire.KindDiag:
 		return b.NormLow / q.damping
-	case wire.KindSample: // … a sample's, of ‖√λ x‖
+	case wire.KindSample, wire.KindInvSqrt: // … a sample's, of ‖√λ x‖
 		return b.NormLow / math.Sqrt(q.damping)
 	}
 	return b.NormLow
@@ -563,6 +575,9 @@ func (c *Core) sendCoef(e *Effects, q *query) {
 		m := &wire.Coef{Query: q.id, Kind: q.kind, Vectors: q.vectors, Result: q.result, Mask: q.mask, Payload: q.coef}
 		if wire.Prepared(q.kind) && q.kind != wire.KindFisher || q.kind == wire.KindColumn {
 			m.Damping = q.damping
+		}
+		if q.kind == wire.KindInvSqrt {
+			m.Kind, m.Damping = wire.KindVector, math.Sqrt(q.damping)
 		}
 		c.call(e, s, m, func(e *Effects, m wire.Message) {
 			if c.queries[q.id] != q || q.closing {
@@ -688,8 +703,9 @@ func (c *Core) closeQuery(e *Effects, q *query, why *wire.Error) {
 		c.ended.put(q.token, why)
 	}
 	c.unmake(e, q)
-	if q.spectral != nil { // no shard has heard of it
-		c.quit(e, q)
+	c.quit(e, q)
+	if q.alone() { // no shard has heard of it
+		delete(c.queries, q.id)
 		return
 	}
 	c.forget(func(m wire.Control) bool {

@@ -111,6 +111,9 @@ func init() {
 				p.step(Done{j.ID, j.Run(func() bool { return false })})
 			}
 		},
+		"underway": func(p *player, c *script.Cmd) { // how far the earliest job is
+			p.step(Underway{p.jobs[0].ID, int64(parseID(c, c.Word())), int64(parseID(c, c.Word()))})
+		},
 		"stop":    func(p *player, c *script.Cmd) { p.perform(p.core.Stop(c.Word())) },
 		"deleted": func(p *player, _ *script.Cmd) { p.perform(p.core.Deleted()) },
 		"state":   func(p *player, _ *script.Cmd) { p.state() },
@@ -617,15 +620,18 @@ func (p *player) message(c *script.Cmd) wire.Message {
 		}
 		return &wire.Wait{Run: run, Epoch: epoch, Step: step, Attempt: attempt}
 	case "vector", "combine", "row", "fisher", "hessian", "sample", "diag", "column", "subblock", "prune", "compensate",
-		"scores", "pairs", "influence", "self", "scalars", "spectrum":
+		"scores", "pairs", "influence", "self", "scalars", "spectrum",
+		"invsqrt", "likelihood", "leaveout":
 		m := &wire.Query{
 			Run: run, Token: token, Kind: c.Name, Vectors: int(c.Int("vectors", 1)), Result: result, Damping: damping, Divisor: divisor,
 			AtLeast: wire.Version(c.Int("at_least", 0)), Exactly: wire.Version(c.Int("exactly", 0)), MinRows: int(c.Int("min_rows", 0)), DeadlineMS: deadline,
 			Verify: c.Has("verify"), Refine: c.Has("refine"), Seed: uint64(c.Int("seed", 0)), First: c.Int("first", 0),
 		}
 		switch c.Name {
-		case "vector", "fisher", "hessian", "scores":
+		case "vector", "fisher", "hessian", "scores", "invsqrt":
 			m.DType = wire.F32
+		case "likelihood", "leaveout":
+			m.DType, m.Payload = wire.F32, wire.AppendFloats(nil, c.Floats("dampings"))
 		case "prune":
 			m.DType, m.Sparsity, m.Rule, m.Masked = wire.F32, c.Float("sparsity", 0.5), c.Str("rule", wire.RuleSummed), c.Has("masked")
 		case "compensate":

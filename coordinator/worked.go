@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"go.uber.org/zap"
 )
@@ -24,7 +25,9 @@ func (o *owner) work(j Job) {
 		case <-ctx.Done():
 			return
 		}
+		end := o.follow(ctx, j)
 		result := o.result(j, func() bool { return ctx.Err() != nil })
+		end()
 		<-turn
 		if ctx.Err() != nil {
 			return
@@ -34,6 +37,39 @@ func (o *owner) work(j Job) {
 		case <-ctx.Done():
 		}
 	})
+}
+
+// followEvery is how often the core hears of a job under way: some times for each long poll.
+const followEvery = 300 * time.Millisecond
+
+// follow tells the core how far a job is, until end is called.
+func (o *owner) follow(ctx context.Context, j Job) (end func()) {
+	if j.Progress == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		t := time.NewTicker(followEvery)
+		defer t.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-t.C:
+			}
+			done, total := j.Progress()
+			select {
+			case o.inbox <- Underway{j.ID, done, total}:
+			default: // it has more to do than to listen
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-over
+	}
 }
 
 // result is what a job returns, or the error of a panic.

@@ -55,3 +55,33 @@ func TestJobs(t *testing.T) {
 		t.Errorf("%d jobs, %d outcomes", len(o.jobs), len(o.inbox))
 	}
 }
+
+// Of a job under way the core hears now and then how far it is, and nothing more when it is over.
+func TestJobProgress(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	s := &Service{ctx: ctx, log: zap.NewNop(), working: make(chan struct{}, 1)}
+	o := newOwner(s, "digits", 1)
+	goOn := make(chan struct{})
+	w := new(watched)
+	o.work(Job{ID: 7, Progress: w.progress, Run: func(stop func() bool) any {
+		w.watch(stop)(3, 8)
+		<-goOn
+		return "done"
+	}})
+	if in := <-o.inbox; in != any(Underway{7, 3, 8}) {
+		t.Errorf("%+v", in)
+	}
+	close(goOn)
+	for in := range o.inbox {
+		if in == any(Done{7, "done"}) {
+			break
+		} else if _, ok := in.(Underway); !ok {
+			t.Fatalf("%+v", in)
+		}
+	}
+	o.working.Wait()
+	if len(o.inbox) != 0 {
+		t.Errorf("%+v after the end", <-o.inbox)
+	}
+}

@@ -176,6 +176,7 @@ const (
 //	fisher, hessian  as vector
 //	sample   Vectors samples of Seed, numbers First, First+1 and so on
 //	scores, pairs, influence, self: see scores.go
+//	invsqrt, likelihood, leaveout: see tune.go
 //
 // Verify and Refine go with vector and combine: Verify has the residuals of the answers measured,
 // Refine has them refined where that makes their residual smaller.
@@ -228,7 +229,8 @@ type Result struct {
 // ResultReply says that the result can be fetched. Bounds has one bound a vector: of the relative
 // error of the answer in the 2-norm, the rounding to the result's dtype included. Residuals, where
 // the query asked to verify or to refine, has ‖Hx − v‖/‖v‖ of each x, before that rounding. Values is
-// how many numbers there are to be asked for by Values; 0 where the result is of length d.
+// how many numbers there are to be asked for by Values; 0 where the result is of length d. Done of
+// Total says how far a pending one is, in work of a size of its own; 0 of 0 where that isn't known.
 type ResultReply struct {
 	State   string    `msgpack:"state"` // StatePending or StateReady
 	Version Version   `msgpack:"version"`
@@ -237,6 +239,9 @@ type ResultReply struct {
 	Values  int64     `msgpack:"values,omitempty"`
 
 	Residuals []float64 `msgpack:"residuals,omitempty"`
+
+	Done  int64 `msgpack:"done,omitempty"`
+	Total int64 `msgpack:"total,omitempty"`
 }
 
 // Close ends a query and lets go of its version. Reply: OK, also for a query that is gone.

@@ -218,6 +218,8 @@ func (m *Query) Validate() error {
 		return m.checkSpectrum()
 	case KindScores, KindPairs, KindInfluence, KindSelf:
 		return m.checkScalars()
+	case KindInvSqrt, KindLikelihood, KindLeaveOut:
+		return m.checkTune()
 	}
 	return Invalid("kind", m.Kind, "one of the protocol's kinds of query")
 }
@@ -247,7 +249,15 @@ func (m *ResultReply) Validate() error {
 	if m.State != StatePending && m.State != StateReady {
 		return Invalid("state", m.State, "pending or ready")
 	}
-	return cmp.Or(checkCount("rows", m.Rows, MaxWindow), checkBounds("bounds", m.Bounds), checkBounds("residuals", m.Residuals), checkWithin("values", m.Values, 0, MaxValues))
+	return cmp.Or(checkCount("rows", m.Rows, MaxWindow), checkBounds("bounds", m.Bounds), checkBounds("residuals", m.Residuals), checkWithin("values", m.Values, 0, MaxValues), checkProgress(m))
+}
+
+// checkProgress checks how far a pending result is.
+func checkProgress(m *ResultReply) error {
+	if err := checkWithin("total", m.Total, 0, 1<<62); err != nil {
+		return err
+	}
+	return checkWithin("done", m.Done, 0, m.Total)
 }
 
 // Validate implements Message.

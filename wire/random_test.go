@@ -153,11 +153,13 @@ func repair(t *rapid.T, m Message) {
 		m.State = rapid.SampledFrom([]string{StatePending, StateCommitted}).Draw(t, "state")
 	case *ResultReply:
 		m.State = rapid.SampledFrom([]string{StatePending, StateReady}).Draw(t, "state")
+		m.Done &= m.Total
 	case *Query:
 		m.Sparsity, m.Rule = rapid.Float64Range(0, 0.999).Draw(t, "sparsity"), rapid.SampledFrom([]string{"", RuleSummed, RuleJoint}).Draw(t, "rule")
 		m.Kind = rapid.SampledFrom([]string{
 			KindVector, KindCombine, KindRow, KindFisher, KindHessian, KindSample, KindDiag, KindColumn, KindSubblock, KindPrune, KindCompensate,
 			KindScalars, KindSpectrum, KindScores, KindPairs, KindInfluence, KindSelf,
+			KindInvSqrt, KindLikelihood, KindLeaveOut,
 		}).Draw(t, "kind")
 		if m.Kind != KindSample {
 			m.Seed, m.First = 0, 0
@@ -178,6 +180,11 @@ func repair(t *rapid.T, m Message) {
 			m.Vectors, m.Steps, m.Damping, m.Result = 1, 0, 0, F64
 			if m.Kind == KindScalars {
 				m.Payload = AppendFloats(nil, rapid.SliceOfN(rapid.Float64Range(1e-300, 1e300), 1, 9).Draw(t, "dampings"))
+			}
+		case KindLikelihood, KindLeaveOut:
+			m.Damping, m.Result, m.Payload = 0, F64, AppendFloats(nil, []float64{1e-5, 2})
+			if m.Kind == KindLeaveOut {
+				m.Vectors = 1
 			}
 		case KindScores:
 			m.Result = F64

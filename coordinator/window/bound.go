@@ -131,6 +131,15 @@ func (b Bound) With(norm2 float64) Bound {
 	return newBound(b.Numerator, norm*(1-quadError*epsilon), norm)
 }
 
+// BoundOf is the bound of an x̂ that is off by numerator at most, and of a norm that is at least low, about est.
+// None where numerator is 0.
+func BoundOf(numerator, low, est float64) Bound {
+	if numerator == 0 {
+		return Bound{}
+	}
+	return newBound(numerator, low, est)
+}
+
 // newBound is the bound with ‖x̂‖ ≥ low.
 func newBound(numerator, low, est float64) Bound {
 	b := Bound{Numerator: numerator, NormLow: max(low-numerator, 0), NormEst: est}

@@ -15,18 +15,28 @@ func (w *Window) GradedTo(dst []float64) (int, error) {
 	if len(dst) < n*n {
 		return 0, &InvalidError{"len(dst)", strconv.Itoa(len(dst)), "at least " + strconv.Itoa(n*n)}
 	}
-	rows := slices.Clone(w.slot[:n])
-	root := func(p int) float64 { return 1 }
-	if w.weight != nil {
-		root = func(p int) float64 { return math.Sqrt(w.weight[p]) }
-	}
-	length := func(p int) float64 { return w.a[p*(w.capacity+1)] * (root(p) * root(p)) }
-	slices.SortStableFunc(rows, func(p, q int) int { return cmp.Compare(length(p), length(q)) })
-	for i, p := range rows {
-		to, from := dst[i*n:], w.a[p*w.capacity:][:w.capacity]
+	rows := w.GradedOrder()
+	for i, r := range rows {
+		root := math.Sqrt(w.Weight(r))
+		to, from := dst[i*n:], w.a[w.slot[r]*w.capacity:][:w.capacity]
 		for j, q := range rows[:i+1] {
-			to[j] = from[q] * (root(p) * root(q))
+			to[j] = from[w.slot[q]] * (root * math.Sqrt(w.Weight(q)))
 		}
 	}
 	return n, nil
+}
+
+// GradedOrder returns GradedTo's order: the rows, by age, the shortest first, the older first where they are as
+// long. With weights √w g is a row.
+func (w *Window) GradedOrder() []int {
+	rows := make([]int, w.n)
+	for i := range rows {
+		rows[i] = i
+	}
+	length := func(i int) float64 { // as GradedTo rounds it
+		root := math.Sqrt(w.Weight(i))
+		return w.At(i, i) * (root * root)
+	}
+	slices.SortStableFunc(rows, func(i, j int) int { return cmp.Compare(length(i), length(j)) })
+	return rows
 }

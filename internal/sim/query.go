@@ -18,6 +18,8 @@ type question struct {
 	atLeast  wire.Version
 	exactly  wire.Version
 	minRows  int
+	pairs    []wire.Pair
+	dampings []float64
 	after    wire.Version // versions that had been told when it was asked
 	function
 }
@@ -116,6 +118,7 @@ func (c *client) question() *question {
 		q.steps = []wire.Step{steps[w.rng.IntN(len(steps))].Step}
 	}
 	q.vary(w)
+	q.tune(w)
 	return q
 }
 
@@ -130,6 +133,10 @@ func (q *question) message(token uint64) *wire.Query {
 	m := &wire.Query{
 		Run: runName, Token: token, Kind: q.kind, Vectors: q.outputs(), Result: q.result, Damping: q.damping, Divisor: q.divisor,
 		AtLeast: q.atLeast, Exactly: q.exactly, MinRows: q.minRows,
+	}
+	if q.extra(m) {
+		q.put(m)
+		return m
 	}
 	switch q.kind {
 	case wire.KindVector, wire.KindFisher, wire.KindHessian, wire.KindSample, wire.KindScores:
@@ -261,6 +268,13 @@ func (c *client) answer(q *question, r *wire.QueryReply, slow ms, abandon bool, 
 		x, code := c.values(r, ready.Values, slow, until)
 		if code == "" {
 			w.check.answered(c, q, r, ready, [][]float64{x})
+		}
+		return code
+	}
+	if numbers(q.kind) {
+		x, code := c.values(r, ready.Values, slow, until)
+		if code == "" {
+			w.check.numbers(q, r, ready, x)
 		}
 		return code
 	}

@@ -121,6 +121,8 @@ func (k *checker) reference(q *question, i int, g [][]float64, roots []float64, 
 	switch q.kind {
 	case wire.KindFisher, wire.KindHessian:
 		return q.product(g, i, damping, n)
+	case wire.KindInvSqrt:
+		return q.invSqrt(g, i, damping, n)
 	case wire.KindSample:
 		return q.sample(g, index, i, int(s.dim), damping, n)
 	}

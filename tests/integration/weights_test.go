@@ -83,6 +83,7 @@ func everything(t *testing.T, run *client.Run, root []float64, v []float64) []fi
 		vector("fvp", func(x []float64) (client.Answer, error) { return run.FisherVec64(ctx, x, v, opts...) })
 		vector("hvp", func(x []float64) (client.Answer, error) { return run.HessianVec64(ctx, x, v, opts...) })
 		vector("sample", func(x []float64) (client.Answer, error) { return run.Sample64(ctx, x, 7, 3, opts...) })
+		vector("root", func(x []float64) (client.Answer, error) { return run.InvSqrt64(ctx, x, v, opts...) })
 		vector("diag", func(x []float64) (client.Answer, error) { return run.Diag64(ctx, x, opts...) })
 		vector("column", func(x []float64) (client.Answer, error) { return run.Columns64(ctx, [][]float64{x}, []int64{2}, opts...) })
 		b, a, err := run.Subblock(ctx, []int64{0, 4, 1}, opts...)
@@ -128,6 +129,18 @@ func everything(t *testing.T, run *client.Run, root []float64, v []float64) []fi
 		for i, r := range root {
 			all = append(all, finding{"self", []float64{r * r * self.Self[i]}, r * r * self.SelfBound[i]},
 				finding{"left out", []float64{r * r * self.Out[i]}, r * r * self.OutBound[i]})
+		}
+		held, err := run.Likelihoods64(ctx, []float64{lambda}, [][]float64{v})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, finding{"likelihood", held.Values[0], held.Bounds[0][0]})
+		left, err := run.LeaveOneOut(ctx, []float64{lambda})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, l := range left.Values[0] { // without gᵀ(H − w ggᵀ/N)⁻¹g, which is that of a gradient of another length
+			all = append(all, finding{"left-out likelihood", []float64{l + self.Out[i]/2}, left.Bounds[0][i] + self.OutBound[i]/2})
 		}
 	}
 	sc, err := run.Scalars(ctx, []float64{0.01, 0.3})
