@@ -1,6 +1,10 @@
 package coordinator
 
-import "mfac/wire"
+import (
+	"math"
+
+	"mfac/wire"
+)
 
 // weightsOf is the weights of rows, oldest first: what their publishers said, and how far each has
 // faded since the newest of them in a run with a half-life. By the newest that is there, so that a window
@@ -25,13 +29,22 @@ func (c *Core) checkScales(m *wire.Query) error {
 		return nil
 	}
 	switch m.Kind {
-	case wire.KindVector, wire.KindCombine:
-		if !m.Verify && !m.Refine {
-			return nil
-		}
-		return wire.Errorf(wire.CodeUnsupported, "verify", true, "left out", "a run with dampings of its tensors measures no residuals yet")
-	case wire.KindRow, wire.KindDiag, wire.KindScores, wire.KindPairs, wire.KindInfluence, wire.KindSelf:
+	case wire.KindVector, wire.KindCombine, wire.KindRow, wire.KindSample, wire.KindDiag, wire.KindColumn, wire.KindSubblock,
+		wire.KindScores, wire.KindPairs, wire.KindInfluence, wire.KindSelf:
 		return nil
 	}
-	return wire.Errorf(wire.CodeUnsupported, "kind", m.Kind, "vector, combine, row, diag, scores, pairs, influence or self", "a run with dampings of its tensors does not answer the others yet")
+	return wire.Errorf(wire.CodeUnsupported, "kind", m.Kind, "vector, combine, row, sample, diag, column, subblock, scores, pairs, influence or self",
+		"a run with dampings of its tensors does not answer the others yet")
+}
+
+// rootScales are the roots of the scales of columns; nil where all are 1.
+func (c *Core) rootScales(index []int64) []float64 {
+	if c.rec.Spec.Scales == "" {
+		return nil
+	}
+	roots := c.rec.Spec.Scales.At(index...)
+	for i, r := range roots {
+		roots[i] = math.Sqrt(r)
+	}
+	return roots
 }

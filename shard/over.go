@@ -15,8 +15,11 @@ import (
 //	Dot                uᵀ(R⁻¹v)
 //	Combine, Solve     R⁻¹Gᵀc, R⁻¹(v − Gᵀc)/λ
 //	ResidualNorm2      in the norm of R⁻¹
+//	Apply              G x and xᵀRx, of x = R⁻¹(v − Gᵀc)/λ or R⁻¹Gᵀc, + R⁻¹Gᵀe where refined
+//	Misfit             λRx + Gᵀw − v, in the norm of R⁻¹
 //	DiagBytes          (1 − ‖w_j‖²/r_j)/(λr_j)
 //
+// and of Normals √R z is what is made.
 // Other calls know nothing of R.
 
 // A Scale says that in columns from Lo on, up to the next Scale's, the damping is R times λ.
@@ -39,6 +42,37 @@ func checkScales(f []Scale, cols int64) error {
 
 // over divides x, columns from lo on, by their scales.
 func (s *storage) over(x []float64, lo int64) {
+	s.scaled(x, lo, func(part []float64, r float64) {
+		for j := range part {
+			part[j] /= r
+		}
+	})
+}
+
+// times multiplies x, columns from lo on, by their scales.
+func (s *storage) times(x []float64, lo int64) {
+	s.scaled(x, lo, func(part []float64, r float64) {
+		for j := range part {
+			part[j] *= r
+		}
+	})
+}
+
+// load is v's columns from lo on; of samples, √R z.
+func (s *storage) load(v Vector, x []float64, lo int64) {
+	v.load(s.kernel, x, lo)
+	if v.made != nil {
+		s.scaled(x, lo, func(part []float64, r float64) {
+			root := math.Sqrt(r)
+			for j := range part {
+				part[j] *= root
+			}
+		})
+	}
+}
+
+// scaled does what is to be done with the parts of x, columns from lo on, whose scale is not 1.
+func (s *storage) scaled(x []float64, lo int64, do func(part []float64, r float64)) {
 	if s.scales == nil {
 		return
 	}
@@ -52,10 +86,7 @@ func (s *storage) over(x []float64, lo int64) {
 		if r == 1 {
 			continue
 		}
-		part := x[max(s.scales[i].Lo, lo)-lo : end-lo]
-		for j := range part {
-			part[j] /= r
-		}
+		do(x[max(s.scales[i].Lo, lo)-lo:end-lo], r)
 	}
 }
 

@@ -259,7 +259,7 @@ func (p *pass) part(sc *scratch, tile int, dst []float64) {
 		cols := g.Cols()
 		x := grow(&sc.x, k*cols)
 		for i := range k {
-			p.x[i].load(s.kernel, x[i*cols:(i+1)*cols], int64(tile)*TileCols)
+			s.load(p.x[i], x[i*cols:(i+1)*cols], int64(tile)*TileCols)
 		}
 		if p.norms {
 			for i := range k {
@@ -274,8 +274,8 @@ func (p *pass) part(sc *scratch, tile int, dst []float64) {
 	case opDot:
 		n := dotCols(s.width(tile))
 		x := grow(&sc.x, 2*n)
-		p.x[0].load(s.kernel, x[:n], int64(tile)*TileCols)
-		p.x[1].load(s.kernel, x[n:], int64(tile)*TileCols)
+		s.load(p.x[0], x[:n], int64(tile)*TileCols)
+		s.load(p.x[1], x[n:], int64(tile)*TileCols)
 		s.over(x[n:], int64(tile)*TileCols)
 		dst[0] = s.kernel.Dot(x[:n], x[n:])
 	case opGram:
@@ -294,7 +294,7 @@ func (p *pass) part(sc *scratch, tile int, dst []float64) {
 		r, x := grow(&sc.r, k*cols), grow(&sc.x, cols)
 		s.kernel.Combine(&sc.Scratch, r, g, 0, p.c, p.mask)
 		for i := range k {
-			p.x[i].load(s.kernel, x, int64(tile)*TileCols)
+			s.load(p.x[i], x, int64(tile)*TileCols)
 			for j, c := range r[i*cols:][:s.width(tile)] { // past it x is 0; c may be 0·∞
 				if p.scaled {
 					x[j] = math.FMA(p.lambda, x[j], c)
@@ -345,17 +345,19 @@ func (p *pass) columns(sc *scratch, tile int) {
 		ri := r[i*n+skip:][:b-a]
 		if p.scaled { // λv + r
 			x := grow(&sc.x, len(ri))
-			p.x[i].load(s.kernel, x, a)
+			s.load(p.x[i], x, a)
 			for j, r := range ri {
 				ri[j] = math.FMA(p.lambda, x[j], r)
 			}
 		}
 		if p.solve { // (v − r)/λ
 			x := grow(&sc.x, len(ri))
-			p.x[i].load(s.kernel, x, a)
+			s.load(p.x[i], x, a)
 			s.kernel.Finish(ri, x, p.lambda)
 		}
-		s.over(ri, a)
+		if p.answer.C == nil { // else it is done
+			s.over(ri, a)
+		}
 		if p.bytes == nil {
 			copy(p.dst[int64(i)*(p.hi-p.lo)+a-p.lo:], ri)
 			continue

@@ -3,6 +3,7 @@ package wire
 import (
 	"fmt"
 	"math"
+	"sort"
 	"strconv"
 	"strings"
 )
@@ -122,15 +123,15 @@ func (f Scales) Most() float64 {
 	return most
 }
 
-// At is that of a column.
-func (f Scales) At(col int64) float64 {
-	r := 1.0
+// At is those of columns.
+func (f Scales) At(cols ...int64) []float64 {
+	out := make([]float64, len(cols))
 	list, _ := f.Parse(math.MaxInt64)
-	for _, x := range list {
-		if x.Lo > col {
-			break
+	for i, col := range cols {
+		out[i] = 1
+		if k := sort.Search(len(list), func(k int) bool { return list[k].Lo > col }); k > 0 {
+			out[i] = list[k-1].R
 		}
-		r = x.R
 	}
-	return r
+	return out
 }

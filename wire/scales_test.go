@@ -56,7 +56,7 @@ func TestScalesForm(t *testing.T) {
 		n := rapid.Int64Range(1, dim-lo).Draw(t, "n")
 		within := f.Within(lo, n)
 		for j := range n {
-			if of(list, lo+j) != of(parsed, lo+j) || of(within, j) != of(list, lo+j) {
+			if of(list, lo+j) != of(parsed, lo+j) || f.At(lo + j)[0] != of(list, lo+j) || of(within, j) != of(list, lo+j) {
 				t.Fatalf("column %d of %v: %v, %v", lo+j, list, parsed, within)
 			}
 		}

@@ -238,7 +238,7 @@ func (v runView) write(w io.Writer) {
 	}
 	for _, t := range v.Tensors {
 		of := ""
-		if r := v.Scales.At(t.Offset); r != 1 {
+		if r := v.Scales.At(t.Offset)[0]; r != 1 {
 			of = fmt.Sprintf(", damping %.6g", r*v.Damping)
 		}
 		line("tensor", "%s %v at %d%s", t.Name, t.Shape, t.Offset, of)
