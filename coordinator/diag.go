@@ -274,6 +274,9 @@ func (c *Core) subblock(e *Effects, q *query) error {
 	if err != nil {
 		return unsolved(q, err)
 	}
+	if roots != nil {
+		bound += 4 * 0x1p-52 // of what follows
+	}
 	for k, r := range roots {
 		for i := range q.index {
 			block[i*count+k] /= r * roots[i]
