@@ -20,7 +20,7 @@ import (
 //	DiagBytes          (1 − ‖w_j‖²/r_j)/(λr_j)
 //
 // and of Normals √R z is what is made.
-// Other calls know nothing of R.
+// Other calls know nothing of R, and are refused where there is one.
 
 // A Scale says that in columns from Lo on, up to the next Scale's, the damping is R times λ.
 type Scale struct {
@@ -88,6 +88,26 @@ func (s *storage) scaled(x []float64, lo int64, do func(part []float64, r float6
 		}
 		do(x[max(s.scales[i].Lo, lo)-lo:end-lo], r)
 	}
+}
+
+// checkAware refuses what a pass would do without the scales.
+func (p *pass) checkAware() error {
+	if p.s.scales == nil {
+		return nil
+	}
+	aware := false
+	switch p.op {
+	case opProducts, opDots, opDot, opApply, opMisfit, opTouch, opDiag, opWhiten, opSquares:
+		aware = true
+	case opGram:
+		aware = p.out == nil
+	case opResidual, opColumns:
+		aware = !p.scaled
+	}
+	if !aware {
+		return outOf("scales of λ", "given", "left out for this call")
+	}
+	return nil
 }
 
 // gramOver is a tile's part of a Gram matrix with scales: each row is divided and multiplied with

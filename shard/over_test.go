@@ -2,6 +2,7 @@ package shard_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -183,6 +184,24 @@ func TestScales(t *testing.T) {
 }
 
 func TestScalesRefused(t *testing.T) {
+	store, err := shard.New(shard.Config{Slots: 2, Cols: 3, Scales: []shard.Scale{{Lo: 0, R: 1}, {Lo: 2, R: 4}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, c, mask := shard.Zeros(3), make([]float64, 2), shard.MaskOf(2, 0, 1)
+	for what, call := range map[string]func() error{
+		"ScaleBytes": func() error {
+			_, err := store.ScaleBytes(make([]byte, 24), shard.F64, v, c, mask, 1, 0, 3)
+			return err
+		},
+		"ScaleNorm2":  func() error { return store.ScaleNorm2(make([]float64, 1), []shard.Vector{v}, c, mask, 1) },
+		"GramWithout": func() error { return store.GramWithout(make([]float64, 3), []int{0, 1}, 0, 2, make([]byte, 3)) },
+	} {
+		var e *shard.Error
+		if err := call(); !errors.As(err, &e) {
+			t.Errorf("%s knows nothing of scales: %v", what, err)
+		}
+	}
 	for _, f := range [][]shard.Scale{
 		{{1, 2}}, {{0, 1}, {0, 2}}, {{0, 1}, {5, 2}, {4, 1}}, {{0, 1}, {10, 2}},
 		{{0, 0}}, {{0, -1}}, {{0, math.NaN()}}, {{0, math.Inf(1)}},

@@ -172,6 +172,9 @@ func (s *Store) do(p *pass, units pool.Span, work int64) error {
 	if err := s.spec.Abort.Err(); err != nil {
 		return err
 	}
+	if err := p.checkAware(); err != nil {
+		return err
+	}
 	if s.pool != nil && work >= s.smallWork {
 		spec := s.spec
 		spec.Short = work < shortWork
