@@ -278,6 +278,13 @@ func TestTensorDamping(t *testing.T) {
 		x.rows, x.weights = append(x.rows[:m-2:m-2], x.rows[m-1]), append(x.weights[:m-2:m-2], x.weights[m-1])
 		publish()
 		x.check(t, x.cfg.Name+" after a takeover", r)
+		m += 2
+		x.cfg.Window = m
+		if _, err := x.Resize(ctx, m); err != nil {
+			t.Fatal(err)
+		}
+		publish()
+		x.check(t, x.cfg.Name+" after a resize", r)
 	}
 }
 

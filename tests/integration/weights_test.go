@@ -86,7 +86,9 @@ func everything(t *testing.T, run *client.Run, root []float64, v []float64) []fi
 		vector("root", func(x []float64) (client.Answer, error) { return run.InvSqrt64(ctx, x, v, opts...) })
 		vector("invsqrt", func(x []float64) (client.Answer, error) { return run.InvSqrt64(ctx, x, v, opts...) })
 		vector("diag", func(x []float64) (client.Answer, error) { return run.Diag64(ctx, x, opts...) })
-		vector("column", func(x []float64) (client.Answer, error) { return run.Columns64(ctx, [][]float64{x}, []int64{2}, opts...) })
+		vector("column", func(x []float64) (client.Answer, error) {
+			return run.Columns64(ctx, [][]float64{x}, []int64{2}, opts...)
+		})
 		b, a, err := run.Subblock(ctx, []int64{0, 4, 1}, opts...)
 		add("subblock", b, a.Bound(), err)
 		mask := make([]int8, d)
@@ -346,6 +348,16 @@ func TestWeightsDense(t *testing.T) {
 		check("after forgetting")
 		publish()
 		check("and the next step")
+		for _, m = range []int{3, 6} {
+			if _, err := run.Resize(ctx, m); err != nil {
+				t.Fatal(err)
+			}
+			n := max(0, len(rows)-m)
+			rows, given, steps = rows[n:], given[n:], steps[n:]
+			check("after a resize")
+			publish()
+			check("and the next step")
+		}
 	}
 }
 
