@@ -84,7 +84,6 @@ func everything(t *testing.T, run *client.Run, root []float64, v []float64) []fi
 		vector("hvp", func(x []float64) (client.Answer, error) { return run.HessianVec64(ctx, x, v, opts...) })
 		vector("sample", func(x []float64) (client.Answer, error) { return run.Sample64(ctx, x, 7, 3, opts...) })
 		vector("root", func(x []float64) (client.Answer, error) { return run.InvSqrt64(ctx, x, v, opts...) })
-		vector("invsqrt", func(x []float64) (client.Answer, error) { return run.InvSqrt64(ctx, x, v, opts...) })
 		vector("diag", func(x []float64) (client.Answer, error) { return run.Diag64(ctx, x, opts...) })
 		vector("column", func(x []float64) (client.Answer, error) {
 			return run.Columns64(ctx, [][]float64{x}, []int64{2}, opts...)
