@@ -30,10 +30,10 @@ func (c *Core) checkScales(m *wire.Query) error {
 	}
 	switch m.Kind {
 	case wire.KindVector, wire.KindCombine, wire.KindRow, wire.KindSample, wire.KindDiag, wire.KindColumn, wire.KindSubblock,
-		wire.KindScores, wire.KindPairs, wire.KindInfluence, wire.KindSelf:
+		wire.KindPrune, wire.KindCompensate, wire.KindScores, wire.KindPairs, wire.KindInfluence, wire.KindSelf:
 		return nil
 	}
-	return wire.Errorf(wire.CodeUnsupported, "kind", m.Kind, "vector, combine, row, sample, diag, column, subblock, scores, pairs, influence or self",
+	return wire.Errorf(wire.CodeUnsupported, "kind", m.Kind, "vector, combine, row, sample, diag, column, subblock, prune, compensate, scores, pairs, influence or self",
 		"a run with dampings of its tensors does not answer the others yet")
 }
 

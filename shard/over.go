@@ -10,7 +10,7 @@ import (
 // This file: dampings of their own, H = F + λR with R diagonal (maths.md, "Weights and dampings"). Rows and vectors lie
 // as they are; one of the two scales of a product is divided by R, rounded once, and so is what is answered:
 //
-//	Products, Gram     GR⁻¹Gᵀ
+//	Products, Gram     GR⁻¹Gᵀ, of columns that are kept too
 //	Dots               GR⁻¹v, and vᵀR⁻¹v for ‖v‖²
 //	Dot                uᵀ(R⁻¹v)
 //	Combine, Solve     R⁻¹Gᵀc, R⁻¹(v − Gᵀc)/λ
@@ -58,6 +58,9 @@ func (s *storage) times(x []float64, lo int64) {
 	})
 }
 
+// Times multiplies x, columns from lo on, by their scales.
+func (s *Store) Times(x []float64, lo int64) { s.times(x, lo) }
+
 // load is v's columns from lo on; of samples, √R z.
 func (s *storage) load(v Vector, x []float64, lo int64) {
 	v.load(s.kernel, x, lo)
@@ -97,10 +100,8 @@ func (p *pass) checkAware() error {
 	}
 	aware := false
 	switch p.op {
-	case opProducts, opDots, opDot, opApply, opMisfit, opTouch, opDiag, opWhiten, opSquares:
+	case opProducts, opDots, opDot, opGram, opApply, opMisfit, opTouch, opDiag, opWhiten, opSquares:
 		aware = true
-	case opGram:
-		aware = p.out == nil
 	case opResidual, opColumns:
 		aware = !p.scaled
 	}

@@ -194,8 +194,7 @@ func TestScalesRefused(t *testing.T) {
 			_, err := store.ScaleBytes(make([]byte, 24), shard.F64, v, c, mask, 1, 0, 3)
 			return err
 		},
-		"ScaleNorm2":  func() error { return store.ScaleNorm2(make([]float64, 1), []shard.Vector{v}, c, mask, 1) },
-		"GramWithout": func() error { return store.GramWithout(make([]float64, 3), []int{0, 1}, 0, 2, make([]byte, 3)) },
+		"ScaleNorm2": func() error { return store.ScaleNorm2(make([]float64, 1), []shard.Vector{v}, c, mask, 1) },
 	} {
 		var e *shard.Error
 		if err := call(); !errors.As(err, &e) {

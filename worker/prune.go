@@ -294,6 +294,7 @@ func (n *numbersOf) pruneBegin(op Prune, views []shard.Vector, abort *pool.Cance
 			return nil
 		})
 	}
+	n.store.Times(p.x, 0) // products are with R⁻¹x where tensors have dampings of their own
 	out := make([]float64, states)
 	for _, s := range p.state {
 		out[s]++
@@ -358,6 +359,9 @@ func (n *numbersOf) pruneChoose(op Prune, p pruned, store *shard.Store, weights 
 		if s != chosen {
 			p.x[j] = 0
 		}
+	}
+	if op.Rule != wire.RuleSummed {
+		store.Times(p.x, 0)
 	}
 	return Done{Floats: []float64{float64(count)}}, err
 }

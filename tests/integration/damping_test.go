@@ -2,10 +2,12 @@ package integration
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -170,6 +172,10 @@ func (x *dampedRun) check(t *testing.T, what string, r *rand.Rand) {
 			x.residual(t, name+" combination", got, sum, a, x.h(n, s))
 		}
 
+		if d <= 100 {
+			x.prune(t, what, v, x.h(n, s), &inverse, opts)
+		}
+
 		// Numbers.
 		hv := solve(v)
 		sc, err := x.Scores64(ctx, [][]float64{v}, opts...)
@@ -201,6 +207,133 @@ func (x *dampedRun) check(t *testing.T, what string, r *rand.Rand) {
 			number("left out", self.Out[i], h/(1-x.weights[i]*h/float64(n)), self.OutBound[i], self.Out[i])
 		}
 	}
+}
+
+// prune compares pruning by both rules, with and without a mask, and a prescribed change with dense algebra.
+func (x *dampedRun) prune(t *testing.T, what string, w []float64, h, inverse *mat.SymDense, opts []client.QueryOption) {
+	t.Helper()
+	ctx := within(t, time.Minute)
+	d := len(w)
+	near := func(name string, got, want []float64, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatalf("%s: %s: %v", what, name, err)
+		}
+		if off := floats.Distance(got, want, 2) / floats.Norm(want, 2); !(off <= denseOff) {
+			t.Errorf("%s: %s is off by %.3g", what, name, off)
+		}
+	}
+	// rest is the best change of the others where delta is prescribed in the columns of set.
+	rest := func(delta []float64, set func(j int) bool) []float64 {
+		var at []int
+		for j := range d {
+			if !set(j) {
+				at = append(at, j)
+			}
+		}
+		sub, right := mat.NewSymDense(len(at), nil), mat.NewVecDense(len(at), nil)
+		for i, p := range at {
+			for k, q := range at {
+				if k >= i {
+					sub.SetSym(i, k, h.At(p, q))
+				}
+			}
+			for j := range d {
+				if set(j) {
+					right.SetVec(i, right.AtVec(i)-h.At(p, j)*delta[j])
+				}
+			}
+		}
+		var chol mat.Cholesky
+		var y mat.VecDense
+		if !chol.Factorize(sub) || chol.SolveVecTo(&y, right) != nil {
+			t.Fatal("H of the rest is not positive definite")
+		}
+		out := make([]float64, d)
+		for i, p := range at {
+			out[p] = y.AtVec(i)
+		}
+		return out
+	}
+	order := make([]int, d)
+	for j := range order {
+		order[j] = j
+	}
+	score := func(j int) float64 { return w[j] * w[j] / inverse.At(j, j) }
+	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(score(a), score(b)) })
+	gone := make([]bool, d)
+	for _, j := range order[:d*2/5] {
+		gone[j] = true
+	}
+	set := func(j int) bool { return gone[j] }
+	got := make([]float64, d)
+
+	tv, minus := make([]float64, d), make([]float64, d)
+	for j := range d {
+		if gone[j] {
+			tv[j], minus[j] = w[j]/inverse.At(j, j), -w[j]
+		}
+	}
+	var change mat.VecDense
+	change.MulVec(inverse, mat.NewVecDense(d, tv))
+	summed, joint := make([]float64, d), rest(minus, set)
+	for j := range d {
+		summed[j], joint[j] = w[j]-change.AtVec(j), w[j]+joint[j]
+		if gone[j] {
+			summed[j], joint[j] = 0, 0
+		}
+	}
+	_, err := x.Prune64(ctx, got, w, client.Pruning{Sparsity: 0.4}, opts...)
+	near("pruned, summed", got, summed, err)
+	_, err = x.Prune64(ctx, got, w, client.Pruning{Sparsity: 0.4, Rule: wire.RuleJoint}, opts...)
+	near("pruned, joint", got, joint, err)
+
+	// With those pruned before, and one not to be touched, nothing is left to choose: H is that of the others.
+	mask := make([]int8, d)
+	for j := range d {
+		if gone[j] {
+			mask[j] = wire.MaskPruned
+		}
+	}
+	free := order[d-1]
+	for _, j := range order[d*2/5 : d-2] {
+		mask[j] = wire.MaskFixed
+	}
+	other := order[d-2]
+	two := mat.NewSymDense(2, []float64{h.At(free, free), h.At(free, other), h.At(other, free), h.At(other, other)})
+	var inv mat.Dense
+	if err := inv.Inverse(two); err != nil {
+		t.Fatal(err)
+	}
+	a, b := free, other // b is pruned
+	if w[free]*w[free]/inv.At(0, 0) < w[other]*w[other]/inv.At(1, 1) {
+		a, b = other, free
+	}
+	want := slices.Clone(w)
+	for j := range d {
+		if gone[j] {
+			want[j] = 0
+		}
+	}
+	want[b] = 0
+	want[a] += h.At(a, b) / h.At(a, a) * w[b]
+	_, err = x.Prune64(ctx, got, w, client.Pruning{Sparsity: (float64(d*2/5+1) + 0.5) / float64(d), Rule: wire.RuleJoint, Mask: mask}, opts...)
+	near("pruned with a mask", got, want, err)
+
+	fixed, delta := make([]bool, d), make([]float64, d)
+	for j := range d {
+		if fixed[j] = j%3 == 1; fixed[j] {
+			delta[j] = w[j] / 2
+		}
+	}
+	wantChange := rest(delta, func(j int) bool { return fixed[j] })
+	for j := range d {
+		if fixed[j] {
+			wantChange[j] = delta[j]
+		}
+	}
+	_, err = x.Compensate64(ctx, got, delta, fixed, opts...)
+	near("compensated", got, wantChange, err)
 }
 
 // residual holds an answer's residual to what dense algebra says, in the norm of Λ⁻¹: both are of the size of ε cond H.
@@ -414,10 +547,6 @@ func TestTensorDampingRefused(t *testing.T) {
 		note("hessian", a, err)
 		a, err = run.InvSqrt64(ctx, x, v)
 		note("invsqrt", a, err)
-		a, err = run.Prune64(ctx, x, v, client.Pruning{Sparsity: 0.2})
-		note("prune", a, err)
-		a, err = run.Compensate64(ctx, x, v, []bool{true, false, false, false, false})
-		note("compensate", a, err)
 	}
 	_, err := run.Scalars(ctx, nil)
 	note("scalars", nil, err)
