@@ -32,7 +32,7 @@ func TestScales(t *testing.T) {
 	const tol = 1e-13 // of sums of a few thousand terms, relative to the sum of their magnitudes
 	rapid.Check(t, func(rt *rapid.T) {
 		rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "seed"), 1))
-		slots, cols := rapid.IntRange(1, 7).Draw(rt, "slots"), rapid.OneOf(rapid.Int64Range(1, 40), rapid.Int64Range(41, 3000)).Draw(rt, "cols")
+		slots, cols := rapid.IntRange(1, 17).Draw(rt, "slots"), rapid.OneOf(rapid.Int64Range(1, 40), rapid.Int64Range(41, 3000)).Draw(rt, "cols")
 		scales, r := drawScales(rng, cols)
 		store, err := shard.New(shard.Config{Slots: slots, Cols: cols, Scales: scales, Threads: 1 + rng.IntN(3)})
 		if err != nil {
@@ -157,6 +157,38 @@ func TestScales(t *testing.T) {
 			sum += (v[j] - gc) * (v[j] - gc) / r[j]
 		}
 		near("norm of what is left", norm2[0], sum, 10*sum)
+
+		// Float32, of float32 vectors, where kernels may take many tiles at once.
+		narrow := make([]byte, 0, 4*cols)
+		for _, x := range v {
+			narrow = binary.LittleEndian.AppendUint32(narrow, math.Float32bits(float32(x)))
+		}
+		vec32, b := shard.Raw(narrow, shard.F32), make([]byte, 4*cols)
+		fail(store.Solve(solved, []shard.Vector{vec32}, c, mask, lambda, 0, cols))
+		for what, want := range map[string][]float64{"solution": solved, "combination": combined} {
+			if what == "solution" {
+				_, err = store.SolveBytes(b, shard.F32, vec32, c, mask, lambda, 0, cols)
+			} else {
+				_, err = store.CombineBytes(b, shard.F32, c, mask, 0, cols)
+			}
+			fail(err)
+			for j, x := range want {
+				if got := math.Float32frombits(binary.LittleEndian.Uint32(b[4*j:])); got != float32(x) {
+					rt.Fatalf("column %d of the %s is %g in float32, %g in float64", j, what, got, x)
+				}
+			}
+		}
+		one := make([]float64, slots)
+		fail(store.Dots(one, []shard.Vector{vec32}, mask))
+		for s := range g {
+			sum, size := 0.0, 0.0
+			for j := range v {
+				x := g[s][j] * float64(float32(v[j])) / r[j]
+				sum += x
+				size += math.Abs(x)
+			}
+			near("dot of float32", one[s], sum, size)
+		}
 
 		// The diagonal.
 		l := lower(rng, slots)
