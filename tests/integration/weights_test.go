@@ -347,6 +347,16 @@ func TestWeightsDense(t *testing.T) {
 		check("after forgetting")
 		publish()
 		check("and the next step")
+		for _, m = range []int{3, 6} {
+			if _, err := run.Resize(ctx, m); err != nil {
+				t.Fatal(err)
+			}
+			n := max(0, len(rows)-m)
+			rows, given, steps = rows[n:], given[n:], steps[n:]
+			check("after a resize")
+			publish()
+			check("and the next step")
+		}
 	}
 }
 
