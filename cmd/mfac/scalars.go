@@ -78,7 +78,10 @@ gradients with each other. A number is followed by what it may be off by where t
 				if err != nil {
 					return err
 				}
-				s, err := r.Scalars(ctx, list, opts...)
+				progress, end := t.working("scalars " + args[0])
+				defer end()
+				s, err := r.Scalars(ctx, list, append(opts, progress)...)
+				end()
 				if err != nil {
 					return err
 				}

@@ -45,12 +45,11 @@ func (f *Factor) measure() {
 		return
 	}
 	s := w.vec[0][:z.n]
-	w.diagonalTo(s, z.shift)
-	z.inverse = floats.Max(s) / z.shift
+	z.inverse = w.lengthsTo(s, z.shift) / z.shift
 	for i := range s {
 		s[i] = math.Sqrt(s[i])
 	}
-	estimate := 2 * w.inverseNorm(z, s, 0)
+	estimate := 2 * w.inverseNorm(z, s, s, 0)
 	if off := estimate * float64(z.n+8) * epsilon; off < 0.5 {
 		z.inverse = min(z.inverse, estimate/(1-off))
 	} else {
@@ -70,22 +69,29 @@ func (f *Factor) measure() {
 //	‖SK⁻¹S‖₂ ≤ max(2 max s_R²/(Nλ), 1/(μ/2 − nε))
 //
 // The first falls with the limit, the second rises: the best is found by bisection, over powers of four
-// of s². O(n²).
+// of s². With weights s is √w s in all of this but SK⁻¹S. O(n²).
 func (w *Window) splitInverse(z *factorization, s []float64) float64 {
-	_, high := math.Frexp(floats.Max(s))
-	_, low := math.Frexp(floats.Min(s))
+	by := s
+	if w.weight != nil { // s²/D, D = NλW⁻¹, is what decides
+		by = make([]float64, len(s))
+		for i := range by {
+			by[i] = s[i] * math.Sqrt(w.Weight(i))
+		}
+	}
+	_, high := math.Frexp(floats.Max(by))
+	_, low := math.Frexp(floats.Min(by))
 	best := math.Inf(1)
 	for low, high = low-1, high-1; low <= high; {
 		mid := low + (high-low)/2
 		limit := math.Ldexp(1, mid)
 		small := 0.0
-		for _, v := range s {
+		for _, v := range by {
 			if v <= limit {
 				small = max(small, v)
 			}
 		}
 		rest, large := 2*small*small/z.shift, math.Inf(1)
-		estimate := 4 * w.inverseNorm(z, s, limit)
+		estimate := 4 * w.inverseNorm(z, s, by, limit)
 		if off := estimate * float64(z.n+8) * epsilon; off < 0.5 {
 			large = estimate / (1 - off)
 		}
@@ -137,22 +143,22 @@ func (w *Window) scaledNorm1(s []float64, shift float64) float64 {
 	}
 	norm := 0.0
 	for i, p := range w.slot[:len(s)] {
-		sum := absDot(w.a[p*w.capacity:][:hi], r)/s[i] + shift/s[i]/s[i]
+		sum := absDot(w.a[p*w.capacity:][:hi], r)/s[i] + w.shiftAt(i, shift)/s[i]/s[i]
 		norm = max(norm, sum)
 	}
 	return norm
 }
 
-// inverseNorm returns a lower bound of the norm of that block of SK⁻¹S of which s > limit, hardly ever
+// inverseNorm returns a lower bound of the norm of that block of SK⁻¹S of which by > limit, hardly ever
 // below half of it: the largest eigenvalue of the tridiagonal matrix of Lanczos' method.
-func (w *Window) inverseNorm(z *factorization, s []float64, limit float64) float64 {
+func (w *Window) inverseNorm(z *factorization, s, by []float64, limit float64) float64 {
 	const steps = 12
 	n := len(s)
 	prev, q, r := w.vec[1][:n], w.vec[2][:n], w.vec[3][:n]
 	clear(prev)
 	seed := uint64(0)
 	for i := range q {
-		if q[i] = uniform(&seed); s[i] <= limit {
+		if q[i] = uniform(&seed); by[i] <= limit {
 			q[i] = 0
 		}
 	}
@@ -167,7 +173,7 @@ func (w *Window) inverseNorm(z *factorization, s []float64, limit float64) float
 		forward(z.l, z.ld, r)
 		backward(z.l, z.ld, r)
 		for i, v := range s {
-			if r[i] *= v; v <= limit {
+			if r[i] *= v; by[i] <= limit {
 				r[i] = 0
 			}
 		}

@@ -32,7 +32,7 @@ func TestSplitInverse(t *testing.T) {
 		for i := range s {
 			s[i] = math.Sqrt(s[i])
 		}
-		if off := 2 * w.inverseNorm(f.z, s, 0) * float64(n+8) * epsilon; off < 0.5 {
+		if off := 2 * w.inverseNorm(f.z, s, s, 0) * float64(n+8) * epsilon; off < 0.5 {
 			continue
 		}
 		// The truth, by inverse iteration with the exact K. It is a lower bound.
