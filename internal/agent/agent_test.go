@@ -375,6 +375,8 @@ func sameBytes(t *testing.T, r Ready, name string, seal bool) {
 		"ihvp": {(*client.Run).IHVPs, (*client.Run).IHVPs64},
 		"fvp":  {(*client.Run).FisherVecs, (*client.Run).FisherVecs64},
 		"hvp":  {(*client.Run).HessianVecs, (*client.Run).HessianVecs64},
+
+		"invsqrt": {(*client.Run).InvSqrts, (*client.Run).InvSqrts64},
 	} {
 		a, err := f.f32(run, ctx, want32, v32)
 		check(op, a, err, op, m{"in": in32, "out": to32})
@@ -460,6 +462,15 @@ func sameBytes(t *testing.T, r Ready, name string, seal bool) {
 		t.Fatal(err)
 	}
 	numbers("spectrum", "spectrum", m{}, nil, sp.Eigenvalues, []float64{sp.Error})
+	li, err := run.Likelihoods64(ctx, []float64{1e-3, 1}, v64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	numbers("likelihoods", "likelihoods", m{"in": in64, "dampings": wire.AppendFloats(nil, []float64{1e-3, 1})}, nil, wire.Floats(flat(li.Values)), wire.Floats(flat(li.Bounds)))
+	if li, err = run.LeaveOneOut(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	numbers("left out", "likelihoods", m{}, li.Steps, li.Values[0], li.Bounds[0])
 	sca, err := run.Scalars(ctx, []float64{1e-3, 1})
 	if err != nil {
 		t.Fatal(err)
@@ -491,7 +502,25 @@ func sameBytes(t *testing.T, r Ready, name string, seal bool) {
 		Version uint64 `msgpack:"version"`
 		Rows    int    `msgpack:"rows"`
 	}
-	p.do(&commit, "forget", m{"run": h, "steps": wire.AppendUint64s(nil, []wire.Step{13, 99})})
+	var plan struct {
+		Frozen wire.Frozen `msgpack:"frozen"`
+	}
+	p.do(nil, "freeze", m{"run": h, "progress": true})
+	if p.do(&plan, "frozen", m{"run": h}); plan.Frozen.State != wire.StateFrozen || plan.Frozen.Done != dim {
+		t.Errorf("frozen: %+v", plan.Frozen)
+	}
+	p.refused(wire.CodeFrozen, "run", "publish", m{"run": h, "step": 120, "in": one(in32)})
+	a, err = run.Diag(ctx, want32[0])
+	check("diag of a frozen run", a, err, "diag", m{"out": one(to32)})
+	p.do(nil, "freeze", m{"run": h, "thaw": true})
+	_, err = other.Publish(ctx, 121, v32[1], client.WithWeight(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.do(nil, "publish", m{"run": h, "step": 121, "in": func() m { w := one(in32); w["offset"] = w["offset"].(int64) + 4*dim; return w }(), "weight": 2})
+	a, err = other.IHVP64(ctx, want64[0], v64[0])
+	check("weights", a, err, "ihvp", m{"in": one(in64), "out": one(to64)})
+	p.do(&commit, "forget", m{"run": h, "steps": wire.AppendUint64s(nil, []wire.Step{99, 121})})
 	if commit.Rows != window-2 {
 		t.Errorf("forgotten: %+v", commit)
 	}

@@ -63,10 +63,13 @@ func init() { // not at its declaration: what serves a request looks into it
 		"precondition": beside(precondition),
 		"forget":       beside(forget),
 		"set":          beside(set),
+		"freeze":       beside(freeze),
+		"frozen":       beside(frozen),
 
 		"ihvp":           beside(ihvp),
 		"fvp":            beside(fvp),
 		"hvp":            beside(hvp),
+		"invsqrt":        beside(invSqrt),
 		"combine":        beside(combine),
 		"gradient":       beside(gradient),
 		"diag":           beside(diag),
@@ -79,6 +82,7 @@ func init() { // not at its declaration: what serves a request looks into it
 		"pairs":          beside(pairs),
 		"influence":      beside(influence),
 		"self_influence": beside(selfInfluence),
+		"likelihoods":    beside(likelihoods),
 		"scalars":        beside(scalars),
 		"spectrum":       beside(spectrum),
 	}
@@ -247,15 +251,16 @@ func deleteRun(q *call, r *nameRequest) (any, error) {
 }
 
 type attachRequest struct {
-	Name    string   `msgpack:"name"`
-	Dim     int64    `msgpack:"dim"`
-	Layout  []byte   `msgpack:"layout"` // JSON, as in docs/protocol.md; dim is its size
-	Window  int      `msgpack:"window"`
-	Damping *float64 `msgpack:"damping"`
-	Divisor string   `msgpack:"divisor"`
-	Shards  int      `msgpack:"shards"`
-	Spare   int      `msgpack:"spare"`
-	Store   string   `msgpack:"store"`
+	Name     string   `msgpack:"name"`
+	Dim      int64    `msgpack:"dim"`
+	Layout   []byte   `msgpack:"layout"` // JSON, as in docs/protocol.md; dim is its size
+	Window   int      `msgpack:"window"`
+	Damping  *float64 `msgpack:"damping"`
+	Divisor  string   `msgpack:"divisor"`
+	Shards   int      `msgpack:"shards"`
+	Spare    int      `msgpack:"spare"`
+	Store    string   `msgpack:"store"`
+	HalfLife float64  `msgpack:"half_life"` // steps; 0: gradients don't fade
 }
 
 // runReply is a run that was attached to or joined.
@@ -270,7 +275,7 @@ func attach(q *call, r *attachRequest) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg := client.RunConfig{Name: r.Name, Dim: r.Dim, Window: r.Window, Divisor: wire.Divisor(r.Divisor), Shards: r.Shards, Spare: r.Spare, Store: wire.DType(r.Store)}
+	cfg := client.RunConfig{Name: r.Name, Dim: r.Dim, Window: r.Window, Divisor: wire.Divisor(r.Divisor), Shards: r.Shards, Spare: r.Spare, Store: wire.DType(r.Store), HalfLife: r.HalfLife}
 	if r.Damping != nil {
 		if cfg.Damping = *r.Damping; cfg.Damping == 0 {
 			return nil, wire.CheckDamping("damping", 0) // to client, 0 is the default

@@ -159,6 +159,10 @@ func hvp(q *call, r *productRequest) (any, error) {
 	return q.product(r, (*client.Run).HessianVecs, (*client.Run).HessianVecs64)
 }
 
+func invSqrt(q *call, r *productRequest) (any, error) {
+	return q.product(r, (*client.Run).InvSqrts, (*client.Run).InvSqrts64)
+}
+
 type combineRequest struct {
 	Asking
 	Out   *view  `msgpack:"out"`
@@ -480,6 +484,48 @@ func selfInfluence(q *call, r *Asking) (any, error) {
 	return numbersReply{
 		answer: answer{Version: x.Version, Rows: len(x.Steps)}, Steps: wire.AppendUint64s(nil, x.Steps),
 		Values: flat([][]float64{x.Self, x.Out}), Errors: flat([][]float64{x.SelfBound, x.OutBound}),
+	}, nil
+}
+
+type likelihoodsRequest struct {
+	Asking
+	In       *view  `msgpack:"in"`       // left out: the window's gradients, each left out
+	Dampings []byte `msgpack:"dampings"` // f64; empty: the run's
+}
+
+// likelihoods answers for each damping a number for each gradient, and bounds as many.
+func likelihoods(q *call, r *likelihoodsRequest) (any, error) {
+	run, err := q.c.run(r.Run)
+	if err != nil {
+		return nil, err
+	}
+	dampings, err := floatsOf("dampings", r.Dampings)
+	if err != nil {
+		return nil, err
+	}
+	if len(dampings) == 0 {
+		dampings = nil
+	}
+	var l client.Likelihoods
+	if r.In == nil {
+		l, err = run.LeaveOneOut(q.ctx, dampings, r.options(q)...)
+	} else {
+		in, heldErr := q.c.hold("in", r.In, true, "f32", "f64")
+		if heldErr != nil {
+			return nil, heldErr
+		}
+		defer in.release()
+		if in.DType == "f32" {
+			l, err = run.Likelihoods(q.ctx, dampings, rowsOf[float32](in), r.options(q)...)
+		} else {
+			l, err = run.Likelihoods64(q.ctx, dampings, rowsOf[float64](in), r.options(q)...)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return numbersReply{
+		answer: answer{Version: l.Version, Rows: l.Rows}, Steps: wire.AppendUint64s(nil, l.Steps), Values: flat(l.Values), Errors: flat(l.Bounds),
 	}, nil
 }
 

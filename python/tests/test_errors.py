@@ -48,6 +48,9 @@ CASES: Tuple[Tuple[type, str, Callable[[mfac.Run], Any]], ...] = (
     (mfac.Invalid, "shape of pairs", lambda r: r.pairs(np.ones((1, r.dim)), [0, 0])),
     (mfac.Invalid, "dampings", lambda r: r.scalars([])),
     (mfac.Invalid, "damping", lambda r: r.set(damping=0.0)),
+    (mfac.Invalid, "weight", lambda r: r.publish(9, np.ones(r.dim), weight=-1)),
+    (mfac.Invalid, "gradients", lambda r: r.tune([1.0], np.ones((1, r.dim)))),
+    (mfac.Invalid, "dampings", lambda r: r.likelihoods([])),
     (mfac.Invalid, "number", lambda r: r.sample(1, first=-1)),
     (mfac.Invalid, "k", lambda r: r.sample(1, k=0)),
 )

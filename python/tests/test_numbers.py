@@ -148,6 +148,16 @@ def test_dense_truth(run: mfac.Run) -> None:
     assert np.isclose(s["effective_dim"], np.trace((H - lam * np.eye(d)) @ inverse)) and s["n"] == N and s["damping"] == lam
     e = run.spectrum()
     assert np.allclose(e.eigenvalues, np.linalg.eigvalsh(G @ G.T / N)[::-1], atol=max(e.error, 1e-9))
+    values, vectors = np.linalg.eigh(H)
+    assert near(run.invsqrt(v), vectors @ ((vectors.T @ v) / np.sqrt(values)))
+    lh = run.likelihoods([0.1, 1.0], np.stack([v, u]))
+    for k, at in enumerate((0.1, 1.0)):
+        K = G.T @ G / N + at * np.eye(d)
+        want = [-0.5 * (d * np.log(2 * np.pi) + np.linalg.slogdet(K)[1] + h @ np.linalg.solve(K, h)) for h in (v, u)]
+        assert (np.abs(lh.values[k] - want) <= lh.errors[k] + 1e-9 * np.abs(want)).all()  # of the dense algebra
+    t = run.tune([0.1, 1.0], np.stack([v, u]))
+    assert near(t.mean, lh.values.mean(axis=1)) and t.below.min() == 0 and t.best == t.dampings[t.mean.argmax()]
+    assert run.likelihoods().steps.tolist() == [1, 2, 3, 4, 5]
     fixed = np.zeros(d, dtype=bool)
     fixed[:20] = True
     c = run.compensate(v, fixed)
@@ -156,6 +166,33 @@ def test_dense_truth(run: mfac.Run) -> None:
     run.set(damping=0.5)
     assert run.damping == 0.5
     assert near(run.ihvp(v), np.linalg.solve(H + (0.5 - lam) * np.eye(d), v))
+
+
+def test_weights_and_half_lives(client: mfac.Client) -> None:
+    rng = np.random.default_rng(2)
+    G = rng.normal(size=(3, 200)).astype(np.float32)
+    run = client.attach("weights", dim=200, window=4, damping=1e-2, half_life=2.0)
+    for step, w in ((1, 4.0), (2, 1.0), (5, 0.5)):
+        run.publish(step, G[min(step - 1, 2)], weight=w)
+    weights = np.array([4 * 2**-2.0, 1 * 2**-1.5, 0.5])
+    G64 = G.astype(np.float64)
+    H = (G64.T * weights) @ G64 / 4 + 1e-2 * np.eye(200)
+    v = rng.normal(size=200)
+    assert np.allclose(run.ihvp(v), np.linalg.solve(H, v), rtol=1e-9)  # of the dense solution: cond H is 1e4
+    assert run.spec["half_life"] == 2
+    client.delete("weights")
+
+
+def test_frozen(run: mfac.Run) -> None:
+    before, said = run.diag(dtype=np.float64), []
+    assert run.frozen()["state"] == "thawed"
+    run.freeze(progress=lambda done, total: said.append((done, total)))
+    assert said[-1] == (run.dim, run.dim) and run.frozen()["state"] == "frozen"
+    with pytest.raises(mfac.Frozen):
+        run.publish(9, np.ones(run.dim))
+    assert run.diag(dtype=np.float64).tobytes() == before.tobytes()
+    run.thaw()
+    assert run.publish(9, np.ones(run.dim)).rows == 6
 
 
 def test_verify_and_refine(run: mfac.Run) -> None:

@@ -107,6 +107,28 @@ class Spectrum(NamedTuple):
     error: float
 
 
+class Likelihoods(NamedTuple):
+    """log N(h; 0, H) of n gradients in nats at L dampings: (L, n) float64, and bounds of the errors, absolute. ``steps`` names the
+    window's gradients where each was left out, else it is empty."""
+
+    dampings: Array
+    values: Array
+    errors: Array
+    steps: Array
+
+
+class Tuning(NamedTuple):
+    """The dampings by the mean likelihood of gradients, (L,) float64 each: ``below`` is by how much a mean is below the best one, and
+    ``below_error`` the standard error of that difference, taken gradient by gradient. ``best`` is the best damping."""
+
+    best: float
+    dampings: Array
+    mean: Array
+    std_error: Array
+    below: Array
+    below_error: Array
+
+
 class Scalars(Dict[str, Any]):
     """Numbers of the spectrum by name; ``errors`` has a bound of each, absolute."""
 
@@ -267,6 +289,7 @@ class Run:
         *,
         columns: Optional[int] = None,
         wire: Optional[str] = None,
+        weight: Optional[float] = None,
         token: Optional[int] = None,
         step_deadline: Optional[float] = None,
         wait: bool = True,
@@ -279,6 +302,7 @@ class Run:
             g: (d,), or (k, d) for the steps step … step + k − 1, several under way at once. Sent as float32, rounded once.
             columns: g is columns from this one on alone; others publish the rest of the same step.
             wire: ``"bf16"`` or ``"f16"`` to send it in half the bytes.
+            weight: w of the gradient in F = (1/N) Σ w g gᵀ; 1 by default (docs/weights.md).
             token: tells publications of a step apart (docs/protocol.md); by default random, or 0 beside columns.
             step_deadline: seconds after which the step is dropped if it is not whole.
             wait: False returns once it is staged, with a Commit of zeros.
@@ -296,16 +320,18 @@ class Run:
         """
         link = self._linked()
         held: List[Any] = []
-        args = self._sending(link[0], step, g, columns, wire, token, step_deadline, held)
+        args = self._sending(link[0], step, g, columns, wire, weight, token, step_deadline, held)
         reply = self._ask("publish", {**args, "no_wait": None if wait else True}, timeout, link=link, held=held)
         versions = np.frombuffer(reply["versions"] or b"", dtype="<u8")
         return Commit(int(versions[-1]), int(reply["rows"][-1]))
 
     def _sending(
-        self, link: Link, step: int, g: npt.ArrayLike, columns: Optional[int], wire: Optional[str], token: Optional[int],
-        step_deadline: Optional[float], held: List[Any],
+        self, link: Link, step: int, g: npt.ArrayLike, columns: Optional[int], wire: Optional[str], weight: Optional[float],
+        token: Optional[int], step_deadline: Optional[float], held: List[Any],
     ) -> Dict[str, Any]:  # fmt: skip
         args: Dict[str, Any] = {"step": _uint64("step", step), "in": _view(link.pool, _vector(g, _F32), held), "wire": wire}
+        if weight is not None:
+            args["weight"] = float(weight)
         if columns is not None:
             args["columns"], args["lo"] = True, operator.index(columns)
         if token is not None:
@@ -327,6 +353,7 @@ class Run:
         min_rows: int = 0,
         columns: Optional[int] = None,
         wire: Optional[str] = None,
+        weight: Optional[float] = None,
         result: Optional[str] = None,
         token: Optional[int] = None,
         step_deadline: Optional[float] = None,
@@ -338,7 +365,7 @@ class Run:
         publish and ihvp take.
 
         Args:
-            step, g, columns, wire, token, step_deadline: as for publish; g is (d,), or the columns.
+            step, g, columns, wire, weight, token, step_deadline: as for publish; g is (d,), or the columns.
             dtype: of the result.
             out: may be g.
 
@@ -353,7 +380,7 @@ class Run:
         if np.ndim(g) != 1:
             raise invalid("dimensions of g", np.ndim(g), "1: a gradient at a time")
         link = self._linked()
-        sending = self._sending(link[0], step, g, columns, wire, token, step_deadline, [])
+        sending = self._sending(link[0], step, g, columns, wire, weight, token, step_deadline, [])
         sending.pop("in")
         args = {**sending, "damping": _number(damping), "divisor": divisor, "min_rows": min_rows or None, "result": result}
         return self._vectors("precondition", g, None, dtype if out is None else None, out, args, timeout, info, None, sent=_F32)
@@ -383,6 +410,35 @@ class Run:
         reply = self._ask("set", {"damping": _number(damping), "divisor": divisor}, timeout)
         self.status(timeout=timeout)
         return Commit(reply["version"], reply["rows"])
+
+    def freeze(self, *, timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Commit:
+        """Makes the run one of a fixed window, and returns when its workers keep W = L⁻¹G of it (M-FAC's static algorithm): the
+        diagonal then takes O(n) a column and an element O(m), the same bytes as without, at the run's damping and divisor. It takes
+        8n bytes a column (``frozen`` tells). Publishing raises Frozen; thaw and forget end it.
+
+        Raises:
+            TooLarge: a worker has not that memory; nothing has changed.
+
+        >>> before = run.diag()
+        >>> _ = run.freeze()
+        >>> run.frozen()["state"], bool((run.diag() == before).all())
+        ('frozen', True)
+        >>> run.thaw().rows
+        10
+        """
+        reply = self._ask("freeze", {}, timeout, None, progress)
+        return Commit(reply["version"], reply["rows"])
+
+    def thaw(self, *, timeout: Optional[float] = None) -> Commit:
+        """Lets the window of a frozen run change again, and the workers give the memory back."""
+        reply = self._ask("freeze", {"thaw": True}, timeout)
+        return Commit(reply["version"], reply["rows"])
+
+    def frozen(self, *, timeout: Optional[float] = None) -> Dict[str, Any]:
+        """Whether the run is frozen (``state``), and what that takes on each of its ``workers``, or would take: ``kept``, ``making``
+        and ``free``, in bytes."""
+        reply: Dict[str, Any] = self._ask("frozen", {}, timeout)["frozen"]
+        return reply
 
     # What the run is.
 
@@ -507,6 +563,18 @@ class Run:
         """H v with H = F + λI, (d,) or (k, d)."""
         args = _asking(damping, divisor, min_rows, at_least, exactly, wire, result)
         return self._vectors("hvp", v, None, dtype, out, args, timeout, info, progress)
+
+    def invsqrt(self, v: npt.ArrayLike, *, dtype: Optional[npt.DTypeLike] = None, damping: Optional[float] = None,
+                divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
+                wire: Optional[str] = None, result: Optional[str] = None, out: Optional[Array] = None, info: Optional[Answer] = None,
+                timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Array:  # fmt: skip
+        """H^(−½)v, the symmetric root, (d,) or (k, d): applied twice it is H⁻¹v (docs/functions.md).
+
+        >>> bool(np.allclose(run.invsqrt(run.invsqrt(v.astype(float))), run.ihvp(v), rtol=1e-5))
+        True
+        """
+        args = _asking(damping, divisor, min_rows, at_least, exactly, wire, result)
+        return self._vectors("invsqrt", v, None, dtype, out, args, timeout, info, progress)
 
     def sample(self, seed: int, *, k: Optional[int] = None, first: int = 0, dtype: npt.DTypeLike = np.float32,
                damping: Optional[float] = None, divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0,
@@ -722,6 +790,59 @@ class Run:
                 into[name] = at.copy() if damping is not None and dampings.ndim == 1 else float(at[0])
         s["damping"] = dampings if dampings.ndim == 1 and damping is not None else (self.damping if damping is None else float(dampings))
         return s
+
+    def likelihoods(self, damping: Optional[npt.ArrayLike] = None, h: Optional[npt.ArrayLike] = None, *, divisor: Optional[str] = None,
+                    min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None,
+                    info: Optional[Answer] = None, timeout: Optional[float] = None) -> Likelihoods:  # fmt: skip
+        """log N(h; 0, H) = −½(d log 2π + log det H + hᵀH⁻¹h) in nats of gradients h (k, d) at each λ of damping, the run's by default, at
+        most 64; or, without h, of the window's own gradients, each left out of H.
+
+        >>> run.likelihoods([1e-3, 1e-2]).values.shape
+        (2, 10)
+        """
+        dampings = np.atleast_1d(np.asarray(self.damping if damping is None else damping, dtype="<f8"))
+        args = _asking(None, divisor, min_rows, at_least, exactly, wire)
+        args["dampings"] = np.ascontiguousarray(dampings).tobytes()
+        if dampings.ndim != 1 or dampings.size == 0:
+            raise invalid("dampings", dampings.shape, "one, or a list of them")
+        if h is None:
+            reply = self._ask("likelihoods", args, timeout, info)
+        else:
+            reply = self._numbers_of("likelihoods", _vector(h), args, timeout, info)
+        shape = (len(dampings), -1)
+        values, errors = _numbers(reply, "values").reshape(shape), _numbers(reply, "errors").reshape(shape)
+        return Likelihoods(dampings, values, errors, _numbers(reply, "steps", "<u8"))
+
+    def tune(self, damping: npt.ArrayLike, h: Optional[npt.ArrayLike] = None, *, divisor: Optional[str] = None, min_rows: int = 0,
+             at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None, info: Optional[Answer] = None,
+             timeout: Optional[float] = None) -> Tuning:  # fmt: skip
+        """Ranks dampings by how well H predicts gradients that are not in it: held-out ones h (k, d), two or more,
+        or, without, the window's, each left out. The criterion is the mean of likelihoods (docs/damping.md has its source, and where it fails).
+
+        >>> t = run.tune(np.geomspace(1e-4, 1e2, 7))
+        >>> float(t.below.min()), t.best in t.dampings
+        (0.0, True)
+        """
+        info = Answer() if info is None else info
+        if h is None:
+            some = [self.likelihoods(damping, None, divisor=divisor, min_rows=min_rows, at_least=at_least, exactly=exactly,
+                                     info=info, timeout=timeout)]  # fmt: skip
+        else:
+            held_out = np.atleast_2d(_vector(h))
+            some = []
+            for k in range(0, len(held_out), self.max_vectors):  # all at the version of the first
+                some.append(self.likelihoods(damping, held_out[k : k + self.max_vectors], divisor=divisor, min_rows=min_rows,
+                                             at_least=at_least, exactly=exactly, wire=wire, info=info, timeout=timeout))  # fmt: skip
+                exactly, at_least = info.version or None, 0
+        values, dampings = np.concatenate([x.values for x in some], axis=1), some[0].dampings
+        n = values.shape[1]
+        if n < 2:
+            raise invalid("gradients", n, "at least 2, for a standard error")
+        mean = values.mean(axis=1)
+        best = max(range(len(dampings)), key=lambda i: (mean[i], dampings[i]))
+        less = values[best] - values
+        error = [x.std(axis=1, ddof=1) / np.sqrt(n) for x in (values, less)]
+        return Tuning(float(dampings[best]), dampings, mean, error[0], less.mean(axis=1), error[1])
 
     def spectrum(self, *, divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
                  info: Optional[Answer] = None, timeout: Optional[float] = None) -> Spectrum:  # fmt: skip
