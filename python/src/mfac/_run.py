@@ -816,8 +816,9 @@ class Run:
     def tune(self, damping: npt.ArrayLike, h: Optional[npt.ArrayLike] = None, *, divisor: Optional[str] = None, min_rows: int = 0,
              at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None, info: Optional[Answer] = None,
              timeout: Optional[float] = None) -> Tuning:  # fmt: skip
-        """Ranks dampings by how well H predicts gradients that are not in it: held-out ones h (k, d), two or more,
-        or, without, the window's, each left out. The criterion is the mean of likelihoods (docs/damping.md has its source, and where it fails).
+        """Ranks dampings by how well H predicts gradients that are not in it: held-out ones h (k, d),
+        two or more, or, without, the window's, each left out. The criterion is the mean of likelihoods (docs/damping.md has
+        its source, and where it fails).
 
         >>> t = run.tune(np.geomspace(1e-4, 1e2, 7))
         >>> float(t.below.min()), t.best in t.dampings
