@@ -59,14 +59,14 @@ const MaxDampings = wire.MaxDampings
 func (r *Run) Scalars(ctx context.Context, dampings []float64, opts ...QueryOption) (Scalars, error) {
 	c, err := spectrumCall(opts)
 	if dampings == nil {
-		dampings = []float64{r.spec.Damping}
+		dampings = []float64{r.Spec().Damping}
 	}
 	if n := len(dampings); err == nil && (n < 1 || n > MaxDampings) {
 		err = wire.Invalid("dampings", n, fmt.Sprintf("in [1, %d]", MaxDampings))
 	}
 	for _, lambda := range dampings {
 		if err == nil {
-			err = wire.CheckDampingOf("damping", lambda, r.spec.Window)
+			err = wire.CheckDampingOf("damping", lambda, r.Spec().Window)
 		}
 	}
 	if err != nil {

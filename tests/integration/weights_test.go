@@ -85,7 +85,9 @@ func everything(t *testing.T, run *client.Run, root []float64, v []float64) []fi
 		vector("sample", func(x []float64) (client.Answer, error) { return run.Sample64(ctx, x, 7, 3, opts...) })
 		vector("root", func(x []float64) (client.Answer, error) { return run.InvSqrt64(ctx, x, v, opts...) })
 		vector("diag", func(x []float64) (client.Answer, error) { return run.Diag64(ctx, x, opts...) })
-		vector("column", func(x []float64) (client.Answer, error) { return run.Columns64(ctx, [][]float64{x}, []int64{2}, opts...) })
+		vector("column", func(x []float64) (client.Answer, error) {
+			return run.Columns64(ctx, [][]float64{x}, []int64{2}, opts...)
+		})
 		b, a, err := run.Subblock(ctx, []int64{0, 4, 1}, opts...)
 		add("subblock", b, a.Bound(), err)
 		mask := make([]int8, d)
