@@ -481,6 +481,14 @@ func sameBytes(t *testing.T, r Ready, name string, seal bool) {
 		t.Errorf("scalars: %v", v)
 	}
 
+	var named struct {
+		Steps  []byte   `msgpack:"steps"`
+		Labels []string `msgpack:"labels"`
+	}
+	if p.do(&named, "labels", m{"run": h}); named.Labels != nil {
+		t.Errorf("labels %v", named.Labels)
+	}
+
 	// A gradient preconditioned: the same run of steps in a run of the client's.
 	other, err := c.Attach(ctx, client.RunConfig{Name: name + "-2", Dim: dim, Window: window, Damping: lambda})
 	if err != nil {
@@ -517,12 +525,21 @@ func sameBytes(t *testing.T, r Ready, name string, seal bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.do(nil, "publish", m{"run": h, "step": 121, "in": func() m { w := one(in32); w["offset"] = w["offset"].(int64) + 4*dim; return w }(), "weight": 2})
+	p.do(nil, "publish", m{"run": h, "step": 121, "in": func() m { w := one(in32); w["offset"] = w["offset"].(int64) + 4*dim; return w }(), "weight": 2, "labels": []string{"two"}})
+	if p.do(&named, "labels", m{"run": h}); len(named.Labels) != window || named.Labels[window-1] != "two" {
+		t.Errorf("labels %q", named.Labels)
+	}
+	if p.do(&got, "influence", m{"run": h}); len(got.Labels) != window || got.Labels[window-1] != "two" {
+		t.Errorf("labels of influence %q", got.Labels)
+	}
 	a, err = other.IHVP64(ctx, want64[0], v64[0])
 	check("weights", a, err, "ihvp", m{"in": one(in64), "out": one(to64)})
 	p.do(&commit, "forget", m{"run": h, "steps": wire.AppendUint64s(nil, []wire.Step{99, 121})})
 	if commit.Rows != window-2 {
 		t.Errorf("forgotten: %+v", commit)
+	}
+	if p.do(&commit, "resize", m{"run": h, "window": 9}); commit.Rows != window-2 {
+		t.Errorf("resized: %+v", commit)
 	}
 	p.do(&commit, "set", m{"run": h, "damping": 0.25})
 	var st struct {

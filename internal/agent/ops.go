@@ -57,12 +57,14 @@ func init() { // not at its declaration: what serves a request looks into it
 		"join":    beside(join),
 		"status":  beside(status),
 		"steps":   beside(steps),
+		"labels":  beside(labels),
 		"layout":  beside(layout),
 
 		"publish":      beside(publish),
 		"precondition": beside(precondition),
 		"forget":       beside(forget),
 		"set":          beside(set),
+		"resize":       beside(resize),
 		"freeze":       beside(freeze),
 		"frozen":       beside(frozen),
 
@@ -341,7 +343,7 @@ func status(q *call, r *runRequest) (any, error) {
 		return nil, err
 	}
 	info, err := run.Status(q.ctx)
-	return map[string]any{"info": info}, err
+	return map[string]any{"info": info, "max_vectors": run.MaxVectors()}, err
 }
 
 func steps(q *call, r *runRequest) (any, error) {
@@ -351,6 +353,15 @@ func steps(q *call, r *runRequest) (any, error) {
 	}
 	w, err := run.Steps(q.ctx)
 	return map[string]any{"version": w.Version, "steps": wire.AppendUint64s(nil, w.Steps)}, err
+}
+
+func labels(q *call, r *runRequest) (any, error) {
+	run, err := q.c.run(r.Run)
+	if err != nil {
+		return nil, err
+	}
+	w, err := run.Labels(q.ctx)
+	return map[string]any{"version": w.Version, "steps": wire.AppendUint64s(nil, w.Steps), "labels": w.Labels}, err
 }
 
 func layout(q *call, r *runRequest) (any, error) {

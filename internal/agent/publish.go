@@ -22,6 +22,7 @@ type Sending struct {
 	Token   *uint64  `msgpack:"token"`
 	StepMS  *int64   `msgpack:"step_deadline_ms"`
 	Weight  *float64 `msgpack:"weight"`
+	Labels  []string `msgpack:"labels"` // one a row
 }
 
 func (s *Sending) options() []client.StepOption {
@@ -34,6 +35,9 @@ func (s *Sending) options() []client.StepOption {
 	}
 	if s.Weight != nil {
 		opts = append(opts, client.WithWeight(*s.Weight))
+	}
+	if len(s.Labels) > 0 {
+		opts = append(opts, client.WithLabels(s.Labels...))
 	}
 	return opts
 }
@@ -190,6 +194,20 @@ func set(q *call, r *setRequest) (any, error) {
 		}
 	}
 	c, err := run.Set(q.ctx, damping, wire.Divisor(r.Divisor))
+	return commitReply(c), err
+}
+
+type resizeRequest struct {
+	Run    uint64 `msgpack:"run"`
+	Window int    `msgpack:"window"`
+}
+
+func resize(q *call, r *resizeRequest) (any, error) {
+	run, err := q.c.run(r.Run)
+	if err != nil {
+		return nil, err
+	}
+	c, err := run.Resize(q.ctx, r.Window)
 	return commitReply(c), err
 }
 

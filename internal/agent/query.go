@@ -280,9 +280,10 @@ type subblockRequest struct {
 // numbersReply is an answer that is numbers.
 type numbersReply struct {
 	answer
-	Steps  []byte `msgpack:"steps,omitempty"` // uint64: of the rows that the numbers are of
-	Values []byte `msgpack:"values"`          // f64
-	Errors []byte `msgpack:"errors,omitempty"`
+	Steps  []byte   `msgpack:"steps,omitempty"`  // uint64: of the rows that the numbers are of
+	Labels []string `msgpack:"labels,omitempty"` // of the same, nil where none has one
+	Values []byte   `msgpack:"values"`           // f64
+	Errors []byte   `msgpack:"errors,omitempty"`
 }
 
 func subblock(q *call, r *subblockRequest) (any, error) {
@@ -414,7 +415,7 @@ func scores(q *call, r *scoresRequest) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return numbersReply{answer: answerOf(s.Answer), Steps: wire.AppendUint64s(nil, s.Steps), Values: flat(s.Scores)}, nil
+	return numbersReply{answer: answerOf(s.Answer), Steps: wire.AppendUint64s(nil, s.Steps), Labels: s.Labels, Values: flat(s.Scores)}, nil
 }
 
 type pairsRequest struct {
@@ -466,7 +467,7 @@ func influence(q *call, r *Asking) (any, error) {
 		return nil, err
 	}
 	return numbersReply{
-		answer: answer{Version: x.Version, Rows: len(x.Steps)}, Steps: wire.AppendUint64s(nil, x.Steps),
+		answer: answer{Version: x.Version, Rows: len(x.Steps)}, Steps: wire.AppendUint64s(nil, x.Steps), Labels: x.Labels,
 		Values: flat(x.Values), Errors: wire.AppendFloats(nil, x.Bounds),
 	}, nil
 }
@@ -482,7 +483,7 @@ func selfInfluence(q *call, r *Asking) (any, error) {
 		return nil, err
 	}
 	return numbersReply{
-		answer: answer{Version: x.Version, Rows: len(x.Steps)}, Steps: wire.AppendUint64s(nil, x.Steps),
+		answer: answer{Version: x.Version, Rows: len(x.Steps)}, Steps: wire.AppendUint64s(nil, x.Steps), Labels: x.Labels,
 		Values: flat([][]float64{x.Self, x.Out}), Errors: flat([][]float64{x.SelfBound, x.OutBound}),
 	}, nil
 }

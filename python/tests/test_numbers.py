@@ -183,6 +183,23 @@ def test_weights_and_half_lives(client: mfac.Client) -> None:
     client.delete("weights")
 
 
+def test_labels_and_resize(run: mfac.Run) -> None:
+    assert run.labels().labels is None and run.scores(np.ones(run.dim)).labels is None
+    run.publish(9, np.ones((2, run.dim)), label=["a", "ä"])
+    run.precondition(11, np.ones(run.dim), label="last")
+    want = [""] * 5 + ["a", "ä", "last"]
+    assert run.labels().labels == run.influence().labels == run.self_influence().labels == want
+    assert run.scores(np.ones(run.dim)).labels == want
+    many = run.max_vectors
+    assert run.resize(3).rows == 3 and run.window == 3 and run.max_vectors >= many
+    assert run.labels().labels == want[5:] and run.steps().steps.tolist() == [9, 10, 11]
+    with pytest.raises(mfac.TooLarge):
+        run.publish(12, np.ones(run.dim), label="x" * 257)
+    with pytest.raises(mfac.Invalid) as e:
+        run.publish(12, np.ones(run.dim), label=["a", "b"])
+    assert e.value.field == "labels"
+
+
 def test_frozen(run: mfac.Run) -> None:
     before, said = run.diag(dtype=np.float64), []
     assert run.frozen()["state"] == "thawed"

@@ -60,11 +60,16 @@ class Commit(NamedTuple):
     rows: int
 
 
+Labels = Optional[List[str]]
+"""Of the gradients in the window, ``""`` where there is none; None where none has one."""
+
+
 class Window(NamedTuple):
-    """The steps in the window, oldest first (uint64)."""
+    """The steps in the window, oldest first (uint64), and their labels where these were asked for."""
 
     version: int
     steps: Array
+    labels: Labels = None
 
 
 class Scores(NamedTuple):
@@ -72,6 +77,7 @@ class Scores(NamedTuple):
 
     steps: Array
     scores: Array
+    labels: Labels = None
 
 
 class Pairs(NamedTuple):
@@ -87,6 +93,7 @@ class Influence(NamedTuple):
     steps: Array
     values: Array
     errors: Array
+    labels: Labels = None
 
 
 class SelfInfluence(NamedTuple):
@@ -98,6 +105,7 @@ class SelfInfluence(NamedTuple):
     left_out: Array
     errors: Array
     left_out_errors: Array
+    labels: Labels = None
 
 
 class Spectrum(NamedTuple):
@@ -175,6 +183,9 @@ class Run:
 
     def _take(self, link: Link, reply: Dict[str, Any]) -> None:
         self._link, self._number = link, reply["run"]
+        self._heard(reply)
+
+    def _heard(self, reply: Dict[str, Any]) -> None:
         self._spec, self.max_vectors = reply["info"]["spec"], reply["max_vectors"]
 
     def __repr__(self) -> str:
@@ -290,6 +301,7 @@ class Run:
         columns: Optional[int] = None,
         wire: Optional[str] = None,
         weight: Optional[float] = None,
+        label: Union[str, Sequence[str]] = (),
         token: Optional[int] = None,
         step_deadline: Optional[float] = None,
         wait: bool = True,
@@ -303,6 +315,7 @@ class Run:
             columns: g is columns from this one on alone; others publish the rest of the same step.
             wire: ``"bf16"`` or ``"f16"`` to send it in half the bytes.
             weight: w of the gradient in F = (1/N) Σ w g gᵀ; 1 by default (docs/weights.md).
+            label: comes back with the gradient's scores, such as its example's id: at most 256 bytes; of k gradients a list of k.
             token: tells publications of a step apart (docs/protocol.md); by default random, or 0 beside columns.
             step_deadline: seconds after which the step is dropped if it is not whole.
             wait: False returns once it is staged, with a Commit of zeros.
@@ -320,18 +333,20 @@ class Run:
         """
         link = self._linked()
         held: List[Any] = []
-        args = self._sending(link[0], step, g, columns, wire, weight, token, step_deadline, held)
+        args = self._sending(link[0], step, g, columns, wire, weight, label, token, step_deadline, held)
         reply = self._ask("publish", {**args, "no_wait": None if wait else True}, timeout, link=link, held=held)
         versions = np.frombuffer(reply["versions"] or b"", dtype="<u8")
         return Commit(int(versions[-1]), int(reply["rows"][-1]))
 
     def _sending(
         self, link: Link, step: int, g: npt.ArrayLike, columns: Optional[int], wire: Optional[str], weight: Optional[float],
-        token: Optional[int], step_deadline: Optional[float], held: List[Any],
+        label: Union[str, Sequence[str]], token: Optional[int], step_deadline: Optional[float], held: List[Any],
     ) -> Dict[str, Any]:  # fmt: skip
         args: Dict[str, Any] = {"step": _uint64("step", step), "in": _view(link.pool, _vector(g, _F32), held), "wire": wire}
         if weight is not None:
             args["weight"] = float(weight)
+        if label:
+            args["labels"] = [label] if isinstance(label, str) else [str(x) for x in label]
         if columns is not None:
             args["columns"], args["lo"] = True, operator.index(columns)
         if token is not None:
@@ -354,6 +369,7 @@ class Run:
         columns: Optional[int] = None,
         wire: Optional[str] = None,
         weight: Optional[float] = None,
+        label: str = "",
         result: Optional[str] = None,
         token: Optional[int] = None,
         step_deadline: Optional[float] = None,
@@ -365,7 +381,7 @@ class Run:
         publish and ihvp take.
 
         Args:
-            step, g, columns, wire, weight, token, step_deadline: as for publish; g is (d,), or the columns.
+            step, g, columns, wire, weight, label, token, step_deadline: as for publish; g is (d,), or the columns.
             dtype: of the result.
             out: may be g.
 
@@ -380,7 +396,7 @@ class Run:
         if np.ndim(g) != 1:
             raise invalid("dimensions of g", np.ndim(g), "1: a gradient at a time")
         link = self._linked()
-        sending = self._sending(link[0], step, g, columns, wire, weight, token, step_deadline, [])
+        sending = self._sending(link[0], step, g, columns, wire, weight, label, token, step_deadline, [])
         sending.pop("in")
         args = {**sending, "damping": _number(damping), "divisor": divisor, "min_rows": min_rows or None, "result": result}
         return self._vectors("precondition", g, None, dtype if out is None else None, out, args, timeout, info, None, sent=_F32)
@@ -408,6 +424,20 @@ class Run:
         0.001
         """
         reply = self._ask("set", {"damping": _number(damping), "divisor": divisor}, timeout)
+        self.status(timeout=timeout)
+        return Commit(reply["version"], reply["rows"])
+
+    def resize(self, window: int, *, timeout: Optional[float] = None) -> Commit:
+        """Gives the run a window of another size, for all of its clients. Of a smaller one the oldest gradients leave; those that
+        stay keep every bit. It waits for the steps that are open.
+
+        Raises:
+            TooLarge: a worker has not the memory; the run stays as it was.
+
+        >>> run.resize(9).rows, run.window
+        (9, 9)
+        """
+        reply = self._ask("resize", {"window": operator.index(window)}, timeout)
         self.status(timeout=timeout)
         return Commit(reply["version"], reply["rows"])
 
@@ -445,8 +475,9 @@ class Run:
     def status(self, *, timeout: Optional[float] = None) -> Dict[str, Any]:
         """How the run stands: ``version``, ``rows``, ``newest``, ``cond``, ``state``, ``lost``, ``spec`` and more (``info`` in
         docs/protocol.md)."""
-        info: Dict[str, Any] = self._ask("status", {}, timeout)["info"]
-        self._spec = info["spec"]
+        reply = self._ask("status", {}, timeout)
+        self._heard(reply)
+        info: Dict[str, Any] = reply["info"]
         return info
 
     def steps(self, *, timeout: Optional[float] = None) -> Window:
@@ -457,6 +488,16 @@ class Run:
         """
         reply = self._ask("steps", {}, timeout)
         return Window(reply["version"], _numbers(reply, "steps", "<u8"))
+
+    def labels(self, *, timeout: Optional[float] = None) -> Window:
+        """Which steps are in the window, with their labels.
+
+        >>> _ = run.publish(102, np.ones(run.dim), label="img-7")
+        >>> run.labels().labels[-2:]
+        ['', 'img-7']
+        """
+        reply = self._ask("labels", {}, timeout)
+        return Window(reply["version"], _numbers(reply, "steps", "<u8"), reply.get("labels"))
 
     def layout(self, *, timeout: Optional[float] = None) -> Optional[Dict[str, Tuple[int, ...]]]:
         """The named tensors that the parameters are, in order, with their shapes; None if the run has no layout."""
@@ -701,14 +742,14 @@ class Run:
                timeout: Optional[float] = None) -> Scores:  # fmt: skip
         """gᵀH⁻¹v for every gradient g in the window: one pass (docs/influence.md).
 
-        >>> steps, s = run.scores(v)
-        >>> len(steps) == len(s) == run.status()["rows"]
+        >>> s = run.scores(v)
+        >>> len(s.steps) == len(s.scores) == run.status()["rows"]
         True
         """
         a = _vector(v)
         reply = self._numbers_of("scores", a, _asking(damping, divisor, min_rows, at_least, exactly, wire), timeout, info)
         steps = _numbers(reply, "steps", "<u8")
-        return Scores(steps, _numbers(reply, "values").reshape(*a.shape[:-1], len(steps)))
+        return Scores(steps, _numbers(reply, "values").reshape(*a.shape[:-1], len(steps)), reply.get("labels"))
 
     def pairs(self, v: npt.ArrayLike, pairs: npt.ArrayLike, *, damping: Optional[float] = None, divisor: Optional[str] = None,
               min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None,
@@ -740,7 +781,7 @@ class Run:
         """
         reply = self._ask("influence", _asking(damping, divisor, min_rows, at_least, exactly), timeout, info)
         steps = _numbers(reply, "steps", "<u8")
-        return Influence(steps, _numbers(reply, "values").reshape(len(steps), len(steps)), _numbers(reply, "errors"))
+        return Influence(steps, _numbers(reply, "values").reshape(len(steps), len(steps)), _numbers(reply, "errors"), reply.get("labels"))
 
     def self_influence(self, *, damping: Optional[float] = None, divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0,
                        exactly: Optional[int] = None, info: Optional[Answer] = None,
@@ -754,7 +795,7 @@ class Run:
         reply = self._ask("self_influence", _asking(damping, divisor, min_rows, at_least, exactly), timeout, info)
         steps = _numbers(reply, "steps", "<u8")
         values, errors = _numbers(reply, "values").reshape(2, -1), _numbers(reply, "errors").reshape(2, -1)
-        return SelfInfluence(steps, values[0], values[1], errors[0], errors[1])
+        return SelfInfluence(steps, values[0], values[1], errors[0], errors[1], reply.get("labels"))
 
     def scalars(self, damping: Optional[npt.ArrayLike] = None, *, divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0,
                 exactly: Optional[int] = None, info: Optional[Answer] = None, timeout: Optional[float] = None) -> Scalars:  # fmt: skip
