@@ -168,6 +168,7 @@ type call struct {
 	verify       bool
 	refine       bool
 	progress     func(done, total int64)
+	phases       func(Phase)
 }
 
 // ResultOption changes how a result is computed: it is an option of queries and preconditions.
