@@ -409,6 +409,8 @@ func sameBytes(t *testing.T, r Ready, name string, seal bool) {
 	check("prune", a, err, "prune", m{"in": one(in64), "out": one(to64), "mask": maskView, "sparsity": 0.7, "rule": "joint", "steps": 2})
 	a, err = run.Prune(ctx, want32[0], v32[0], client.Pruning{Sparsity: 0.5})
 	check("prune", a, err, "prune", m{"in": one(in32), "out": one(to32), "sparsity": 0.5})
+	a, err = run.Prune64(ctx, want64[0], v64[0], client.Pruning{Pattern: wire.Pattern{Keep: 2, Of: 4}})
+	check("pattern", a, err, "prune", m{"in": one(in64), "out": one(to64), "keep": 2, "of": 4})
 	fixed := make([]bool, dim)
 	for j := range fixed {
 		fixed[j] = mask[0][j] != 0

@@ -332,6 +332,8 @@ type pruneRequest struct {
 	Sparsity float64 `msgpack:"sparsity"`
 	Rule     string  `msgpack:"rule"`
 	Steps    int     `msgpack:"steps"`
+	Keep     int     `msgpack:"keep"` // of a pattern, in place of Sparsity
+	Of       int     `msgpack:"of"`
 }
 
 func prune(q *call, r *pruneRequest) (any, error) {
@@ -342,7 +344,7 @@ func prune(q *call, r *pruneRequest) (any, error) {
 	if err := single(r.In, r.Out, r.Mask); err != nil {
 		return nil, err
 	}
-	p := client.Pruning{Sparsity: r.Sparsity, Rule: r.Rule, Steps: r.Steps}
+	p := client.Pruning{Sparsity: r.Sparsity, Rule: r.Rule, Steps: r.Steps, Pattern: wire.Pattern{Keep: r.Keep, Of: r.Of}}
 	if r.Mask != nil {
 		mask, err := q.c.hold("mask", r.Mask, true, maskType)
 		if err != nil {

@@ -96,6 +96,7 @@ def test_same_bytes_as_go(client: mfac.Client, mnist: mfac.Run, vectors: Mapping
         mnist.prune(w, 0.6, rule="joint", mask=keep, steps=3),
         "prune", "mnist", wf, "--sparsity", 0.6, "--rule", "joint", "--mask", mask, "--steps", 3,
     )  # fmt: skip
+    same(mnist.prune(w, pattern="2:4"), "prune", "mnist", wf, "--pattern", "2:4")
     s = mnist.scalars([1e-3, 1e-1])
     told = json.loads(tool("scalars", "mnist", "--damping", "1e-3:1e-1:log2", "--json", *server))
     assert [a["log_det"]["value"] for a in told["at"]] == s["logdet"].tolist()

@@ -161,7 +161,8 @@ class Run:
     - ``out``: the array to fill, of the result's shape, float32 or float64; it is returned.
     - ``info``: an Answer to fill: version, rows, bounds.
     - ``timeout``: seconds, two minutes by default; Timeout.
-    - ``progress``: called with (done, total) columns, by the thread that asks.
+    - ``progress``: called with (done, total), by the thread that asks: of what is being worked out, where that takes long, then of
+      the columns of the result.
 
     An interrupt (Ctrl-C), or an exception in progress, cancels the call and frees the workers.
     """
@@ -686,9 +687,10 @@ class Run:
 
     # Pruning.
 
-    def prune(self, w: npt.ArrayLike, sparsity: float, *, rule: str = "summed", mask: Optional[npt.ArrayLike] = None, steps: int = 1,
-              dtype: Optional[npt.DTypeLike] = None, damping: Optional[float] = None, divisor: Optional[str] = None, min_rows: int = 0,
-              at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None, result: Optional[str] = None,
+    def prune(self, w: npt.ArrayLike, sparsity: float = 0.0, *, rule: str = "summed", pattern: str = "",
+              mask: Optional[npt.ArrayLike] = None, steps: int = 1, dtype: Optional[npt.DTypeLike] = None,
+              damping: Optional[float] = None, divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0,
+              exactly: Optional[int] = None, wire: Optional[str] = None, result: Optional[str] = None,
               out: Optional[Array] = None, info: Optional[Answer] = None, timeout: Optional[float] = None,
               progress: Optional[Progress] = None) -> Array:  # fmt: skip
         """The weights w (d,), pruned by curvature: the ⌊sparsity·d⌋ of least w²/(2[H⁻¹]ᵢᵢ) are +0, the others adapted
@@ -696,6 +698,8 @@ class Run:
 
         Args:
             sparsity: in [0, 1), of all d; those pruned before included.
+            pattern: in place of sparsity ``"N:M"``, such as ``"2:4"``: of each M consecutive weights at most N are kept, along the
+                last dimension of each tensor of the run's layout.
             rule: ``"summed"`` as M-FAC does, or ``"joint"``, the least increase of the quadratic.
             mask: (d,) of int8: 0 may be pruned, 1 is not to be touched, −1 was pruned before; or of bool: True is 1.
             steps: prunes in so many steps with the same gradients.
@@ -708,6 +712,11 @@ class Run:
         args["sparsity"], args["rule"], args["steps"] = float(sparsity), str(rule), operator.index(steps)
         if args["steps"] < 1:
             raise invalid("steps", steps, "> 0")
+        if pattern:
+            keep_of = pattern.split(":")
+            if len(keep_of) != 2 or not all(n.isascii() and n.isdigit() and n.strip("0") for n in keep_of):
+                raise invalid("pattern", repr(pattern), '"N:M", such as "2:4"')
+            args["keep"], args["of"] = int(keep_of[0]), int(keep_of[1])
         keep = None if mask is None else self._mask(mask)
         return self._vectors("prune", _one(w), None, dtype, out, args, timeout, info, progress, mask=keep)
 
