@@ -48,6 +48,8 @@ const (
 	opColumns
 	opTouch
 	opDiag
+	opEach
+	opSum
 )
 
 // pass is a call at work, or a Sum. It is used again.
@@ -79,6 +81,9 @@ type pass struct {
 	dtype  DType
 	out    []byte       // of opGram: not 0 where a column is left out; nil: none is
 	bad    atomic.Int64 // the first column that was not finite, or hi
+
+	each    func(i int)                // of opEach: what is done for each tile
+	sumPart func(i int, dst []float64) // of opSum: a tile's part
 
 	base  int          // of opColumns: the unit of the first tile
 	next  atomic.Int64 // unit, where there is no pool
@@ -137,6 +142,7 @@ func (p *pass) split() {
 func (s *storage) done(p *pass) {
 	p.tree.end()
 	p.mask, p.slots, p.x, p.own, p.c, p.dst, p.bytes, p.out = nil, nil, nil, [2]Vector{}, nil, nil, nil, nil
+	p.each, p.sumPart = nil, nil
 	p.norms, p.solve, p.scaled, p.base, p.answer, p.w = false, false, false, 0, Answer{}, nil
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -211,6 +217,10 @@ func (p *pass) Unit(w *pool.Worker, i int) {
 	case opDiag:
 		for t := lo; t < hi; t++ {
 			p.diag(sc, p.first+t)
+		}
+	case opEach:
+		for t := lo; t < hi; t++ {
+			p.each(t)
 		}
 	default:
 		p.tree.add(i, p.sum(sc, lo, hi))
@@ -296,6 +306,8 @@ func (p *pass) part(sc *scratch, tile int, dst []float64) {
 		p.apply(sc, tile, dst)
 	case opMisfit:
 		p.misfit(sc, tile, dst)
+	case opSum:
+		p.sumPart(tile, dst)
 	}
 }
 
