@@ -121,6 +121,10 @@ func (c *Core) pruneBegun(e *Effects, q *query, counts []float64) error {
 	if p.count > p.free {
 		return wire.Invalid("sparsity", p.sparsity, fmt.Sprintf("at most %g: of %d weights %d are not to be touched", float64(p.free+gone)/d, c.rec.Spec.Dim, fixed))
 	}
+	if q.blocks != nil {
+		c.pruneBlocks(e, q)
+		return nil
+	}
 	if !p.masked {
 		return c.pruneFactor(e, q)
 	}
@@ -226,6 +230,10 @@ func (c *Core) pruneSearch(e *Effects, q *query) error {
 		func(e *Effects, parts [][]float64) error {
 			if n := sumInOrder(parts)[0]; n != float64(p.count) {
 				c.restart(e, fmt.Sprintf("shards choose %g weights, not %d", n, p.count))
+				return nil
+			}
+			if q.blocks != nil {
+				c.pruneChange(e, q)
 				return nil
 			}
 			return c.pruneProducts(e, q)

@@ -30,6 +30,7 @@ type query struct {
 
 	index     []int64 // of the columns that a column or sub-block query names
 	prune     *pruning
+	blocks    *blocking
 	win       *window.Window // the window of its version, once the run's own has gone on
 	parts     [][]float64    // a shard's dots and norms
 	left      int
@@ -134,6 +135,9 @@ func (q *query) pins() bool {
 	if readsWindow(q.kind) {
 		return !q.closing
 	}
+	if q.blocks != nil { // they have windows of their own
+		return false
+	}
 	return (q.checked != nil || needsWindow(q.kind) && q.coef == nil) && !q.ready && !q.closing
 }
 
@@ -193,12 +197,15 @@ func (c *Core) room(m *wire.Query) error {
 		held += 8 * int64(len(q.values))
 		if (!q.ready || readsWindow(q.kind)) && !q.closing {
 			held += c.bytes(q.kind, q.vectors, q.checked != nil) + c.diagBytes(q.kind, len(q.index)) + c.pruneBytes(q.kind)
+			if q.blocks != nil {
+				held += c.blocksBytes(q.blocks.part.Size)
+			}
 		}
 	}
 	if most := max(1, c.queryBytes/c.snapshotBytes()); (needsWindow(m.Kind) || readsWindow(m.Kind) || m.Verify || m.Refine) && !versions[c.version] && int64(len(versions)) >= most {
 		return wire.Errorf(wire.CodeBusy, "versions with vectors under way", len(versions), fmt.Sprintf("below %d, each of which keeps its window", most), "ask again when one is answered")
 	}
-	if need := c.bytes(m.Kind, m.Vectors, m.Verify || m.Refine) + c.diagBytes(m.Kind, len(m.Payload)/8) + c.pruneBytes(m.Kind); held > 0 && need > c.queryBytes-held {
+	if need := c.bytes(m.Kind, m.Vectors, m.Verify || m.Refine) + c.diagBytes(m.Kind, len(m.Payload)/8) + c.pruneBytes(m.Kind) + c.blocksBytes(m.Block); held > 0 && need > c.queryBytes-held {
 		return wire.Errorf(wire.CodeBusy, "bytes of queries under way", held+need, fmt.Sprintf("at most %d", c.queryBytes), "ask again when one is answered")
 	}
 	return nil
@@ -309,10 +316,19 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 	if m.Verify || m.Refine {
 		q.checked = &checked{refine: m.Refine}
 	}
+	if m.Block != 0 {
+		if err := c.blocksOf(q, m); err != nil {
+			return err
+		}
+	}
 	switch m.Kind {
 	case wire.KindVector, wire.KindFisher, wire.KindHessian, wire.KindScores, wire.KindPairs:
 		if m.Kind == wire.KindPairs {
 			q.pairs = wire.PairList(m.Payload)
+		}
+		if q.blocks != nil {
+			c.blocksQuery(e, q)
+			break
 		}
 		c.prepare(e, q)
 	case wire.KindSample:
@@ -324,6 +340,10 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 	case wire.KindRow:
 		err = c.rowQuery(e, q, wire.Uint64s[wire.Step](m.Payload)[0])
 	case wire.KindDiag:
+		if q.blocks != nil {
+			c.blocksQuery(e, q)
+			break
+		}
 		err = c.diagQuery(e, q)
 	case wire.KindColumn, wire.KindSubblock:
 		err = c.columnsQuery(e, q, wire.Indices(m.Payload))
@@ -661,7 +681,7 @@ func (c *Core) closeRequest(e *Effects, in Request, m *wire.Close) error {
 // is under way must not read a row that is written anew.
 func (c *Core) closeQuery(e *Effects, q *query, why *wire.Error) {
 	c.gone.put(q.id, why)
-	q.closing, q.win, q.coef, q.parts, q.values, q.checked, q.prune = true, nil, nil, nil, nil, nil, nil
+	q.closing, q.win, q.coef, q.parts, q.values, q.checked, q.prune, q.blocks = true, nil, nil, nil, nil, nil, nil, nil
 	for _, w := range q.waiters {
 		e.send(w.to, why)
 	}

@@ -185,6 +185,11 @@ func repair(t *rapid.T, m Message) {
 		case KindRow:
 			m.Vectors, m.Result, m.Payload = 1, F32, AppendUint64s(nil, []Step{9})
 		}
+		if m.Block, m.Starts = 0, 0; takesBlocks(m.Kind) && rapid.Bool().Draw(t, "blocks") {
+			m.Verify, m.Refine = false, false
+			m.Block, m.Starts = rapid.Int64Range(1, MaxDim).Draw(t, "block"), 2
+			m.Payload = AppendIndices(m.Payload, []int64{0, 7})
+		}
 	case *Forget:
 		m.Payload = AppendUint64s(nil, rapid.SliceOfNDistinct(rapid.Uint64(), 1, 20, rapid.ID).Draw(t, "steps"))
 	case *Evict:
@@ -262,6 +267,16 @@ func repair(t *rapid.T, m Message) {
 		case PruneGram:
 			m.I0, m.I1, m.Payload = 0, 2, AppendSlots(nil, []Slot{5, 9})
 		case PruneResult:
+			m.Payload = floats(6)
+		}
+	case *Blocks:
+		do := []string{BlocksBegin, BlocksWork, BlocksGram, BlocksDots, BlocksFactor, BlocksFinish, BlocksResult}
+		m.Do, m.What = rapid.SampledFrom(do).Draw(t, "do"), BlocksSolve
+		m.Damping, m.N, m.Size, m.Rows, m.Lo, m.Hi, m.I0, m.I1 = 0.5, 3, 4, 2, 5, 9, 1, 3
+		switch m.Do {
+		case BlocksBegin:
+			m.Payload = BeginPayload([]Slot{5, 9}, Partition{[]int64{0, 7}, 9, 4})
+		case BlocksFactor, BlocksFinish:
 			m.Payload = floats(6)
 		}
 	case *Columns:

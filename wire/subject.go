@@ -49,6 +49,7 @@ const (
 	OpFactor     = "factor"
 	OpColumns    = "columns"
 	OpPrune      = "prune"
+	OpBlocks     = "blocks"
 	OpPairs      = "pairs"
 	OpCloseQuery = "close_query"
 	OpRelease    = "release"

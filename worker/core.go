@@ -203,6 +203,7 @@ type query struct {
 	vecBytes int64
 	factor   *factor // of a diagonal query, or of a prune query
 	prune    *pruning
+	blocks   *blocking
 	ones     []int64 // the columns of a column query, from the shard's first one; some are other shards'
 }
 
@@ -378,6 +379,8 @@ func (c *Core) control(e *Effects, in Request, s *shardState, m wire.Control) er
 		return c.columns(e, in, s, m)
 	case *wire.Prune:
 		return c.prune(e, in, s, m)
+	case *wire.Blocks:
+		return c.blocks(e, in, s, m)
 	case *wire.Norms:
 		return c.norms(e, in, s, m)
 	case *wire.Apply:

@@ -254,6 +254,7 @@ type numbersOf struct {
 	dotSums map[wire.QueryID]*shard.Sum
 	factors map[wire.QueryID]square
 	pruned  map[wire.QueryID]pruned
+	blocked map[wire.QueryID]blocked
 }
 
 // rowSum is the products of a row that is being written.
@@ -355,6 +356,8 @@ func (g *Engine) do(j Job) (Done, error) {
 		return n.readColumns(op, j.Abort)
 	case Prune:
 		return n.prune(op, j.Abort)
+	case Blocks:
+		return n.blocks(op, j.Abort)
 	case Residuals:
 		return n.residuals(op, j.Abort)
 	case Apply:
@@ -400,7 +403,7 @@ func (g *Engine) alloc(key ShardKey, op Alloc) error {
 	}
 	g.shards[key] = &numbersOf{
 		store: store, rows: rows, vectors: map[wire.QueryID]vectors{}, sums: map[int]rowSum{}, dotSums: map[wire.QueryID]*shard.Sum{},
-		factors: map[wire.QueryID]square{}, pruned: map[wire.QueryID]pruned{},
+		factors: map[wire.QueryID]square{}, pruned: map[wire.QueryID]pruned{}, blocked: map[wire.QueryID]blocked{},
 	}
 	return nil
 }
@@ -414,6 +417,9 @@ func (n *numbersOf) free() {
 	}
 	for id := range n.pruned {
 		n.freePruned(id)
+	}
+	for id := range n.blocked {
+		n.freeBlocked(id)
 	}
 	n.rows.free()
 }
@@ -497,6 +503,7 @@ func (n *numbersOf) freeVectors(id wire.QueryID) {
 	}
 	n.freeFactor(id)
 	n.freePruned(id)
+	n.freeBlocked(id)
 }
 
 func (n *numbersOf) vectorsOf(id wire.QueryID) vectors {
@@ -656,7 +663,7 @@ func (g *Engine) compute(n *numbersOf, op Compute, abort *pool.Cancel) (Done, er
 	store := n.store.For(classOf(op.Step), abort)
 	slots := n.store.Slots()
 	var coef []float64
-	if op.Kind != wire.KindDiag {
+	if op.Kind != wire.KindDiag && len(op.Coef) > 0 { // a query of blocks has none
 		coef = op.Coef[op.Index*slots : (op.Index+1)*slots]
 	}
 	p := g.payload(op.N * int64(op.DType.Size()))
@@ -666,6 +673,8 @@ func (g *Engine) compute(n *numbersOf, op Compute, abort *pool.Cancel) (Done, er
 	switch {
 	case op.Refined.Which>>op.Index&1 != 0:
 		bad, err = n.refined(p, op, store)
+	case op.Kind == kindBlocks:
+		bad, err = n.blockedBytes(p, op, store)
 	case op.Kind == wire.KindCombine, op.Kind == wire.KindFisher:
 		bad, err = store.CombineBytes(p, t, coef, op.Mask, lo, hi)
 	case op.Kind == wire.KindColumn:
@@ -697,7 +706,7 @@ func (g *Engine) compute(n *numbersOf, op Compute, abort *pool.Cancel) (Done, er
 	if bad >= 0 {
 		hint := "ask for float64 results, or scale the vector"
 		switch {
-		case op.Kind == wire.KindDiag || op.Kind == wire.KindColumn:
+		case op.Kind == wire.KindDiag || op.Kind == wire.KindColumn || op.Kind == kindBlocks:
 			hint = "ask for float64 results, or take a larger damping"
 		case op.DType == wire.F64:
 			hint = "scale the vector down"

@@ -31,6 +31,7 @@ type inverse struct {
 	atLeast  uint64
 	minRows  int
 	options  []client.QueryOption
+	blocking
 }
 
 // flags are those of all of them; vector, those whose result is of length d.
@@ -107,10 +108,17 @@ func (t *tool) diagCommand() *cobra.Command {
 		Short: "Write the diagonal of H⁻¹",
 		Long: `Writes the diagonal of H⁻¹ to d.npy, a vector of the run's dim. The workers work it out for their columns
 in float64, m²/2 products a column, and round it once to float32; --float64 leaves it as it is. Gives up after
-an hour, or --timeout. Says the version, its gradients, and a bound of the relative error in the 2-norm.`,
+an hour, or --timeout. Says the version, its gradients, and a bound of the relative error in the 2-norm.
+
+--blocks replaces H by its diagonal blocks; --blocks tensor by one a tensor, --blocks B by ones of B columns.`,
 		Args: cli.Names("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.run = args[0]
+			blocks, err := o.blocking.options(cmd.Flags())
+			if err != nil {
+				return err
+			}
+			o.options = append(o.options, blocks...)
 			bar := t.bar("diag "+o.run, -1)
 			return t.vector(cmd, &o, long, func(ctx context.Context, r *client.Run, w *npy.Writer) (client.Answer, error) {
 				size := npy.Float32.Size()
@@ -128,6 +136,7 @@ an hour, or --timeout. Says the version, its gradients, and a bound of the relat
 		},
 	}
 	o.flags(cmd.Flags(), true)
+	o.blocking.flags(cmd.Flags())
 	return cmd
 }
 

@@ -27,6 +27,7 @@ type changing struct {
 	wide         bool
 	minRows      int
 	options      []client.QueryOption
+	blocking
 }
 
 func (t *tool) pruneCommand() *cobra.Command {
@@ -44,6 +45,8 @@ w²/(2[H⁻¹]ii), equal ones by index. The others are adapted:
 With --mask keep.npy, a number for each weight: 0 where it may be pruned, 1 where it is not to be touched,
 -1 where it was pruned before, which counts towards S·d. H is that of the first ones alone then.
 
+--blocks replaces H by its diagonal blocks; --blocks tensor by one a tensor, --blocks B by ones of B columns.
+
 Results are float32, worked out in float64 and rounded once; --float64 leaves them as they are. Says how
 many weights of each tensor are 0, where the run has a layout.`,
 		Args: cli.Names("NAME", "w.npy"),
@@ -56,6 +59,11 @@ many weights of each tensor are 0, where the run has a layout.`,
 			if err := o.check(f); err != nil {
 				return err
 			}
+			blocks, err := o.blocking.options(f)
+			if err != nil {
+				return err
+			}
+			o.options = append(o.options, blocks...)
 			if err := wire.CheckSparsity(o.sparsity); err != nil {
 				return err
 			}
@@ -75,6 +83,7 @@ many weights of each tensor are 0, where the run has a layout.`,
 	f.StringVar(&o.rule, "rule", wire.RuleSummed, "`rule` by which the others are adapted: summed or joint")
 	f.IntVar(&o.steps, "steps", 1, "prune in `T` steps with the same gradients, each leaving the same part of what is left")
 	f.StringVar(&o.mask, "mask", "", "`file` that says which weights are not to be touched, and which were pruned before")
+	o.blocking.flags(f)
 	o.flags(f)
 	return cmd
 }
