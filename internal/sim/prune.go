@@ -90,7 +90,7 @@ func (q *question) pruned(g [][]float64, shift, damping float64) []float64 {
 	for _, j := range order {
 		e := make([]float64, len(w))
 		e[j] = 1
-		h[j] = (1 - combined(g, free, shift, e)[j]) / damping
+		h[j] = (1 - q.combined(g, free, shift, e)[j]) / damping
 		score[j] = w[j] * w[j] / (2 * h[j])
 	}
 	slices.SortStableFunc(order, func(a, b int) int {
@@ -111,7 +111,7 @@ func (q *question) pruned(g [][]float64, shift, damping float64) []float64 {
 			of[j] = false
 		}
 	}
-	for j, c := range combined(g, of, shift, t) {
+	for j, c := range q.combined(g, of, shift, t) {
 		x[j] += c
 	}
 	for _, j := range order[:count] {

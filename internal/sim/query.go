@@ -15,6 +15,7 @@ type question struct {
 	columns  []int64 // of H⁻¹
 	rule     string  // of a prune
 	sparsity float64
+	block    int64 // columns of a block; 0: the whole of H
 	atLeast  wire.Version
 	exactly  wire.Version
 	minRows  int
@@ -113,6 +114,7 @@ func (c *client) question() *question {
 		q.steps = []wire.Step{steps[w.rng.IntN(len(steps))].Step}
 	}
 	q.vary(w)
+	q.inBlocks(w)
 	return q
 }
 
@@ -126,7 +128,7 @@ func (q *question) outputs() int {
 func (q *question) message(token uint64) *wire.Query {
 	m := &wire.Query{
 		Run: runName, Token: token, Kind: q.kind, Vectors: q.outputs(), Result: q.result, Damping: q.damping, Divisor: q.divisor,
-		AtLeast: q.atLeast, Exactly: q.exactly, MinRows: q.minRows,
+		AtLeast: q.atLeast, Exactly: q.exactly, MinRows: q.minRows, Block: q.block,
 	}
 	switch q.kind {
 	case wire.KindVector, wire.KindFisher, wire.KindHessian, wire.KindSample, wire.KindScores:

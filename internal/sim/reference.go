@@ -98,6 +98,9 @@ func (k *checker) answered(c *client, q *question, r *wire.QueryReply, ready *wi
 // reference answers a question densely, in float64.
 func (k *checker) reference(q *question, i int, g [][]float64, index map[wire.Step]int, run setting) []float64 {
 	s := k.w.shape
+	if q.block > 0 && !q.prunes() {
+		return k.byBlocks(q, i, g, index, run)
+	}
 	if q.kind == wire.KindRow {
 		return g[index[q.steps[0]]]
 	}
