@@ -129,8 +129,7 @@ func errorOf(x []float64, cols []int64, exact []*big.Float) (off, size float64) 
 	return off, size
 }
 
-// SolveBlocks and DiagBlocks are within their bounds of exact arithmetic, from benign to ill-conditioned blocks; so is what
-// JointBlocks gives of a bound of its own.
+// SolveBlocks and DiagBlocks are within their bounds of exact arithmetic, from benign to ill-conditioned blocks, and so are elements.
 func TestBlocksAgainstExact(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		b := newBlocky(t, rt, 12, 24)
@@ -154,7 +153,7 @@ func TestBlocksAgainstExact(t *testing.T) {
 		must(t, err)
 		sum, err := b.DiagBlocks(diag, b.spec, b.blocks)
 		must(t, err)
-		var off, size, size2 [4]float64
+		var off, size [4]float64
 		for _, blk := range b.blocks {
 			kept := b.kept(blk)
 			var ys [][]*big.Float
@@ -174,6 +173,9 @@ func TestBlocksAgainstExact(t *testing.T) {
 				ys = append(ys, e)
 			}
 			exactSolve(exactBlock(b.g, kept, b.spec.Lambda, b.spec.N), ys)
+			if n := len(kept); n > 0 && b.spec.Out == nil {
+				b.checkElements(rt, rng, blk, ys[len(v):])
+			}
 			var d []*big.Float
 			for a, y := range ys[len(v):] {
 				d = append(d, y[a])
@@ -190,7 +192,6 @@ func TestBlocksAgainstExact(t *testing.T) {
 				}
 			}
 		}
-		_ = size2
 		check := func(what string, s shard.BlockSum, off, size float64) {
 			if !(off <= s.Error2) {
 				rt.Fatalf("%s is off by %g of %g, bound %g", what, math.Sqrt(off), math.Sqrt(size), math.Sqrt(s.Error2))
@@ -204,6 +205,107 @@ func TestBlocksAgainstExact(t *testing.T) {
 		}
 		check("diagonal", sum, off[3], size[3])
 	})
+}
+
+// checkElements compares some elements with inv, the inverse of a block.
+func (b blocky) checkElements(rt *rapid.T, rng *rand.Rand, blk shard.Block, inv [][]*big.Float) {
+	cols := make([]int64, 1+rng.IntN(3))
+	for i := range cols {
+		cols[i] = blk.Lo + rng.Int64N(blk.Hi-blk.Lo)
+	}
+	got := make([]float64, len(cols)*len(cols))
+	bound, err := b.BlockElements(got, cols, blk, b.spec)
+	if err != nil {
+		rt.Fatal(err)
+	}
+	for i, c := range cols {
+		for k, d := range cols {
+			ii, _ := inv[c-blk.Lo][c-blk.Lo].Float64()
+			kk, _ := inv[d-blk.Lo][d-blk.Lo].Float64()
+			off, _ := exactly(0).Sub(exactly(got[i*len(cols)+k]), inv[c-blk.Lo][d-blk.Lo]).Float64()
+			if !(math.Abs(off) <= bound*math.Sqrt(ii*kk)) {
+				rt.Fatalf("element (%d, %d) is off by %g of %g, bound %g", c, d, off, math.Sqrt(ii*kk), bound)
+			}
+		}
+	}
+}
+
+// TestJointBlocks compares with exact arithmetic: the change δ of the columns that are left, (NλI + G_restᵀG_rest) δ = G_restᵀGx.
+func TestJointBlocks(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		b := newBlocky(t, rt, 10, 20)
+		rng := rngOf(rt)
+		cols := int(b.Cols())
+		b.spec.Out = make([]byte, cols)
+		x, got := make([]float64, cols), make([]float64, cols)
+		for j := range x {
+			if b.spec.Out[j] = byte(rng.IntN(3)); b.spec.Out[j] == 1 {
+				x[j] = rng.NormFloat64()
+			}
+		}
+		must(t, b.JointBlocks(got, shard.Float64s(x), b.spec, b.blocks))
+		for _, blk := range b.blocks {
+			kept := b.kept(blk)
+			h := exactBlock(b.g, kept, b.spec.Lambda, b.spec.N)
+			right, trace := make([]*big.Float, len(kept)), 0.0
+			size := 0.0
+			for a, i := range kept {
+				right[a] = exactly(0)
+				for _, row := range b.g {
+					for j := blk.Lo; j < blk.Hi; j++ {
+						right[a].Add(right[a], exactly(row[i]*x[j]/float64(b.spec.N)*row[j]))
+						size += math.Abs(row[i] * x[j] / float64(b.spec.N) * row[j])
+					}
+				}
+				f, _ := h[a][a].Float64()
+				trace += f
+			}
+			exactSolve(h, [][]*big.Float{right})
+			off, _ := errorOf(got, kept, right)
+			// The right side is off by some ε of what it is made of, the system by some ε of its trace: both are magnified by 1/λ.
+			_, norm := errorOf(got, kept, right)
+			tol := 100 * 0x1p-52 * (size + trace*math.Sqrt(norm)) / b.spec.Lambda
+			if !(math.Sqrt(off) <= tol) {
+				rt.Fatalf("block %v is off by %g, at most %g", blk, math.Sqrt(off), tol)
+			}
+		}
+	})
+}
+
+// Windows of more than 1,024 rows, whose columns are longer than a tile.
+func TestManyRows(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	const slots, cols, lambda = 1100, 40, 0.5
+	s := newStore(t, shard.Config{Slots: slots, Cols: cols})
+	var age []int
+	h := make([]float64, cols*cols)
+	for i := range slots {
+		row := make([]float64, cols)
+		for j := range row {
+			row[j] = float64(rng.IntN(7) - 3) // sums are exact
+		}
+		for j := range h {
+			h[j] += row[j/cols] * row[j%cols]
+		}
+		p, _ := shard.Append(nil, row, shard.F32)
+		must(t, s.Write(i, 0, p, shard.F32))
+		age = append(age, i)
+	}
+	v, x := make([]float64, cols), make([]float64, cols)
+	for j := range v {
+		v[j] = rng.NormFloat64()
+	}
+	_, err := s.SolveBlocks([][]float64{x}, []shard.Vector{shard.Float64s(v)}, shard.BlockSpec{Slots: age, Lambda: lambda, N: slots}, []shard.Block{{Lo: 0, Hi: cols}})
+	must(t, err)
+	for i := range v {
+		sum := lambda * x[i]
+		for j := range x {
+			sum += h[i*cols+j] / slots * x[j]
+		}
+		if !(math.Abs(sum-v[i]) <= 1e-13*cols) { // H's condition is some 10
+			t.Errorf("row %d of Hx is %g, want %g", i, sum, v[i])
+		}
+	}
 }
 
 // Whether a block has a thread or all threads have it, in whichever shard, with whatever kernel and alone or beside others: the bits are the same.

@@ -92,6 +92,17 @@ func (a *spd) solveTo(v *kernel.Variant, x, y []float64) {
 	}
 }
 
+// forward sets y, zeros from n on, to L⁻¹y.
+func (a *spd) forward(v *kernel.Variant, y []float64) {
+	x := make([]float64, a.m)
+	for i := range a.n {
+		r := (i + 15) &^ 15
+		row := a.l[i*a.m:]
+		x[i] = (y[i] - v.Dot(row[:r], x[:r])) / row[i]
+	}
+	copy(y, x)
+}
+
 // misfit is ‖y − Kx‖.
 func (a *spd) misfit(v *kernel.Variant, x, y []float64) float64 {
 	sum := 0.0
