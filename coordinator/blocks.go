@@ -19,6 +19,7 @@ type blocking struct {
 	error2  []float64  // of each vector: ‖x̂ − x‖² is at most …
 	norm2   []float64  // … and ‖x̂‖²
 	vectors int
+	job     uint64 // under way; 0: none
 }
 
 // blocksBytes is what such a query holds: A of a block as it comes and as a window, with a factor.
@@ -149,11 +150,7 @@ func (c *Core) blocksAcross(e *Effects, q *query, what string, i int, then func(
 		return then(e)
 	}
 	a := &across{c: c, q: q, what: what, lo: b.across[i][0], hi: b.across[i][1]}
-	for s := range c.shards {
-		if lo, hi := c.rangeOf(s); lo < a.hi && a.lo < hi {
-			a.shards = append(a.shards, s)
-		}
-	}
+	a.shards = c.shardsOf(a.lo, a.hi)
 	a.then = func(e *Effects) error { return c.blocksAcross(e, q, what, i+1, then) }
 	return a.gram(e, 0)
 }
@@ -167,6 +164,9 @@ type across struct {
 	shards []int
 	packed []float64 // A
 	then   func(*Effects) error
+
+	loaded   func(*Effects, *window.Window) error // what becomes of A …
+	factored func(*Effects, *window.Factor) error // … or of its factor, if that isn't what is asked for
 }
 
 // ask asks the shards of the block.
@@ -194,9 +194,15 @@ func (a *across) gram(e *Effects, i0 int) error {
 		if err != nil {
 			return fmt.Errorf("query %d: %w", uint64(a.q.id), err)
 		}
+		if a.loaded != nil {
+			return a.loaded(e, win)
+		}
 		f, err := win.Factor(a.q.damping, a.q.divisor)
 		if err != nil {
 			return unsolved(a.q, err)
+		}
+		if a.factored != nil {
+			return a.factored(e, f)
 		}
 		if a.what == wire.BlocksDiag {
 			return a.diag(e, f)

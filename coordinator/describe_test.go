@@ -94,6 +94,10 @@ func describe(m wire.Message) string {
 			s += fmt.Sprintf("lo=%d l=%s", m.Lo, floats(m.Payload))
 		case wire.BlocksFinish:
 			s += fmt.Sprintf(" cols=%d:%d coef=%s", m.Lo, m.Hi, floats(m.Payload))
+		case wire.BlocksElements:
+			s += fmt.Sprintf("cols=%d:%d at=%v", m.Lo, m.Hi, wire.Indices(m.Payload))
+		case wire.BlocksInner:
+			s += fmt.Sprintf("cols=%d:%d", m.Lo, m.Hi)
 		case wire.BlocksResult:
 			s += string(m.Result)
 		}

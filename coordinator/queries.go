@@ -205,7 +205,7 @@ func (c *Core) room(m *wire.Query) error {
 	if most := max(1, c.queryBytes/c.snapshotBytes()); (needsWindow(m.Kind) || readsWindow(m.Kind) || m.Verify || m.Refine) && !versions[c.version] && int64(len(versions)) >= most {
 		return wire.Errorf(wire.CodeBusy, "versions with vectors under way", len(versions), fmt.Sprintf("below %d, each of which keeps its window", most), "ask again when one is answered")
 	}
-	if need := c.bytes(m.Kind, m.Vectors, m.Verify || m.Refine) + c.diagBytes(m.Kind, len(m.Payload)/8) + c.pruneBytes(m.Kind) + c.blocksBytes(m.Block); held > 0 && need > c.queryBytes-held {
+	if need := c.bytes(m.Kind, m.Vectors, m.Verify || m.Refine) + c.diagBytes(m.Kind, len(m.Payload)/8-m.Starts) + c.pruneBytes(m.Kind) + c.blocksBytes(m.Block); held > 0 && need > c.queryBytes-held {
 		return wire.Errorf(wire.CodeBusy, "bytes of queries under way", held+need, fmt.Sprintf("at most %d", c.queryBytes), "ask again when one is answered")
 	}
 	return nil
@@ -346,10 +346,18 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 		}
 		err = c.diagQuery(e, q)
 	case wire.KindColumn, wire.KindSubblock:
+		if q.blocks != nil {
+			err = c.elementsQuery(e, q, wire.Indices(m.Payload[:len(m.Payload)-8*m.Starts]))
+			break
+		}
 		err = c.columnsQuery(e, q, wire.Indices(m.Payload))
 	case wire.KindPrune, wire.KindCompensate:
 		err = c.pruneQuery(e, q, m)
 	case wire.KindScalars, wire.KindSpectrum:
+		if q.blocks != nil {
+			err = c.blockScalars(e, q, wire.Floats(m.Payload[:len(m.Payload)-8*m.Starts]))
+			break
+		}
 		err = c.spectralQuery(e, q, m)
 	}
 	if err != nil {
@@ -681,6 +689,7 @@ func (c *Core) closeRequest(e *Effects, in Request, m *wire.Close) error {
 // is under way must not read a row that is written anew.
 func (c *Core) closeQuery(e *Effects, q *query, why *wire.Error) {
 	c.gone.put(q.id, why)
+	c.stopBlocks(e, q)
 	q.closing, q.win, q.coef, q.parts, q.values, q.checked, q.prune, q.blocks = true, nil, nil, nil, nil, nil, nil, nil
 	for _, w := range q.waiters {
 		e.send(w.to, why)

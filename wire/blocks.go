@@ -41,7 +41,7 @@ func (p Partition) Within(lo, hi int64) Partition {
 // takesBlocks reports whether queries of a kind can be of blocks.
 func takesBlocks(kind string) bool {
 	switch kind {
-	case KindVector, KindDiag, KindPrune:
+	case KindVector, KindDiag, KindSubblock, KindPrune, KindScalars:
 		return true
 	}
 	return false
@@ -103,7 +103,16 @@ const (
 	BlocksFactor = "factor" // numbers of L
 	BlocksFinish = "finish" // works out some columns by coefficients or by L
 	BlocksResult = "result" // the result may be fetched
+
+	BlocksElements = "elements" // elements of H_b⁻¹
+	BlocksInner    = "inner"    // G_bᵀG_b
 )
+
+// MaxBlockElements is the most indices in one block of a sub-block: all their elements, and a bound, fit one message.
+const MaxBlockElements = 353
+
+// MaxInner is the most columns of a block whose G_bᵀG_b fits one message.
+const MaxInner = 499
 
 // What is worked out of blocks.
 const (
@@ -123,7 +132,7 @@ type Blocks struct {
 	N       int     `msgpack:"n,omitempty"`       // begin: of F = GᵀG/N
 	Size    int64   `msgpack:"size,omitempty"`    // begin: of a block
 	Rows    int     `msgpack:"rows,omitempty"`    // begin: slots at the payload's beginning
-	Lo      int64   `msgpack:"lo,omitempty"`      // gram, dots, finish: the columns [Lo, Hi); factor: the first number
+	Lo      int64   `msgpack:"lo,omitempty"`      // gram, dots, finish, elements, inner: the columns [Lo, Hi); factor: the first number
 	Hi      int64   `msgpack:"hi,omitempty"`
 	I0      int     `msgpack:"i0,omitempty"` // gram
 	I1      int     `msgpack:"i1,omitempty"` // gram
@@ -170,13 +179,22 @@ func (m *Blocks) Validate() error {
 			return Invalid("payload bytes", len(m.Payload), "a multiple of 8")
 		}
 		return cmp.Or(checkWithin("lo", m.Lo, 0, triangle(MaxWindow)), checkFinite("factor", m.Payload))
+	case BlocksElements:
+		if err := checkIndices(m.Payload, 1, MaxBlockElements); err != nil {
+			return err
+		}
+		return checkColumns(m.Lo, m.Hi)
+	case BlocksInner:
+		return cmp.Or(checkColumns(m.Lo, m.Hi), checkWithin("columns", m.Hi-m.Lo, 1, MaxInner), checkLen(m.Payload, 0))
 	case BlocksResult:
 		return cmp.Or(CheckDType("result", m.Result), checkLen(m.Payload, 0))
 	default:
-		return Invalid("do", m.Do, "begin, work, gram, dots, factor, finish or result")
+		return Invalid("do", m.Do, "begin, work, gram, dots, factor, finish, result, elements or inner")
 	}
-	if m.Do != BlocksWork && (m.Lo < 0 || m.Hi <= m.Lo || m.Hi > MaxDim) {
-		return Invalid("columns", "["+itoa(m.Lo)+", "+itoa(m.Hi)+")", "not empty, at least 0")
+	if m.Do != BlocksWork {
+		if err := checkColumns(m.Lo, m.Hi); err != nil {
+			return err
+		}
 	}
 	if m.Do != BlocksFinish || m.What == BlocksDiag {
 		return checkLen(m.Payload, 0)
@@ -185,6 +203,13 @@ func (m *Blocks) Validate() error {
 		return Invalid("payload bytes", len(m.Payload), "a multiple of 8")
 	}
 	return checkFinite("coefficients", m.Payload)
+}
+
+func checkColumns(lo, hi int64) error {
+	if lo < 0 || hi <= lo || hi > MaxDim {
+		return Invalid("columns", "["+itoa(lo)+", "+itoa(hi)+")", "not empty, at least 0")
+	}
+	return nil
 }
 
 func checkWhat(what string) error {
@@ -199,7 +224,7 @@ func (m *Blocks) validateBegin() error {
 		return Invalid("what", cmp.Or(m.What, "missing"), "solve or diag")
 	}
 	if err := cmp.Or(
-		checkWithin("vectors", m.Vectors, 1, MaxVectors),
+		checkWithin("vectors", m.Vectors, 0, MaxVectors),
 		CheckDamping("damping", m.Damping),
 		checkWithin("n", m.N, 1, MaxWindow),
 		CheckDampingOf("damping", m.Damping, m.N),

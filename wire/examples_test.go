@@ -147,6 +147,8 @@ func examples() []example {
 		{"blocks-dots", &Blocks{Shard: exShard, Query: 19, Do: BlocksDots, What: BlocksSolve, Lo: 6, Hi: 8}},
 		{"blocks-factor", &Blocks{Shard: exShard, Query: 19, Do: BlocksFactor, Lo: 1, Payload: AppendFloats(nil, []float64{0.5, 2})}},
 		{"blocks-finish", &Blocks{Shard: exShard, Query: 19, Do: BlocksFinish, What: BlocksSolve, Lo: 6, Hi: 8, Payload: AppendFloats(nil, []float64{0.5, 2})}},
+		{"blocks-elements", &Blocks{Shard: exShard, Query: 20, Do: BlocksElements, Lo: 8, Hi: 10, Payload: AppendIndices(nil, []int64{9, 8})}},
+		{"blocks-inner", &Blocks{Shard: exShard, Query: 21, Do: BlocksInner, Lo: 8, Hi: 10}},
 		{"blocks-result", &Blocks{Shard: exShard, Query: 19, Do: BlocksResult, Result: F32}},
 		{"norms", &Norms{Shard: exShard, Query: 13}},
 		{"prepare-sample", &Prepare{Shard: exShard, Query: 15, Vectors: 2, DType: F64, Mask: exMask, Kind: KindSample, Seed: 42, First: 64}},

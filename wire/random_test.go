@@ -270,12 +270,14 @@ func repair(t *rapid.T, m Message) {
 			m.Payload = floats(6)
 		}
 	case *Blocks:
-		do := []string{BlocksBegin, BlocksWork, BlocksGram, BlocksDots, BlocksFactor, BlocksFinish, BlocksResult}
+		do := []string{BlocksBegin, BlocksWork, BlocksGram, BlocksDots, BlocksFactor, BlocksFinish, BlocksResult, BlocksElements, BlocksInner}
 		m.Do, m.What = rapid.SampledFrom(do).Draw(t, "do"), BlocksSolve
 		m.Damping, m.N, m.Size, m.Rows, m.Lo, m.Hi, m.I0, m.I1 = 0.5, 3, 4, 2, 5, 9, 1, 3
 		switch m.Do {
 		case BlocksBegin:
 			m.Payload = BeginPayload([]Slot{5, 9}, Partition{[]int64{0, 7}, 9, 4})
+		case BlocksElements:
+			m.Payload = AppendIndices(nil, []int64{5, 8})
 		case BlocksFactor, BlocksFinish:
 			m.Payload = floats(6)
 		}

@@ -47,6 +47,7 @@ type Blocks struct {
 	Lo      int64         // factor
 	Numbers []float64     // factor, finish
 	Prune   bool
+	Cols    []int64 // elements
 }
 
 func (o Blocks) use() use {
@@ -55,6 +56,9 @@ func (o Blocks) use() use {
 
 // blocksBytes is the memory of such a query: its results, and a factor.
 func blocksBytes(cols int64, vectors, rows int) int64 {
+	if vectors == 0 {
+		return 0
+	}
 	return 8*cols*int64(vectors) + squareBytes(rows)
 }
 
@@ -98,6 +102,11 @@ func (c *Core) blocks(e *Effects, in Request, s *shardState, m *wire.Blocks) err
 		b.done = &Done{}
 		numbers(e, b.waiter, head, *b.done)
 		return nil
+	case wire.BlocksElements:
+		op.Cols = wire.Indices(m.Payload)
+		for i := range op.Cols {
+			op.Cols[i] -= s.lo
+		}
 	case wire.BlocksFactor, wire.BlocksFinish:
 		op.Numbers = wire.Floats(m.Payload)
 	case wire.BlocksWork:
@@ -159,7 +168,13 @@ func (s *shardState) checkBlocks(b *blocking, q *query, m *wire.Blocks) error {
 		return wire.Invalid("what", m.What, "diag, of a query without vectors")
 	}
 	switch m.Do {
-	case wire.BlocksGram, wire.BlocksDots, wire.BlocksFinish:
+	case wire.BlocksWork, wire.BlocksDots, wire.BlocksFinish, wire.BlocksFactor, wire.BlocksResult:
+		if k == 0 {
+			return wire.Invalid("do", m.Do, "gram, elements or inner, of a query without results")
+		}
+	}
+	switch m.Do {
+	case wire.BlocksGram, wire.BlocksDots, wire.BlocksFinish, wire.BlocksElements, wire.BlocksInner:
 		if m.Lo < s.lo || m.Hi > s.lo+s.cols {
 			return wire.Invalid("columns", fmt.Sprintf("[%d, %d)", m.Lo, m.Hi), fmt.Sprintf("within the shard's [%d, %d)", s.lo, s.lo+s.cols))
 		}
@@ -167,6 +182,8 @@ func (s *shardState) checkBlocks(b *blocking, q *query, m *wire.Blocks) error {
 	switch {
 	case m.Do == wire.BlocksGram && m.I1 > n:
 		return wire.Invalid("rows", fmt.Sprintf("[%d, %d)", m.I0, m.I1), fmt.Sprintf("within [0, %d)", n))
+	case m.Do == wire.BlocksInner && m.Hi-m.Lo > int64(n):
+		return wire.Invalid("columns", fmt.Sprintf("[%d, %d)", m.Lo, m.Hi), fmt.Sprintf("at most the %d rows", n))
 	case m.Do == wire.BlocksFactor && m.Lo+int64(len(m.Payload)/8) > int64(n)*int64(n+1)/2:
 		return wire.Invalid("numbers", m.Lo+int64(len(m.Payload)/8), fmt.Sprintf("at most %d", n*(n+1)/2))
 	case m.Do == wire.BlocksFinish && m.What != wire.BlocksDiag && len(m.Payload) != 8*n*k:
@@ -188,7 +205,7 @@ func (c *Core) beginBlocks(s *shardState, q *query, m *wire.Blocks) (*query, err
 	if m.Do != wire.BlocksBegin || q == nil && m.What != wire.BlocksDiag || q != nil && !begun {
 		return nil, wire.Errorf(wire.CodeConflict, "query", uint64(m.Query), "whole, and begun first")
 	}
-	if q != nil && q.prune == nil && q.vectors != m.Vectors || (q == nil || q.prune != nil) && m.Vectors != 1 {
+	if q != nil && q.prune == nil && q.vectors != m.Vectors || q != nil && q.prune != nil && m.Vectors != 1 || q == nil && m.Vectors > 1 {
 		return nil, wire.Invalid("vectors", m.Vectors, "as many as the query has")
 	}
 	slots, part := m.Begun()
@@ -245,6 +262,9 @@ func (n *numbersOf) freeBlocked(id wire.QueryID) {
 }
 
 func (n *numbersOf) beginBlocks(op Blocks) error {
+	if op.Vectors == 0 {
+		return nil
+	}
 	cols, rows := n.store.Cols(), len(op.Spec.Slots)
 	memory, err := newRegion(blocksBytes(cols, op.Vectors, rows))
 	if err != nil {
@@ -266,6 +286,9 @@ func (n *numbersOf) beginBlocks(op Blocks) error {
 func (n *numbersOf) blocks(op Blocks, abort *pool.Cancel) (Done, error) {
 	if op.Do == wire.BlocksBegin {
 		return Done{}, n.beginBlocks(op)
+	}
+	if op.Vectors == 0 {
+		return n.blockNumbers(op, n.store.For(pool.Query, abort))
 	}
 	b, err := n.blockedOf(op.Query)
 	if err != nil {
@@ -303,6 +326,24 @@ func (n *numbersOf) blocks(op Blocks, abort *pool.Cancel) (Done, error) {
 	case wire.BlocksFinish:
 		d, err := finishBlocks(op, spec, store, b, views, diag)
 		return d, n.ill(op, err)
+	}
+	return Done{}, wire.Invalid("do", op.Do, "one of the protocol")
+}
+
+// blockNumbers is of a query whose answer is numbers.
+func (n *numbersOf) blockNumbers(op Blocks, store *shard.Store) (Done, error) {
+	switch op.Do {
+	case wire.BlocksGram:
+		out := make([]float64, op.I1*(op.I1+1)/2-op.I0*(op.I0+1)/2)
+		return Done{Floats: out}, store.PartGram(out, op.Part, op.Spec, op.I0, op.I1)
+	case wire.BlocksInner:
+		packed, _, err := store.BlockGram(op.Part, op.Spec)
+		return Done{Floats: packed}, err
+	case wire.BlocksElements:
+		out := make([]float64, 1+len(op.Cols)*len(op.Cols))
+		var err error
+		out[0], err = store.BlockElements(out[1:], op.Cols, op.Part, op.Spec)
+		return Done{Floats: out}, n.ill(op, err)
 	}
 	return Done{}, wire.Invalid("do", op.Do, "one of the protocol")
 }

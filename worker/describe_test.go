@@ -116,7 +116,7 @@ func describeJob(j Job) string {
 		switch op.Do {
 		case wire.BlocksWork:
 			what += fmt.Sprintf(": %v", op.Blocks)
-		case wire.BlocksGram, wire.BlocksDots, wire.BlocksFinish:
+		case wire.BlocksGram, wire.BlocksDots, wire.BlocksFinish, wire.BlocksElements, wire.BlocksInner:
 			what += fmt.Sprintf(", columns %d to %d", op.Part.Lo, op.Part.Hi)
 		}
 	case Residuals:

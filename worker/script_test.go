@@ -366,6 +366,9 @@ func (p *player) message(c *script.Cmd) wire.Message {
 		case wire.BlocksGram, wire.BlocksDots, wire.BlocksFinish:
 			m.Lo, m.Hi = c.Range("cols", lo, hi)
 			m.I1, m.Payload = int(c.Int("rows", 2)), wire.AppendFloats(nil, c.Floats("coef"))
+		case wire.BlocksElements, wire.BlocksInner:
+			m.Lo, m.Hi = c.Range("cols", lo, hi)
+			m.Payload = wire.AppendIndices(nil, parseIndices(c, "at"))
 		case wire.BlocksFactor:
 			m.Lo, m.Payload = c.Int("lo", 0), wire.AppendFloats(nil, c.Floats("l"))
 		}

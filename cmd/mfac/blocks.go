@@ -24,7 +24,7 @@ func (b *blocking) flags(f *pflag.FlagSet) {
 }
 
 // options are those that the flags stand for.
-func (b *blocking) options(f *pflag.FlagSet) ([]client.QueryOption, error) {
+func (b *blocking) options(f *pflag.FlagSet) ([]client.BlocksOption, error) {
 	if !f.Changed("blocks") {
 		if b.across {
 			return nil, cli.UsageError("--across goes with --blocks B")
@@ -35,14 +35,23 @@ func (b *blocking) options(f *pflag.FlagSet) ([]client.QueryOption, error) {
 		if b.across {
 			return nil, cli.UsageError("--across goes with --blocks B, not with --blocks tensor")
 		}
-		return []client.QueryOption{client.WithTensorBlocks()}, nil
+		return []client.BlocksOption{client.WithTensorBlocks()}, nil
 	}
 	cols, err := strconv.ParseInt(b.blocks, 10, 64)
 	if err != nil || cols < 1 {
 		return nil, wire.Invalid("blocks", b.blocks, "tensor, or a number of columns, at least 1")
 	}
 	if b.across {
-		return []client.QueryOption{client.WithBlocksAcross(cols)}, nil
+		return []client.BlocksOption{client.WithBlocksAcross(cols)}, nil
 	}
-	return []client.QueryOption{client.WithBlocks(cols)}, nil
+	return []client.BlocksOption{client.WithBlocks(cols)}, nil
+}
+
+// queryOptions are options, as those of queries.
+func (b *blocking) queryOptions(f *pflag.FlagSet) (out []client.QueryOption, err error) {
+	list, err := b.options(f)
+	for _, o := range list {
+		out = append(out, o)
+	}
+	return out, err
 }

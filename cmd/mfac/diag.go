@@ -60,6 +60,13 @@ func (o *inverse) check(f *pflag.FlagSet) error {
 		return err
 	}
 	o.options = append(o.options, h...)
+	if f.Lookup("blocks") != nil {
+		blocks, err := o.blocking.queryOptions(f)
+		if err != nil {
+			return err
+		}
+		o.options = append(o.options, blocks...)
+	}
 	if f.Changed("result") {
 		if err := wire.CheckDType("result", wire.DType(o.result)); err != nil {
 			return err
@@ -114,11 +121,6 @@ an hour, or --timeout. Says the version, its gradients, and a bound of the relat
 		Args: cli.Names("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.run = args[0]
-			blocks, err := o.blocking.options(cmd.Flags())
-			if err != nil {
-				return err
-			}
-			o.options = append(o.options, blocks...)
 			bar := t.bar("diag "+o.run, -1)
 			return t.vector(cmd, &o, long, func(ctx context.Context, r *client.Run, w *npy.Writer) (client.Answer, error) {
 				size := npy.Float32.Size()
@@ -237,7 +239,10 @@ func (t *tool) elementCommand() *cobra.Command {
 		Use:   "element NAME I J",
 		Short: "Print an element of H⁻¹",
 		Long: `Prints element (I, J) of H⁻¹, counted from 0, with the version, its gradients, and a bound of the error relative to
-√(H⁻¹ᵢᵢ H⁻¹ⱼⱼ): for I = J, to the element itself. Two columns of the gradients go to the coordinator, nothing else.`,
+√(H⁻¹ᵢᵢ H⁻¹ⱼⱼ): for I = J, to the element itself. Two columns of the gradients go to the coordinator, nothing else.
+
+--blocks replaces H by its diagonal blocks; the element is 0 where I and J lie in different ones. The workers multiply
+the gradients of those of I and J anew then.`,
 		Args: cli.Names("NAME", "I", "J"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.run = args[0]
@@ -268,6 +273,7 @@ func (t *tool) elementCommand() *cobra.Command {
 		},
 	}
 	o.flags(cmd.Flags(), false)
+	o.blocking.flags(cmd.Flags())
 	return cmd
 }
 
@@ -327,5 +333,6 @@ else. Says the version, its gradients, and a bound of each element's error relat
 	f.StringVar(&file, "index", "", "`file` of the indices (required)")
 	f.StringVarP(&o.out, "out", "o", "", "`file` to write (required)")
 	o.flags(f, false)
+	o.blocking.flags(f)
 	return cmd
 }

@@ -109,7 +109,7 @@ func (o *asking) check(cmd *cobra.Command) error {
 	if given != 1 {
 		return cli.UsageError("one of v.npy, --step and --combine must be given, not %d", given)
 	}
-	blocks, err := o.blocking.options(f)
+	blocks, err := o.blocking.queryOptions(f)
 	if err != nil {
 		return err
 	}

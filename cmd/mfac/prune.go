@@ -59,7 +59,7 @@ many weights of each tensor are 0, where the run has a layout.`,
 			if err := o.check(f); err != nil {
 				return err
 			}
-			blocks, err := o.blocking.options(f)
+			blocks, err := o.blocking.queryOptions(f)
 			if err != nil {
 				return err
 			}
