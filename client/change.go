@@ -54,6 +54,11 @@ func (r *Run) Set(ctx context.Context, damping float64, divisor wire.Divisor) (C
 
 // change asks for a change until it is done. The token makes all tries one.
 func (r *Run) change(ctx context.Context, op string, req wire.Message) (Commit, error) {
+	return r.changeMeanwhile(ctx, op, req, func(context.Context) {})
+}
+
+// changeMeanwhile is change that calls pending while it is not done yet.
+func (r *Run) changeMeanwhile(ctx context.Context, op string, req wire.Message, pending func(context.Context)) (Commit, error) {
 	if err := req.Validate(); err != nil {
 		return Commit{}, err
 	}
@@ -71,5 +76,6 @@ func (r *Run) change(ctx context.Context, op string, req wire.Message) (Commit, 
 			_, err := r.renew(ctx, nil) // its spec may be another
 			return Commit{Version: reply.Version, Rows: reply.Rows}, err
 		}
+		pending(ctx)
 	}
 }

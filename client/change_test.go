@@ -12,7 +12,7 @@ import (
 func TestChangeIsAskedUntilDone(t *testing.T) {
 	f := newFake(t, "a", "b")
 	r := f.attached(dim, WithTryTimeout(20*time.Millisecond))
-	for _, op := range []string{wire.OpForget, wire.OpSet} {
+	for _, op := range []string{wire.OpForget, wire.OpSet, wire.OpFreeze} {
 		tokens := map[uint64]int{}
 		tries := 0
 		f.on(func(got, _ string, m wire.Message) (wire.Message, bool) {
@@ -23,6 +23,8 @@ func TestChangeIsAskedUntilDone(t *testing.T) {
 			case *wire.Forget:
 				tokens[m.Token]++
 			case *wire.Set:
+				tokens[m.Token]++
+			case *wire.Freeze:
 				tokens[m.Token]++
 			}
 			switch tries++; tries {
@@ -39,10 +41,13 @@ func TestChangeIsAskedUntilDone(t *testing.T) {
 		})
 		var done Commit
 		var err error
-		if op == wire.OpForget {
+		switch op {
+		case wire.OpForget:
 			done, err = r.Forget(t.Context(), 4, 5)
-		} else {
+		case wire.OpSet:
 			done, err = r.Set(t.Context(), 0.5, wire.Count)
+		case wire.OpFreeze:
+			done, err = r.Freeze(t.Context())
 		}
 		if err != nil || done != (Commit{Version: 7, Rows: 3}) {
 			t.Errorf("%s: %+v, %v", op, done, err)

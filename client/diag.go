@@ -177,9 +177,10 @@ type ProgressOption func(*call) error
 
 func (f ProgressOption) query(c *call) error { return f(c) }
 
-// WithProgress calls f as columns of the result are there: done of total, over all of its vectors. f is
-// called by one goroutine at a time and should be quick. done starts again where the query had to
-// be asked anew. Queries whose answer is numbers don't call it.
+// WithProgress calls f as columns of the result are there: done of total, over all of its vectors. Before that, and of queries
+// whose answer is numbers, it is called as the coordinator works on A (Scalars, Spectrum, InvSqrt, Likelihoods, LeaveOneOut): done of
+// another total, about once a second. f is called by one goroutine at a time and should be quick. done starts
+// again where the query had to be asked anew.
 func WithProgress(f func(done, total int64)) ProgressOption {
 	return func(c *call) error {
 		c.progress = f

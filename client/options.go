@@ -161,6 +161,7 @@ type call struct {
 	token        *uint64
 	stepDeadline time.Duration
 	noWait       bool
+	weight       float64    // of the gradient; 0: 1
 	wire         wire.DType // of what is sent; "": the caller's
 	result       wire.DType // of what is fetched; "": the caller's
 	verify       bool

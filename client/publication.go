@@ -25,7 +25,8 @@ type publication struct {
 	deadline time.Duration // of the step; 0: it lives while the call does
 	beat     time.Duration // how often it is kept alive then
 	noWait   bool
-	queue    *queue // the pipeline that it is in, or nil
+	weight   float64 // 0: 1
+	queue    *queue  // the pipeline that it is in, or nil
 	place    place
 
 	epoch    wire.Epoch   // of the last open
@@ -164,7 +165,7 @@ func (p *publication) opening(ctx context.Context) *wire.Open {
 	if p.deadline == 0 {
 		ms = min(millisLeft(ctx)+tickedMS, stepLease.Milliseconds())
 	}
-	return &wire.Open{Run: p.r.name, Step: p.step, Token: p.token, DeadlineMS: clampMillis(ms), Precondition: p.pre}
+	return &wire.Open{Run: p.r.name, Step: p.step, Token: p.token, DeadlineMS: clampMillis(ms), Precondition: p.pre, Weight: p.weight}
 }
 
 // millisLeft is what is left of a call's context.

@@ -117,7 +117,7 @@ func whole[T Float](v []T, as wire.DType) vectors[T] { return vectors[T]{v: [][]
 // publication is that of a whole gradient.
 func (r *Run) publication(step wire.Step, in input, c *call) *publication {
 	p := &publication{r: r, step: step, token: rand.Uint64(), own: c.token == nil, in: in, n: r.spec.Dim, deadline: c.stepDeadline,
-		beat: stepBeat, noWait: c.noWait}
+		beat: stepBeat, noWait: c.noWait, weight: c.weight}
 	if c.token != nil {
 		p.token = *c.token
 	}

@@ -178,6 +178,9 @@ func (q *question) wait(ctx context.Context, info *wire.Info, id wire.QueryID) (
 		if reply.State != wire.StatePending {
 			return reply, nil
 		}
+		if q.progress != nil && reply.Total > 0 {
+			q.progress(reply.Done, reply.Total)
+		}
 		if !leisurely(ctx, asked) {
 			return nil, ended(ctx, nil)
 		}

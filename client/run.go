@@ -30,6 +30,9 @@ type RunConfig struct {
 	Store   wire.DType    // what gradients are kept in: wire.F32 (the default), wire.BF16 or wire.F16
 	// Durability is wire.DurabilityMemory, the default.
 	Durability string
+	// HalfLife in steps, where it is not 0: a gradient counts 2^(−k/HalfLife) times its weight when the newest in the
+	// window is k steps ahead. Each gradient then costs O(m³) more, see docs/weights.md.
+	HalfLife float64
 }
 
 // spec is the configuration with its defaults; Shards may still be 0.
@@ -37,6 +40,7 @@ func (cfg RunConfig) spec() (wire.RunSpec, []byte, error) {
 	s := wire.RunSpec{
 		Name: cfg.Name, Dim: cfg.Dim, Window: cfg.Window, Spare: cfg.Spare, Shards: cfg.Shards,
 		Damping: cfg.Damping, Divisor: cfg.Divisor, Store: cfg.Store, Durability: cfg.Durability,
+		HalfLife: cfg.HalfLife,
 	}
 	var layout []byte
 	if len(cfg.Layout) > 0 {

@@ -6,6 +6,7 @@ import (
 
 	"mfac/coordinator/spectrum"
 	"mfac/coordinator/window"
+	"mfac/shard"
 	"mfac/wire"
 )
 
@@ -46,7 +47,7 @@ func (c *Core) elementsQuery(e *Effects, q *query, index []int64) error {
 			return wire.Errorf(wire.CodeTooLarge, "indices in one block", n, fmt.Sprintf("at most %d", wire.MaxBlockElements))
 		}
 	}
-	if err := c.checkBlock(len(q.slots), len(index)); err != nil {
+	if err := c.checkBlock(len(q.slots), len(index), false); err != nil {
 		return err
 	}
 	q.index = index
@@ -116,30 +117,36 @@ func (x *elements) gather(e *Effects, a *across, f *window.Factor, at []int, col
 	c, q := x.c, x.q
 	slots := c.rec.Spec.Slots()
 	n := len(q.slots)
-	g := make([]float64, n*len(cols))
+	ld := (len(cols) + shard.SolveCols - 1) / shard.SolveCols * shard.SolveCols
+	g := make([]float64, n*ld)
 	most := wire.MaxColumnsFor(slots)
 	var next func(e *Effects, k int) error
 	next = func(e *Effects, k int) error {
 		if k == len(cols) {
+			l, ldl, err := f.Lower()
+			if err != nil {
+				return unsolved(q, err)
+			}
+			shard.SolveLower(g, l, ldl, n, ld)
 			block := make([]float64, len(cols)*len(cols))
-			bound, err := f.SubblockTo(block, g, cols)
+			bound, err := f.SubblockTo(block, g, ld, cols)
 			if err != nil {
 				return unsolved(q, err)
 			}
 			x.put(at, block, bound)
 			return a.then(e)
 		}
-		shard := c.shardsOf(cols[k], cols[k]+1)
+		from := c.shardsOf(cols[k], cols[k]+1)
 		to := k + 1
-		for to < len(cols) && to-k < most && c.shardsOf(cols[to], cols[to]+1)[0] == shard[0] {
+		for to < len(cols) && to-k < most && c.shardsOf(cols[to], cols[to]+1)[0] == from[0] {
 			to++
 		}
-		c.scatterTo(e, q, shard, (to-k)*slots, func(int) wire.Control {
+		c.scatterTo(e, q, from, (to-k)*slots, func(int) wire.Control {
 			return &wire.Columns{Query: q.id, Mask: q.mask, Payload: wire.AppendIndices(nil, cols[k:to])}
 		}, func(e *Effects, parts [][]float64) error {
 			for i := k; i < to; i++ {
 				for r, s := range q.slots {
-					g[r*len(cols)+i] = parts[0][(i-k)*slots+int(s)]
+					g[r*ld+i] = parts[0][(i-k)*slots+int(s)]
 				}
 			}
 			return next(e, to)
@@ -243,7 +250,7 @@ func (x *scalars) spectrum(e *Effects, win *window.Window, i int, cols int64) er
 			c.refuse(e, q, wire.AsError(err))
 		}
 	}
-	e.Jobs = append(e.Jobs, Job{id, func(stop func() bool) any {
+	e.Jobs = append(e.Jobs, Job{ID: id, Run: func(stop func() bool) any {
 		s, err := spectrum.Of(m, n, stop)
 		if err != nil {
 			return err

@@ -19,7 +19,8 @@ type blocking struct {
 	error2  []float64  // of each vector: ‖x̂ − x‖² is at most …
 	norm2   []float64  // … and ‖x̂‖²
 	vectors int
-	job     uint64 // under way; 0: none
+	job     uint64    // under way; 0: none
+	weights []float64 // of the rows; nil: all are 1
 }
 
 // blocksBytes is what such a query holds: A of a block as it comes and as a window, with a factor.
@@ -37,7 +38,7 @@ func (c *Core) blocksOf(q *query, m *wire.Query) error {
 	if err != nil {
 		return err
 	}
-	b := &blocking{part: part, vectors: q.vectors, error2: make([]float64, q.vectors), norm2: make([]float64, q.vectors)}
+	b := &blocking{weights: c.win.Weights(), part: part, vectors: q.vectors, error2: make([]float64, q.vectors), norm2: make([]float64, q.vectors)}
 	for s := 1; s < len(c.rec.Lo); s++ {
 		border := c.rec.Lo[s]
 		if lo, hi := part.At(border - 1); hi > border {
@@ -74,8 +75,8 @@ func (c *Core) blocksBegin(e *Effects, q *query, what string, then func(*Effects
 	c.scatterTo(e, q, c.everyShard(), 0, func(s int) wire.Control {
 		lo, hi := c.rangeOf(s)
 		return &wire.Blocks{
-			Query: q.id, Do: wire.BlocksBegin, What: what, Vectors: b.vectors, Damping: q.damping, N: c.divideBy(q), Size: b.part.Size, Rows: len(q.slots),
-			Payload: wire.BeginPayload(q.slots, b.part.Within(lo, hi)),
+			Query: q.id, Do: wire.BlocksBegin, What: what, Vectors: b.vectors, Damping: q.damping, N: c.divideBy(q), Size: b.part.Size, Rows: len(q.slots), Weights: b.weights != nil,
+			Payload: wire.BeginPayload(q.slots, b.weights, b.part.Within(lo, hi)),
 		}
 	}, func(e *Effects, _ [][]float64) error { return then(e) })
 }
@@ -189,6 +190,9 @@ func (a *across) gram(e *Effects, i0 int) error {
 		win, err := window.New(a.c.rec.Spec.Window, a.q.damping, a.q.divisor)
 		if err == nil {
 			err = win.Load(a.packed, n)
+		}
+		if err == nil {
+			err = win.SetWeights(a.q.blocks.weights)
 		}
 		a.packed = nil
 		if err != nil {

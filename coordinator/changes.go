@@ -8,7 +8,8 @@ import (
 	"mfac/wire"
 )
 
-// This file: changes of a run that no step makes. Rows are forgotten, λ or the divisor is set.
+// This file: changes of a run that no step makes. Rows are forgotten, λ or the divisor is set, the run is
+// frozen or thawed (freeze.go).
 // One at a time, in the order in which they came, between commits and not beside one.
 
 // Change is the last one, in the record: so that who asks again, after the run has changed hands,
@@ -23,7 +24,7 @@ type Change struct {
 // change is one that waits, or is under way.
 type change struct {
 	key     callerToken
-	msg     wire.Message // *wire.Forget or *wire.Set
+	msg     wire.Message // *wire.Forget, *wire.Set or *wire.Freeze
 	waiters []waiter
 	record  Record // with it
 	saved   bool
@@ -43,7 +44,7 @@ func (c *Core) change(e *Effects, in Request, token uint64) error {
 		e.send(in.From, out.reply)
 		return nil
 	}
-	all := c.changes
+	all := append(slices.Clone(c.freezers), c.changes...)
 	if c.changing != nil {
 		all = append([]*change{c.changing}, all...)
 	}
@@ -108,6 +109,9 @@ func (c *Core) nextChange(e *Effects) {
 			rec.Change.Rows -= len(ch.rows)
 			newest := c.newest // a window without its newest row does not forget how far it was
 			rec.Newest = &newest
+			if rec.Freeze != nil { // W has traces of the rows
+				rec.Freeze.Thawed = true
+			}
 		case *wire.Set:
 			if m.Damping != 0 {
 				rec.Spec.Damping = m.Damping
@@ -123,6 +127,13 @@ func (c *Core) nextChange(e *Effects) {
 				c.endChange(e, ch, outcome{reply: c.changeReply(rec.Change)})
 				continue
 			}
+			if c.frozen() {
+				c.endChange(e, ch, outcome{err: c.errFrozen()})
+				continue
+			}
+		case *wire.Freeze:
+			c.freezeChange(e, ch, m)
+			continue
 		}
 		ch.record = rec
 		c.changing = ch
@@ -156,6 +167,14 @@ func (c *Core) savedChange(e *Effects) {
 	}
 	ch.saved = true
 	c.rec = ch.record
+	if m, ok := ch.msg.(*wire.Freeze); ok {
+		if m.Thaw {
+			c.thaw(e, c.doneChange)
+		} else {
+			c.savedFreeze(e, ch)
+		}
+		return
+	}
 	if _, ok := ch.msg.(*wire.Set); ok {
 		c.snapshot() // queries that are open keep the factor of their λ, as far as it is made
 		if err := c.win.SetParams(c.rec.Spec.Damping, divisorOf(c.rec.Spec.Divisor)); err != nil {
@@ -170,6 +189,7 @@ func (c *Core) savedChange(e *Effects) {
 		rows[i] = c.rows[r].Row
 	}
 	c.closeReaders(e, rows)
+	c.thaw(e, func(*Effects) {})
 	left := len(c.shards)
 	for s := range c.shards {
 		c.call(e, s, &wire.Evict{Version: c.version + 1, Payload: wire.AppendRows(nil, rows)}, func(e *Effects, m wire.Message) {
@@ -187,11 +207,11 @@ func (c *Core) savedChange(e *Effects) {
 // closeReaders ends the queries that read any of the rows, or whose numbers are of one, whoever waits
 // for them. Shards end them before they zero the rows, whichever message comes first.
 func (c *Core) closeReaders(e *Effects, rows []wire.Row) {
-	c.spectra.known = nil
+	c.spectra.known, c.spectra.form = nil, nil
 	for _, id := range sortedKeys(c.queries) {
 		q := c.queries[id]
 		reads := func(r wire.Row) bool {
-			return q.spectral != nil || q.mask.Has(int(r.Slot)) || slices.Contains(q.steps, r.Step)
+			return q.alone() || q.formed != nil || q.kind == wire.KindLikelihood || q.mask.Has(int(r.Slot)) || slices.Contains(q.steps, r.Step)
 		}
 		if i := slices.IndexFunc(rows, reads); i >= 0 && !q.closing {
 			c.closeQuery(e, q, wire.Errorf(wire.CodeVersionGone, "query", uint64(q.id), "on rows that are in memory", "step %d of version %d was forgotten", uint64(rows[i].Step), q.version))
@@ -215,6 +235,8 @@ func (c *Core) forgotten(e *Effects, ch *change) {
 		}
 		c.rows = slices.Delete(c.rows, i, i+1)
 	}
+	err = c.win.SetWeights(c.weightsOf(c.rows)) // the newest may have gone
+	invariant.That(err == nil, "weights of %d rows: %v", len(c.rows), err)
 	c.version++
 	e.Notes = append(e.Notes, Note{"rows forgotten, as a client has asked", wire.Uint64s[wire.Step](ch.msg.(*wire.Forget).Payload)})
 	invariant.That(c.version == c.rec.Change.Version && len(c.rows) == c.rec.Change.Rows, "forgotten: version %d with %d rows, the record says %+v", c.version, len(c.rows), *c.rec.Change)
@@ -249,13 +271,13 @@ func (c *Core) abandonChanges(e *Effects, err *wire.Error) {
 	if c.changing != nil {
 		c.changes = append([]*change{c.changing}, c.changes...)
 	}
-	for _, ch := range c.changes {
+	for _, ch := range append(c.changes, c.freezers...) {
 		for _, w := range ch.waiters {
 			e.send(w.to, err)
 		}
 		ch.waiters = nil
 	}
-	c.changes, c.changing = nil, nil
+	c.changes, c.changing, c.freezers = nil, nil, nil
 }
 
 // pendingChanges answers the long polls for changes whose time is up.
@@ -263,7 +285,7 @@ func (c *Core) pendingChanges(e *Effects) {
 	if ch := c.changing; ch != nil {
 		ch.waiters = c.pending(e, ch.waiters, &wire.WaitReply{State: wire.StatePending})
 	}
-	for _, ch := range c.changes {
+	for _, ch := range append(slices.Clone(c.freezers), c.changes...) {
 		ch.waiters = c.pending(e, ch.waiters, &wire.WaitReply{State: wire.StatePending})
 	}
 }

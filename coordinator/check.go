@@ -8,8 +8,8 @@ import (
 
 // This file: the residuals of answers, and their refinement.
 //
-//	verify  w = Gx, then ‖λx + Gᵀw/N − v‖: two passes
-//	refine  and then, with twice the digits in x, w = Gx, x' = x + Gᵀe with e = K⁻¹(Nc − w), and
+//	verify  w = Gx, then ‖λx + GᵀWw/N − v‖, W being the rows' weights: two passes
+//	refine  and then, with twice the digits in x, w = Gx, x' = x + Gᵀe with e = K⁻¹(NW⁻¹c − w), and
 //	        the same for x', which is kept where that is smaller: three more, or two
 //
 // The shards work x out tile by tile; it is nowhere as a whole.
@@ -92,11 +92,12 @@ func (c *Core) closer(q *query, i int, norm2 float64) {
 func (c *Core) measure(e *Effects, q *query, then func(e *Effects, w, norms2, residuals []float64)) {
 	c.apply(e, q, func(e *Effects, w, norms2 []float64) {
 		slots := c.rec.Spec.Slots()
-		n := float64(c.window(q).NOf(q.divisor))
+		win := c.window(q)
+		n := float64(win.NOf(q.divisor))
 		coef := make([]float64, q.vectors*slots)
 		for i := range q.vectors {
 			for j, s := range q.slots {
-				coef[i*slots+int(s)] = w[i*slots+int(s)] / n
+				coef[i*slots+int(s)] = win.Weight(j) * w[i*slots+int(s)] / n
 				if q.kind == wire.KindCombine {
 					coef[i*slots+int(s)] -= q.checked.as[i][j]
 				}

@@ -12,7 +12,8 @@ import (
 // Token names a request that waits for its answer. Zero is none.
 type Token uint64
 
-// Input is what happens to a core: a Request, a Reply, a Hello, a Tick, a Saved or a Done.
+// Input is what happens to a core: a Request, a Reply, a Hello, a Tick, a Saved, a Done or an
+// Underway.
 type Input interface{ input() }
 
 // Request is a client's message, decoded and valid in itself.
@@ -71,7 +72,7 @@ type Note struct {
 	Steps []wire.Step
 }
 
-// Config of a core. All fields are needed but Grace.
+// Config of a core. All fields are needed but InlineRows.
 type Config struct {
 	Coordinator string // its name
 	Record      Record
@@ -82,6 +83,7 @@ type Config struct {
 	SilentMS    int64 // a worker that is silent for so long is lost
 	StepMS      int64 // an incomplete step is dropped after so long, unless its publisher says otherwise
 	QueryMS     int64 // the same of queries
+	InlineRows  int   // up to so many rows a factor is made between two inputs, beyond by a job; 0: 256
 }
 
 // Timings and limits that nobody needs to set.
@@ -140,8 +142,13 @@ type Core struct {
 	changing *change // is under way
 	changes  []*change
 	changed  ring[callerToken, outcome]
+	kept     *kept     // the W of a frozen run; nil: it has none
+	without  string    // why not
+	ending   []*kept   // that queries still read
+	freezers []*change // freezes that wait for W
 	gram     gramLoad
 	spectra  spectra
+	makings  []*making // the first is under way
 
 	blockJobs map[uint64]func(*Effects, any)
 }
@@ -209,6 +216,9 @@ func NewCore(cfg Config) *Core {
 	for _, h := range cfg.Workers {
 		c.workers[h.Worker] = &peer{hello: h}
 	}
+	if c.cfg.InlineRows == 0 {
+		c.cfg.InlineRows = inlineRows
+	}
 	c.shards = make([]shardOf, cfg.Record.Spec.Shards)
 	c.changed = newRing[callerToken, outcome](memory)
 	return c
@@ -234,6 +244,9 @@ func (c *Core) Step(in Input) Effects {
 		c.onTick(&e)
 	case Done:
 		c.done(&e, in)
+		c.made(&e, in)
+	case Underway:
+		c.underway(in)
 	case Saved:
 		if c.phase == saving {
 			c.install(&e)
@@ -372,9 +385,10 @@ func (c *Core) onTick(e *Effects) {
 		if q.deadline <= c.tick && !q.closing {
 			c.closeQuery(e, q, wire.Errorf(wire.CodeVersionGone, "query", uint64(q.id), "closed by its deadline", "version %d is not held any more", q.version))
 		}
-		q.waiters = c.pending(e, q.waiters, &wire.ResultReply{State: wire.StatePending, Version: q.version, Rows: len(q.slots)})
+		q.waiters = c.pending(e, q.waiters, &wire.ResultReply{State: wire.StatePending, Version: q.version, Rows: len(q.slots), Done: q.done, Total: q.total})
 	}
 	c.pendingChanges(e)
+	c.endKept(e)
 }
 
 // forgetPeers drops workers that have been silent for long and have no shard of the run.
@@ -494,6 +508,11 @@ func (c *Core) request(e *Effects, in Request) error {
 		return c.change(e, in, m.Token)
 	case *wire.Set:
 		return c.change(e, in, m.Token)
+	case *wire.Freeze:
+		return c.change(e, in, m.Token)
+	case *wire.FrozenRequest:
+		e.send(in.From, c.frozenReply())
+		return nil
 	case *wire.StepsRequest:
 		if m.Query != 0 {
 			return c.querySteps(e, in, m.Query)
@@ -522,6 +541,7 @@ func (c *Core) info() *wire.Info {
 		}
 		m.Owner = append(m.Owner, i)
 	}
+	c.frozenInfo(m)
 	if c.phase == serving {
 		m.State = wire.StateReady
 		if f := c.win.Made(); f != nil && f.Len() > 0 { // O(n³) is for queries

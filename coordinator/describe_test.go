@@ -24,7 +24,7 @@ func describe(m wire.Message) string {
 		slots, _ := wire.SlotList(m.Payload)
 		return head() + fmt.Sprintf(" slots=%s block=%d:%d", list(slots, func(s wire.Slot) string { return fmt.Sprint(s) }), m.I0, m.I1)
 	case *wire.Stage:
-		return head() + fmt.Sprintf(" step=%d attempt=%s slot=%d token=%d", m.Step, id(m.Attempt), m.Slot, m.Token)
+		return head() + fmt.Sprintf(" step=%d attempt=%s slot=%d token=%d", m.Step, id(m.Attempt), m.Slot, m.Token) + describeWeight(m.Weight)
 	case *wire.Multiply:
 		slots, _ := wire.SlotList(m.Payload)
 		return head() + fmt.Sprintf(" step=%d attempt=%s with=%v", m.Step, id(m.Attempt), slots)
@@ -62,7 +62,18 @@ func describe(m wire.Message) string {
 		slots, _ := m.Slots()
 		return head() + fmt.Sprintf(" query=%s rows=%v lo=%d damping=%g %s l=%s", id(m.Query), slots, m.Lo, m.Damping, m.Result, floats(m.Payload[4*m.Rows:]))
 	case *wire.Columns:
-		return head() + fmt.Sprintf(" query=%s mask=%v at=%v", id(m.Query), slotList(m.Mask), wire.Indices(m.Payload))
+		s := head() + fmt.Sprintf(" query=%s mask=%v at=%v", id(m.Query), slotList(m.Mask), wire.Indices(m.Payload))
+		if m.Of != 0 {
+			s += " of=" + id(m.Of)
+		}
+		return s
+	case *wire.Hold:
+		slots, _ := wire.SlotList(m.Payload)
+		return head() + fmt.Sprintf(" query=%s rows=%v damping=%g", id(m.Query), slots, m.Damping)
+	case *wire.Whiten:
+		return head() + fmt.Sprintf(" query=%s cols=%d:%d", id(m.Query), m.Lo, m.Lo+m.N)
+	case *wire.Recall:
+		return head() + fmt.Sprintf(" query=%s of=%s damping=%g %s", id(m.Query), id(m.Of), m.Damping, m.Result)
 	case *wire.Prune:
 		s := head() + fmt.Sprintf(" query=%s %s", id(m.Query), m.Do)
 		switch m.Do {
@@ -84,8 +95,11 @@ func describe(m wire.Message) string {
 		s := head() + fmt.Sprintf(" query=%s %s %s", id(m.Query), m.Do, m.What)
 		switch m.Do {
 		case wire.BlocksBegin:
-			slots, part := m.Begun()
+			slots, weights, part := m.Begun()
 			s += fmt.Sprintf(" vectors=%d damping=%g N=%d rows=%v blocks of %d from %v to %d", m.Vectors, m.Damping, m.N, slots, part.Size, part.Starts, part.End)
+			if weights != nil {
+				s += fmt.Sprintf(" weights=%v", weights)
+			}
 		case wire.BlocksGram:
 			s += fmt.Sprintf(" cols=%d:%d rows %d:%d", m.Lo, m.Hi, m.I0, m.I1)
 		case wire.BlocksDots:
@@ -142,6 +156,9 @@ func describe(m wire.Message) string {
 		if len(m.Residuals) > 0 {
 			s += " residuals=" + bounds(m.Residuals)
 		}
+		if m.Total > 0 {
+			s += fmt.Sprintf(" done=%d/%d", m.Done, m.Total)
+		}
 		return s
 	case *wire.ValuesReply:
 		return fmt.Sprintf("values %d:%d %s", m.Lo, m.Lo+m.N, floats(m.Payload))
@@ -149,12 +166,34 @@ func describe(m wire.Message) string {
 		return fmt.Sprintf("steps version=%d %v", m.Version, wire.Uint64s[uint64](m.Payload))
 	case *wire.Info:
 		return fmt.Sprintf("info epoch=%v state=%q version=%d rows=%d newest=%d lost=%d open=%d queries=%d cond=%.3g lo=%v workers=%v owner=%v",
-			m.Epoch, m.State, m.Version, m.Rows, m.Newest, m.Lost, m.Open, m.Queries, m.Cond, m.Lo, m.Workers, m.Owner)
+			m.Epoch, m.State, m.Version, m.Rows, m.Newest, m.Lost, m.Open, m.Queries, m.Cond, m.Lo, m.Workers, m.Owner) + frozenOf(m)
+	case *wire.Frozen:
+		s := fmt.Sprintf("frozen %s version=%d rows=%d done=%d/%d workers=%v kept=%v making=%v free=%v", m.State, m.Version, m.Rows, m.Done, m.Columns, m.Workers, m.Kept, m.Making, m.Free)
+		if m.Why != "" {
+			s += ": " + m.Why
+		}
+		return s
 	}
 	return fmt.Sprintf("%#v", m)
 }
 
-func describeRow(r wire.Row) string { return fmt.Sprintf("%d:%d:%s", r.Slot, r.Step, id(r.Attempt)) }
+func describeRow(r wire.Row) string {
+	return fmt.Sprintf("%d:%d:%s", r.Slot, r.Step, id(r.Attempt)) + describeWeight(r.Weight)
+}
+
+func describeWeight(w float64) string {
+	if w == 0 {
+		return ""
+	}
+	return fmt.Sprintf("×%g", w)
+}
+
+func frozenOf(m *wire.Info) string {
+	if m.Frozen == "" {
+		return ""
+	}
+	return fmt.Sprintf(" frozen=%s kept=%d", m.Frozen, m.Kept)
+}
 
 func describeStaged(s wire.Staged) string {
 	text := fmt.Sprintf("%d:%d:%s", s.Slot, s.Step, id(s.Attempt))
@@ -164,7 +203,7 @@ func describeStaged(s wire.Staged) string {
 	if s.Whole {
 		text += "(whole)"
 	}
-	return text
+	return text + describeWeight(s.Weight)
 }
 
 func list[T any](x []T, f func(T) string) string {
@@ -232,12 +271,20 @@ func parseRows(c *script.Cmd, key string) []wire.Row {
 }
 
 func parseRow(c *script.Cmd, s string) wire.Row {
+	s, weight, weighted := strings.Cut(s, "×")
 	f := strings.Split(s, ":")
 	if len(f) != 3 {
 		c.Fail("%s is not slot:step:attempt", s)
 		return wire.Row{}
 	}
-	return wire.Row{Slot: wire.Slot(parseID(c, f[0])), Step: wire.Step(parseID(c, f[1])), Attempt: wire.Attempt(parseID(c, f[2]))}
+	r := wire.Row{Slot: wire.Slot(parseID(c, f[0])), Step: wire.Step(parseID(c, f[1])), Attempt: wire.Attempt(parseID(c, f[2]))}
+	if weighted {
+		var err error
+		if r.Weight, err = strconv.ParseFloat(weight, 64); err != nil {
+			c.Fail("%w", err)
+		}
+	}
+	return r
 }
 
 func slotList(m shard.Mask) []int {

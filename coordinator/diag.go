@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"mfac/coordinator/window"
+	"mfac/shard"
 	"mfac/wire"
 )
 
@@ -36,6 +37,10 @@ func (c *Core) diagBytes(kind string, indices int) int64 {
 
 // diagQuery sends the factor to the shards.
 func (c *Core) diagQuery(e *Effects, q *query) error {
+	return c.factored(e, q, func(e *Effects) error { return c.diagonal(e, q) })
+}
+
+func (c *Core) diagonal(e *Effects, q *query) error {
 	f, err := c.factor(q)
 	if err != nil {
 		return err
@@ -49,6 +54,10 @@ func (c *Core) diagQuery(e *Effects, q *query) error {
 	}
 	c.bounded(q, b)
 	q.unsettled = nil
+	if k := c.keptFor(q); k != nil {
+		c.recall(e, q, k)
+		return nil
+	}
 	return c.sendFactor(e, q, f)
 }
 
@@ -116,7 +125,8 @@ func (t *factorTo) next(e *Effects) {
 	})
 }
 
-// columnsQuery gathers columns of G from the shards that hold them.
+// columnsQuery gathers columns of G, or of the W of a frozen run, from the shards that hold them. A column of
+// H⁻¹ is made of G's, whose rows are half as long to read as W's or less.
 func (c *Core) columnsQuery(e *Effects, q *query, index []int64) error {
 	spec := c.rec.Spec
 	for _, j := range index {
@@ -125,8 +135,12 @@ func (c *Core) columnsQuery(e *Effects, q *query, index []int64) error {
 		}
 	}
 	if q.kind == wire.KindSubblock {
-		if err := c.checkBlock(len(q.slots), len(index)); err != nil {
+		k := c.keptFor(q)
+		if err := c.checkBlock(len(q.slots), len(index), k != nil); err != nil {
 			return err
+		}
+		if k != nil {
+			q.of = k.id
 		}
 	}
 	q.index = index
@@ -155,15 +169,19 @@ func (c *Core) rangeOf(s int) (lo, hi int64) {
 	return c.rec.Lo[s], c.rec.Spec.Dim
 }
 
-// checkBlock checks the size of a sub-block.
-func (c *Core) checkBlock(rows, indices int) error {
+// checkBlock checks the size of a sub-block, of which W is there or has to be solved for.
+func (c *Core) checkBlock(rows, indices int, white bool) error {
 	if need := c.diagBytes(wire.KindSubblock, indices); need > c.queryBytes {
 		return wire.Errorf(wire.CodeTooLarge, "memory", fmt.Sprintf("%d bytes for a sub-block of %d indices", need, indices),
 			fmt.Sprintf("at most %d, the coordinator's for queries", c.queryBytes), "ask for smaller ones")
 	}
 	n, q := float64(rows), float64(indices)
-	if n > 0 && n*q*(n+q)/2 > blockProducts {
-		most := (math.Sqrt(n*n+8*blockProducts/n) - n) / 2
+	solved := n
+	if white {
+		solved = 0
+	}
+	if n > 0 && n*q*(solved+q)/2 > blockProducts {
+		most := (math.Sqrt(solved*solved+8*blockProducts/n) - solved) / 2
 		return wire.Errorf(wire.CodeTooLarge, "indices", indices, fmt.Sprintf("at most %d with %d gradients", int(most), rows), "ask for smaller sub-blocks")
 	}
 	return nil
@@ -177,7 +195,7 @@ func (c *Core) columns(e *Effects, q *query, s int, at []int) {
 		index[i] = q.index[k]
 	}
 	q.left++
-	m := &wire.Columns{Query: q.id, Mask: q.mask, Payload: wire.AppendIndices(nil, index)}
+	m := &wire.Columns{Query: q.id, Mask: q.mask, Of: q.of, Payload: wire.AppendIndices(nil, index)}
 	c.call(e, s, m, func(e *Effects, m wire.Message) {
 		if c.queries[q.id] != q || q.closing {
 			return
@@ -207,7 +225,7 @@ func (c *Core) columns(e *Effects, q *query, s int, at []int) {
 // gathered goes on when all columns are there. A column of H⁻¹ is H⁻¹e_j: Ge_j is that column of G.
 func (c *Core) gathered(e *Effects, q *query) error {
 	if q.kind == wire.KindSubblock {
-		return c.subblock(e, q)
+		return c.factored(e, q, func(e *Effects) error { return c.subblock(e, q) })
 	}
 	for i := range q.vectors {
 		q.parts[0][q.vectors*c.rec.Spec.Slots()+i] = 1 // ‖e_j‖²
@@ -225,15 +243,24 @@ func (c *Core) subblock(e *Effects, q *query) error {
 		defer q.win.Forget()
 	}
 	slots, count := c.rec.Spec.Slots(), len(q.index)
-	g := make([]float64, len(q.slots)*count)
+	ld := (count + shard.SolveCols - 1) / shard.SolveCols * shard.SolveCols
+	w := make([]float64, len(q.slots)*ld)
 	for i, s := range q.slots {
 		for k := range q.index {
-			g[i*count+k] = q.parts[0][k*slots+int(s)]
+			w[i*ld+k] = q.parts[0][k*slots+int(s)]
 		}
 	}
 	q.parts = nil
+	if q.of == 0 {
+		l, ldl, err := f.Lower()
+		if err != nil {
+			return unsolved(q, err)
+		}
+		shard.SolveLower(w, l, ldl, len(q.slots), ld)
+	}
+	q.of = 0 // W is read
 	block := make([]float64, count*count)
-	bound, err := f.SubblockTo(block, g, q.index)
+	bound, err := f.SubblockTo(block, w, ld, q.index)
 	if err != nil {
 		return unsolved(q, err)
 	}

@@ -22,6 +22,9 @@
 //	forget    the record is written (how far the run was, who asked), queries that read the rows end,
 //	          every shard hears evict: at version+1 the rows have left it, and are zero
 //	set       λ or the divisor: the record is written, the factor is made anew when next asked for
+//	freeze    every shard makes room for W, or one refuses; the record is written; open steps end; L goes
+//	          out and W is worked out piece by piece, beside what else is asked
+//	thaw      the record is written; W goes when no query reads it
 //
 // Invariants:
 //
@@ -29,8 +32,9 @@
 //	C2  steps commit in growing order; versions grow by one a commit and are never reused
 //	C3  a slot is reserved only when it holds no row, no open step, and no query reads it
 //	C4  the window's rows, in age order, are the rows of A
+//	C5  a frozen run commits no step; its W is made of the window as it is, by this owner
 //
-// What takes long beside all that, the eigenvalues of A, is a Job: an effect that the adapter runs on
+// What takes long beside all that, the eigenvalues of A and factors at other dampings, is a Job: an effect that the adapter runs on
 // another goroutine, and whose outcome is an input.
 //
 // Service is the adapter: leases and records in KV, NATS in and out, a goroutine for each run

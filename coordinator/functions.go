@@ -40,11 +40,13 @@ func (c *Core) multiplied(e *Effects, q *query) error {
 	case wire.KindFisher, wire.KindHessian:
 		return c.product(e, q)
 	case wire.KindSample:
-		return c.sample(e, q)
+		return c.factored(e, q, func(e *Effects) error { return c.sample(e, q) })
 	case wire.KindScores:
-		return c.scores(e, q)
+		return c.factored(e, q, func(e *Effects) error { return c.scores(e, q) })
 	case wire.KindPairs:
 		return c.pairs(e, q)
+	case wire.KindInvSqrt, wire.KindLikelihood:
+		return c.hasProducts(e, q)
 	}
 	return c.solve(e, q)
 }
@@ -57,7 +59,7 @@ func (c *Core) window(q *query) *window.Window {
 	return c.win
 }
 
-// product works out c = Gv/N, of which F v is Gᵀc and H v is λv + Gᵀc: no factor is needed.
+// product works out c = WGv/N, of which F v is Gᵀc and H v is λv + Gᵀc: no factor is needed.
 func (c *Core) product(e *Effects, q *query) error {
 	w := c.window(q)
 	n, scale := float64(w.NOf(q.divisor)), q.damping
@@ -66,13 +68,13 @@ func (c *Core) product(e *Effects, q *query) error {
 	}
 	return c.eachVector(e, q, func(x, y []float64, _ int, norm2 float64) (window.Bound, error) {
 		for j := range x {
-			x[j] = y[j] / n
+			x[j] = w.Weight(j) * y[j] / n
 		}
 		return w.ProductBound(x, y, q.divisor, scale, norm2)
 	})
 }
 
-// sample works out c = K⁻¹(Gz − √(Nλ)u), u by seed and step (maths.md, "Scalars alone").
+// sample works out c = K⁻¹(Gz − √(Nλ)W^-½u), u by seed and step (maths.md, "Scalars alone").
 func (c *Core) sample(e *Effects, q *query) error {
 	f, err := c.factor(q)
 	if err != nil {
@@ -81,14 +83,17 @@ func (c *Core) sample(e *Effects, q *query) error {
 	if q.win != nil {
 		defer q.win.Forget()
 	}
-	root := math.Sqrt(float64(f.N()) * q.damping)
+	roots := make([]float64, len(q.slots))
+	for j := range roots {
+		roots[j] = math.Sqrt(float64(f.N()) * q.damping / c.window(q).Weight(j))
+	}
 	u := make([]float64, len(q.slots))
 	rhs := make([]float64, len(q.slots))
 	return c.eachVector(e, q, func(x, y []float64, i int, norm2 float64) (window.Bound, error) {
 		src := normal.Source{Seed: q.seed, Index: uint32(q.first + int64(i)), Domain: normal.Steps}
 		for j, step := range q.drawn {
 			u[j] = src.At(uint64(step))
-			rhs[j] = math.FMA(-root, u[j], y[j])
+			rhs[j] = math.FMA(-roots[j], u[j], y[j])
 		}
 		if err := f.SolveTo(x, rhs); err != nil {
 			return window.Bound{}, err

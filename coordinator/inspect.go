@@ -53,7 +53,7 @@ func (c *Core) Inspect() Inspection {
 		in.Rows = append(in.Rows, r.Row)
 	}
 	for _, o := range c.open {
-		in.Open = append(in.Open, InspectedStep{wire.Staged{Slot: o.slot, Step: o.step, Attempt: o.attempt, Token: o.token, Whole: o.count() == len(c.shards)}, o.dropping})
+		in.Open = append(in.Open, InspectedStep{wire.Staged{Slot: o.slot, Step: o.step, Attempt: o.attempt, Token: o.token, Whole: o.count() == len(c.shards), Weight: o.weight}, o.dropping})
 	}
 	kept := map[*window.Window]bool{}
 	for _, id := range sortedKeys(c.queries) {
@@ -61,7 +61,7 @@ func (c *Core) Inspect() Inspection {
 		if q.win != nil {
 			kept[q.win] = true
 		}
-		in.Queries = append(in.Queries, InspectedQuery{id, q.version, append(shard.Mask(nil), q.mask...), q.ready, q.closing, q.spectral != nil})
+		in.Queries = append(in.Queries, InspectedQuery{id, q.version, append(shard.Mask(nil), q.mask...), q.ready, q.closing, q.alone()})
 	}
 	in.Pinned = len(kept)
 	return in

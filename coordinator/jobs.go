@@ -8,6 +8,10 @@ package coordinator
 type Job struct {
 	ID  uint64 // never used twice in a run
 	Run func(stop func() bool) any
+
+	Brief bool // it takes seconds at most, and doesn't wait for those that may take longer
+
+	Progress func() (done, total int64) // how far it is, by its own measure, from any goroutine; nil: it can't say
 }
 
 // Done is a job's outcome: what it returned, or an error where it panicked.

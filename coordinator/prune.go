@@ -29,6 +29,7 @@ type pruning struct {
 	win      *window.Window // of the free columns alone; nil where that is the query's
 	search   *selection.Search
 	y        []float64 // products, of each row
+	weights  []float64 // of the rows; nil where all are 1
 }
 
 // pruneBytes is what such a query holds: A as it comes and as a window, with a factor.
@@ -80,7 +81,7 @@ func (c *Core) askedOf(m wire.Control, s int, q *query) wire.Control {
 
 // pruneQuery begins with the vectors.
 func (c *Core) pruneQuery(e *Effects, q *query, m *wire.Query) error {
-	p := &pruning{rule: m.Rule, sparsity: m.Sparsity, masked: m.Masked, only: m.Kind == wire.KindCompensate}
+	p := &pruning{rule: m.Rule, sparsity: m.Sparsity, masked: m.Masked, only: m.Kind == wire.KindCompensate, weights: c.win.Weights()}
 	q.prune = p
 	vectors := 1
 	if p.masked || p.only {
@@ -126,7 +127,7 @@ func (c *Core) pruneBegun(e *Effects, q *query, counts []float64) error {
 		return nil
 	}
 	if !p.masked {
-		return c.pruneFactor(e, q)
+		return c.factored(e, q, func(e *Effects) error { return c.pruneFactor(e, q) })
 	}
 	c.pruneGram(e, q, func(e *Effects) error { return c.pruneFactor(e, q) })
 	return nil
@@ -143,6 +144,9 @@ func (c *Core) pruneGram(e *Effects, q *query, then func(*Effects) error) {
 			win, err := window.New(c.rec.Spec.Window, q.damping, q.divisor)
 			if err == nil {
 				err = win.Load(packed, n)
+			}
+			if err == nil {
+				err = win.SetWeights(q.prune.weights)
 			}
 			if err != nil {
 				return fmt.Errorf("query %d: %w", uint64(q.id), err)

@@ -28,7 +28,8 @@ type query struct {
 	mask     shard.Mask
 	deadline int64 // tick
 
-	index     []int64 // of the columns that a column or sub-block query names
+	of        wire.QueryID // the W that it reads, of a frozen run
+	index     []int64      // of the columns that a column or sub-block query names
 	prune     *pruning
 	blocks    *blocking
 	win       *window.Window // the window of its version, once the run's own has gone on
@@ -40,6 +41,7 @@ type query struct {
 	unsettled []window.Bound              // that need the shards' norms; nil where scalars do
 	then      func(*Effects, *wire.Error) // hears of a precondition's outcome
 	ready     bool
+	making    *making     // the factor that it waits for, if any
 	spectral  *spectral   // nil but for numbers of the spectrum
 	values    []float64   // the answer, where it is numbers …
 	row       int         // … or, where they are worked out as they are read, how many a row of the window has
@@ -50,6 +52,9 @@ type query struct {
 	residuals []float64 // of the answers; nil likewise
 	closing   bool
 	waiters   []waiter
+
+	formed      *formed // nil but for what needs the form of A and is not answered yet
+	done, total int64   // of the job that it waits for
 }
 
 // callerToken makes a request for a query idempotent.
@@ -132,7 +137,7 @@ func limit(q *query, bound float64) *wire.Error {
 
 // pins reports whether a query still needs the factor of its version.
 func (q *query) pins() bool {
-	if readsWindow(q.kind) {
+	if readsWindow(q.kind) || q.making != nil {
 		return !q.closing
 	}
 	if q.blocks != nil { // they have windows of their own
@@ -174,6 +179,12 @@ func (c *Core) bytes(kind string, vectors int, checked bool) int64 {
 		return each * int64(len(c.shards)+7)
 	case wire.Prepared(kind):
 		return each * int64(len(c.shards)+2)
+	case kind == wire.KindInvSqrt, kind == wire.KindLikelihood: // and the form
+		m := int64(c.rec.Spec.Window)
+		return each*int64(len(c.shards)+4) + 8*m*m
+	case kind == wire.KindLeaveOut: // and Q
+		m := int64(c.rec.Spec.Window)
+		return 16*m*m + 8*m*wire.LikelihoodNumbers*wire.MaxTuned
 	case kind == wire.KindScores: // and the scores
 		return each * int64(len(c.shards)+4)
 	case kind == wire.KindPairs: // and uᵀv of each pair
@@ -190,6 +201,9 @@ func (c *Core) bytes(kind string, vectors int, checked bool) int64 {
 // version and one query there is room for, however large.
 func (c *Core) room(m *wire.Query) error {
 	versions, held := map[wire.Version]bool{}, int64(0)
+	if c.kept != nil {
+		held += 8 * int64(len(c.kept.l))
+	}
 	for _, q := range c.queries {
 		if q.pins() {
 			versions[q.version] = true
@@ -202,7 +216,7 @@ func (c *Core) room(m *wire.Query) error {
 			}
 		}
 	}
-	if most := max(1, c.queryBytes/c.snapshotBytes()); (needsWindow(m.Kind) || readsWindow(m.Kind) || m.Verify || m.Refine) && !versions[c.version] && int64(len(versions)) >= most {
+	if most := max(1, c.queryBytes/c.snapshotBytes()); (needsWindow(m.Kind) || readsWindow(m.Kind) || m.Verify || m.Refine || m.Damping != 0 || m.Divisor != "") && !versions[c.version] && int64(len(versions)) >= most {
 		return wire.Errorf(wire.CodeBusy, "versions with vectors under way", len(versions), fmt.Sprintf("below %d, each of which keeps its window", most), "ask again when one is answered")
 	}
 	if need := c.bytes(m.Kind, m.Vectors, m.Verify || m.Refine) + c.diagBytes(m.Kind, len(m.Payload)/8-m.Starts) + c.pruneBytes(m.Kind) + c.blocksBytes(m.Block); held > 0 && need > c.queryBytes-held {
@@ -213,6 +227,7 @@ func (c *Core) room(m *wire.Query) error {
 
 // snapshot keeps the window for queries that still need its factor, before it changes.
 func (c *Core) snapshot() {
+	c.spectra.form = nil // queries that need it have it
 	var w *window.Window
 	for _, id := range sortedKeys(c.queries) {
 		q := c.queries[id]
@@ -309,7 +324,7 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 	q.token, q.readers, q.kind, q.vectors, q.dtype = key, []string{in.Caller}, m.Kind, m.Vectors, m.DType
 	q.deadline = c.deadlineOf(m.DeadlineMS, c.cfg.QueryMS, maxQueryMS)
 	switch m.Kind { // numbers outlive the mask: who forgets a row must find them
-	case wire.KindScores, wire.KindPairs, wire.KindSubblock, wire.KindInfluence, wire.KindSelf:
+	case wire.KindScores, wire.KindPairs, wire.KindSubblock, wire.KindInfluence, wire.KindSelf, wire.KindLeaveOut:
 		q.steps = c.Steps()
 	}
 	var err error
@@ -359,6 +374,8 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 			break
 		}
 		err = c.spectralQuery(e, q, m)
+	case wire.KindInvSqrt, wire.KindLikelihood, wire.KindLeaveOut:
+		err = c.formQuery(e, q, m)
 	}
 	if err != nil {
 		return err
@@ -403,14 +420,16 @@ func (c *Core) combineQuery(e *Effects, q *query, m *wire.Query) error {
 			return wire.Errorf(wire.CodeOverflow, "coefficient", a[i], "finite", "of step %d, which the combination names more than once", c.rows[i].Step)
 		}
 	}
-	if err := c.combine(q, as); err != nil {
-		return err
-	}
 	if q.checked != nil {
 		q.checked.as = as
 	}
-	c.sendCoef(e, q)
-	return nil
+	return c.factored(e, q, func(e *Effects) error {
+		if err := c.combine(q, as); err != nil {
+			return err
+		}
+		c.sendCoef(e, q)
+		return nil
+	})
 }
 
 func (c *Core) rowQuery(e *Effects, q *query, step wire.Step) error {
@@ -465,6 +484,10 @@ func (c *Core) refuse(e *Effects, q *query, m wire.Message) {
 // solve works out c = K⁻¹ Σ y, with the bound of the answer's error (maths.md, "How wrong an
 // answer can be"), and sends it to the shards.
 func (c *Core) solve(e *Effects, q *query) error {
+	return c.factored(e, q, func(e *Effects) error { return c.solveNow(e, q) })
+}
+
+func (c *Core) solveNow(e *Effects, q *query) error {
 	f, err := c.factor(q)
 	if err != nil {
 		return err
@@ -532,7 +555,7 @@ func (q *query) sizeOf(b window.Bound) float64 {
 	switch q.kind {
 	case wire.KindVector, wire.KindColumn, wire.KindDiag:
 		return b.NormLow / q.damping
-	case wire.KindSample: // … a sample's, of ‖√λ x‖
+	case wire.KindSample, wire.KindInvSqrt: // … a sample's, of ‖√λ x‖
 		return b.NormLow / math.Sqrt(q.damping)
 	}
 	return b.NormLow
@@ -577,6 +600,9 @@ func (c *Core) sendCoef(e *Effects, q *query) {
 		m := &wire.Coef{Query: q.id, Kind: q.kind, Vectors: q.vectors, Result: q.result, Mask: q.mask, Payload: q.coef}
 		if wire.Prepared(q.kind) && q.kind != wire.KindFisher || q.kind == wire.KindColumn {
 			m.Damping = q.damping
+		}
+		if q.kind == wire.KindInvSqrt {
+			m.Kind, m.Damping = wire.KindVector, math.Sqrt(q.damping)
 		}
 		c.call(e, s, m, func(e *Effects, m wire.Message) {
 			if c.queries[q.id] != q || q.closing {
@@ -702,8 +728,10 @@ func (c *Core) closeQuery(e *Effects, q *query, why *wire.Error) {
 		delete(c.tokens, q.token)
 		c.ended.put(q.token, why)
 	}
-	if q.spectral != nil { // no shard has heard of it
-		c.quit(e, q)
+	c.unmake(e, q)
+	c.quit(e, q)
+	if q.alone() { // no shard has heard of it
+		delete(c.queries, q.id)
 		return
 	}
 	c.forget(func(m wire.Control) bool {
@@ -719,6 +747,8 @@ func (c *Core) closeQuery(e *Effects, q *query, why *wire.Error) {
 		case *wire.Columns:
 			return m.Query == q.id
 		case *wire.Prune:
+			return m.Query == q.id
+		case *wire.Recall:
 			return m.Query == q.id
 		case *wire.DotVectors:
 			return m.Query == q.id

@@ -26,7 +26,8 @@ type Record struct {
 	Epoch     wire.Epoch `json:"epoch"`            // of the owner that wrote it: no two write alike
 	Newest    *wire.Step `json:"newest,omitempty"` // the highest step seen at a takeover, or the first one; nil: none yet
 
-	Change *Change `json:"change,omitempty"` // the last one, by a client
+	Change *Change   `json:"change,omitempty"` // the last one, by a client
+	Freeze *Freezing `json:"freeze,omitempty"` // the last one
 }
 
 // Place is where a shard is: on Worker, since the takeover of this number.
@@ -71,6 +72,11 @@ func DecodeRecord(p []byte) (Record, error) {
 			return r, wire.Invalid("rows in record", ch.Rows, fmt.Sprintf("in [0, %d]", r.Spec.Window))
 		}
 	}
+	if f := r.Freeze; f != nil {
+		if err := wire.CheckName("caller in record", f.Caller); err != nil {
+			return r, err
+		}
+	}
 	for s := range r.Lo {
 		if w := r.Placed[s].Worker; w != "" {
 			if err := wire.CheckName("worker in record", w); err != nil {
@@ -110,6 +116,10 @@ func (r Record) clone() Record {
 	if r.Change != nil {
 		ch := *r.Change
 		r.Change = &ch
+	}
+	if r.Freeze != nil {
+		f := *r.Freeze
+		r.Freeze = &f
 	}
 	return r
 }

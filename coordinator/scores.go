@@ -88,7 +88,7 @@ func (c *Core) pairs(e *Effects, q *query) error {
 			}
 			q.parts[s] = wire.Floats(num.Payload)
 			if q.left--; q.left == 0 {
-				if err := c.pair(e, q, y, norm2); err != nil {
+				if err := c.factored(e, q, func(e *Effects) error { return c.pair(e, q, y, norm2) }); err != nil {
 					c.refuse(e, q, wire.AsError(err))
 				}
 			}
@@ -126,8 +126,13 @@ func (c *Core) pair(e *Effects, q *query, y [][]float64, norm2 []float64) error 
 	return nil
 }
 
-// influenceQuery answers at once: its numbers are worked out as they are read. It reads no row.
+// influenceQuery answers as soon as there is a factor: its numbers are worked out as they are read. It reads
+// no row.
 func (c *Core) influenceQuery(e *Effects, q *query) error {
+	return c.factored(e, q, func(e *Effects) error { return c.influence(e, q) })
+}
+
+func (c *Core) influence(e *Effects, q *query) error {
 	if _, err := c.factor(q); err != nil { // refused now if ever
 		return err
 	}

@@ -111,6 +111,9 @@ func init() {
 				p.step(Done{j.ID, j.Run(func() bool { return false })})
 			}
 		},
+		"underway": func(p *player, c *script.Cmd) { // how far the earliest job is
+			p.step(Underway{p.jobs[0].ID, int64(parseID(c, c.Word())), int64(parseID(c, c.Word()))})
+		},
 		"stop":    func(p *player, c *script.Cmd) { p.perform(p.core.Stop(c.Word())) },
 		"deleted": func(p *player, _ *script.Cmd) { p.perform(p.core.Deleted()) },
 		"state":   func(p *player, _ *script.Cmd) { p.state() },
@@ -140,6 +143,9 @@ func init() {
 		},
 		"query-bytes": func(p *player, c *script.Cmd) { // that the core allows
 			p.core.queryBytes = int64(parseID(c, c.Word()))
+		},
+		"inline-rows": func(p *player, c *script.Cmd) { // up to which the core makes factors between two inputs
+			p.core.cfg.InlineRows = int(parseID(c, c.Word()))
 		},
 		"pinned": func(p *player, _ *script.Cmd) { p.printf("%d windows kept\n", p.core.Inspect().Pinned) },
 		"many-rows-asked": func(p *player, c *script.Cmd) { // "quiet" shows what does not open one
@@ -174,7 +180,7 @@ func init() {
 				text, whole := strings.CutSuffix(s, "w")
 				text, token, _ := strings.Cut(text, "/")
 				r := parseRow(c, text)
-				st := wire.Staged{Slot: r.Slot, Step: r.Step, Attempt: r.Attempt, Whole: whole}
+				st := wire.Staged{Slot: r.Slot, Step: r.Step, Attempt: r.Attempt, Whole: whole, Weight: r.Weight}
 				if token != "" {
 					st.Token = parseID(c, token)
 				}
@@ -243,6 +249,7 @@ func (p *player) run(c *script.Cmd) {
 	spec := wire.RunSpec{
 		Name: "digits", Dim: 8 * int64(shards), Window: int(c.Int("window", 2)), Spare: int(c.Int("spare", 2)), Shards: shards,
 		Damping: c.Float("damping", 1), Divisor: wire.Divisor(c.Str("divisor", "capacity")), Store: wire.F32, Durability: wire.DurabilityMemory,
+		HalfLife: c.Float("half_life", 0),
 	}
 	epoch := wire.Epoch{Incarnation: 1, Revision: uint64(c.Int("epoch", 5))}
 	rec := Record{Format: recordFormat, Spec: spec, UID: 7, Placed: make([]Place, shards), Floor: wire.Version(c.Int("floor", 0)), Takeovers: epoch.Revision - 1}
@@ -262,6 +269,9 @@ func (p *player) run(c *script.Cmd) {
 		if _, err := fmt.Sscanf(s, "%d/%d", &rec.Change.Version, &rec.Change.Rows); err != nil {
 			c.Fail("change: %w", err)
 		}
+	}
+	if s := c.Str("frozen", ""); s != "" { // by the client with that token
+		rec.Freeze = &Freezing{Caller: "client", Token: parseID(c, s)}
 	}
 	for s, text := range c.List("placed") {
 		w, rev, _ := strings.Cut(text, "@")
@@ -441,6 +451,12 @@ func queryOf(m wire.Message) wire.QueryID {
 		return m.Query
 	case *wire.Columns:
 		return m.Query
+	case *wire.Hold:
+		return m.Query
+	case *wire.Whiten:
+		return m.Query
+	case *wire.Recall:
+		return m.Query
 	case *wire.Prune:
 		return m.Query
 	case *wire.Blocks:
@@ -487,6 +503,12 @@ func (p *player) perform(e Effects) {
 		}
 		if ch := e.Save.Change; ch != nil {
 			p.printf(" damping=%g divisor=%s change=%s/%d:%d/%d", e.Save.Spec.Damping, e.Save.Spec.Divisor, ch.Caller, ch.Token, ch.Version, ch.Rows)
+		}
+		if f := e.Save.Freeze; f != nil {
+			p.printf(" freeze=%s/%d", f.Caller, f.Token)
+			if f.Thawed {
+				p.printf("(thawed)")
+			}
 		}
 		p.printf("\n")
 	}
@@ -588,7 +610,7 @@ func (p *player) message(c *script.Cmd) wire.Message {
 	}
 	switch c.Name {
 	case "open":
-		m := &wire.Open{Run: run, Step: step, Token: token, DeadlineMS: deadline}
+		m := &wire.Open{Run: run, Step: step, Token: token, DeadlineMS: deadline, Weight: c.Float("weight", 0)}
 		if c.Has("precondition") {
 			m.Precondition = &wire.Precondition{Damping: damping, Divisor: divisor, Result: result}
 		}
@@ -600,15 +622,18 @@ func (p *player) message(c *script.Cmd) wire.Message {
 		}
 		return &wire.Wait{Run: run, Epoch: epoch, Step: step, Attempt: attempt}
 	case "vector", "combine", "row", "fisher", "hessian", "sample", "diag", "column", "subblock", "prune", "compensate",
-		"scores", "pairs", "influence", "self", "scalars", "spectrum":
+		"scores", "pairs", "influence", "self", "scalars", "spectrum",
+		"invsqrt", "likelihood", "leaveout":
 		m := &wire.Query{
 			Run: run, Token: token, Kind: c.Name, Vectors: int(c.Int("vectors", 1)), Result: result, Damping: damping, Divisor: divisor,
 			AtLeast: wire.Version(c.Int("at_least", 0)), Exactly: wire.Version(c.Int("exactly", 0)), MinRows: int(c.Int("min_rows", 0)), DeadlineMS: deadline,
 			Verify: c.Has("verify"), Refine: c.Has("refine"), Seed: uint64(c.Int("seed", 0)), First: c.Int("first", 0),
 		}
 		switch c.Name {
-		case "vector", "fisher", "hessian", "scores":
+		case "vector", "fisher", "hessian", "scores", "invsqrt":
 			m.DType = wire.F32
+		case "likelihood", "leaveout":
+			m.DType, m.Payload = wire.F32, wire.AppendFloats(nil, c.Floats("dampings"))
 		case "prune":
 			m.DType, m.Sparsity, m.Rule, m.Masked = wire.F32, c.Float("sparsity", 0.5), c.Str("rule", wire.RuleSummed), c.Has("masked")
 		case "compensate":
@@ -658,6 +683,10 @@ func (p *player) message(c *script.Cmd) wire.Message {
 		return m
 	case "set":
 		return &wire.Set{Run: run, Token: token, Damping: damping, Divisor: divisor}
+	case "freeze":
+		return &wire.Freeze{Run: run, Token: token, Thaw: c.Has("thaw")}
+	case "frozen":
+		return &wire.FrozenRequest{Run: run}
 	case "values":
 		return &wire.Values{Run: run, Epoch: epoch, Query: query, Lo: c.Int("lo", 0), N: c.Int("n", 1)}
 	case "close":

@@ -64,6 +64,7 @@ type Service struct {
 	done        chan struct{}
 	wg          sync.WaitGroup
 	working     chan struct{} // has the one job that is run
+	making      chan struct{} // the same of brief jobs
 	creates     chan struct{} // slots for requests that ask KV: none takes those of another kind
 	layouts     chan struct{}
 	unknowns    chan struct{} // each held for unknownDelay
@@ -155,7 +156,7 @@ func Serve(ctx context.Context, nc *nats.Conn, cfg ServiceConfig) (*Service, err
 	}
 	s := &Service{
 		cfg: cfg, nc: nc, log: cfg.Logger.With(zap.String("coordinator", cfg.Name)), sub: wire.Subjects{Tenant: cfg.Tenant},
-		instance: fmt.Sprintf("%016x", rand.Uint64()), done: make(chan struct{}), working: make(chan struct{}, 1), creates: make(chan struct{}, mostCreates),
+		instance: fmt.Sprintf("%016x", rand.Uint64()), done: make(chan struct{}), working: make(chan struct{}, 1), making: make(chan struct{}, 1), creates: make(chan struct{}, mostCreates),
 		layouts: make(chan struct{}, mostLayouts), unknowns: make(chan struct{}, mostUnknowns),
 		known: map[string]bool{}, records: map[string]Record{}, strange: map[string]bool{}, owners: map[string]*owner{}, workers: map[string]heard{}, orphans: map[orphan]time.Time{},
 	}
@@ -232,7 +233,7 @@ func (s *Service) subscribe() error {
 	prefix := "mfac." + s.cfg.Tenant + ".c."
 	err = rpc.Endpoints(svc, prefix, []string{
 		wire.OpDelete, wire.OpInfo, wire.OpLayout, wire.OpOpen, wire.OpWait, wire.OpQuery, wire.OpResult, wire.OpClose, wire.OpSteps, wire.OpValues,
-		wire.OpForget, wire.OpSet,
+		wire.OpForget, wire.OpSet, wire.OpFreeze, wire.OpFrozen,
 	}, s.log, func(string) func(rpc.Request) error { return s.toOwner })
 	if err == nil {
 		err = rpc.Endpoints(svc, prefix, []string{wire.OpCreate, wire.OpList, wire.OpStatus}, s.log,
@@ -539,6 +540,10 @@ func runOf(m wire.Message) string {
 	case *wire.Forget:
 		return m.Run
 	case *wire.Set:
+		return m.Run
+	case *wire.Freeze:
+		return m.Run
+	case *wire.FrozenRequest:
 		return m.Run
 	}
 	return ""

@@ -19,6 +19,7 @@ import (
 type spectra struct {
 	version wire.Version // of known
 	known   *spectrum.Spectrum
+	form    *spectrum.Form // of that version, until the window changes
 
 	job     uint64 // that is under way; 0: none
 	asked   wire.Version
@@ -56,7 +57,7 @@ func (c *Core) spectralQuery(e *Effects, q *query, m *wire.Query) error {
 			return err
 		}
 	case s.asked != q.version:
-		return wire.Errorf(wire.CodeBusy, "versions whose spectrum is asked for", 2, "1 at a time", "ask again when version %d is done", s.asked)
+		return laterVersion(s.asked)
 	}
 	s.waiting = append(s.waiting, q)
 	q.mask = shard.NewMask(c.rec.Spec.Slots())
@@ -71,12 +72,13 @@ func (c *Core) findSpectrum(e *Effects, q *query) error {
 		return err
 	}
 	c.spectra.job, c.spectra.asked = uint64(q.id), q.version
-	e.Jobs = append(e.Jobs, Job{c.spectra.job, func(stop func() bool) any {
-		s, err := spectrum.Of(a, n, stop)
+	w := new(watched)
+	e.Jobs = append(e.Jobs, Job{ID: c.spectra.job, Progress: w.progress, Run: func(stop func() bool) any {
+		f, err := spectrum.FormOf(a, n, w.watch(stop))
 		if err != nil {
 			return err
 		}
-		return s
+		return f
 	}})
 	return nil
 }
@@ -88,17 +90,28 @@ func (c *Core) done(e *Effects, in Done) {
 		return
 	}
 	if in.Job != s.job || s.job == 0 {
+		c.leftOut(e, in)
 		return
 	}
 	waiting := s.waiting
 	s.job, s.waiting = 0, nil
-	found, ok := in.Result.(*spectrum.Spectrum)
+	form, ok := in.Result.(*spectrum.Form)
+	var found *spectrum.Spectrum
 	if ok {
+		alone := form.Spectrum // else it would keep the form
+		found = &alone
 		s.known, s.version = found, s.asked
+		if s.form = nil; s.version == c.version {
+			s.form = form
+		}
 	}
 	for _, q := range waiting {
 		if !ok {
 			c.refuse(e, q, notFound(q, in.Result))
+			continue
+		}
+		if q.formed != nil {
+			c.hasForm(e, q, form)
 			continue
 		}
 		if values, err := q.spectral.numbers(q.kind, c.rec.Spec.Dim, found); err != nil {
@@ -118,9 +131,13 @@ func notFound(q *query, result any) *wire.Error {
 	return wire.Errorf(wire.CodeInternal, "", "", "", "the eigenvalues of version %d: %v", q.version, err)
 }
 
-// quit ends a query for numbers of the spectrum. If it was the last that waits, so does the job.
+// quit ends a query's wait for the spectrum, and for a job of its own. If it was the last that waits, so does the job.
 func (c *Core) quit(e *Effects, q *query) {
 	s := &c.spectra
+	if q.formed != nil && q.formed.job != 0 {
+		e.Stops = append(e.Stops, q.formed.job)
+	}
+	q.formed = nil
 	for i, w := range s.waiting {
 		if w == q {
 			s.waiting = append(s.waiting[:i:i], s.waiting[i+1:]...)
@@ -131,7 +148,6 @@ func (c *Core) quit(e *Effects, q *query) {
 			break
 		}
 	}
-	delete(c.queries, q.id)
 }
 
 // numbers is the answer to a query of a kind (wire.KindScalars, wire.KindSpectrum), of the eigenvalues of A = GGᵀ, for d columns.

@@ -16,6 +16,7 @@ type openStep struct {
 	step     wire.Step
 	attempt  wire.Attempt
 	token    uint64
+	weight   float64 // 0: 1
 	slot     wire.Slot
 	deadline int64            // tick
 	parts    [][]wire.Product // a shard's products by slot, those of attempt 0 not known; nil until its slice is whole
@@ -66,6 +67,9 @@ func (c *Core) openStep(e *Effects, in Request, m *wire.Open) error {
 	if c.hasNewest && m.Step <= c.newest {
 		return wire.Errorf(wire.CodeNotGrowing, "step", m.Step, fmt.Sprintf("above %d, the newest one committed", c.newest))
 	}
+	if c.frozen() {
+		return c.errFrozen()
+	}
 	if c.committing != nil && m.Step < c.committing.step {
 		return wire.Errorf(wire.CodeNotGrowing, "step", m.Step, fmt.Sprintf("above %d, which is being committed", c.committing.step))
 	}
@@ -84,9 +88,12 @@ func (c *Core) openStep(e *Effects, in Request, m *wire.Open) error {
 		return wire.Errorf(wire.CodeUnavailable, "step", m.Step, "open", "its last attempt is being dropped")
 	case o != nil && o == c.committing && o.token != m.Token:
 		return wire.Errorf(wire.CodeNotGrowing, "step", m.Step, fmt.Sprintf("above %d, which is being committed", m.Step))
+	case o != nil && o.token == m.Token && wire.OrOne(o.weight) != wire.OrOne(m.Weight):
+		return wire.Invalid("weight", wire.OrOne(m.Weight), fmt.Sprintf("%g, as another publisher of step %d said", wire.OrOne(o.weight), m.Step))
 	case o != nil && o.token != m.Token:
 		c.supersede(e, o)
 		o = c.newOpen(m.Step, c.nextAttempt(), m.Token, o.slot, deadline)
+		o.weight = m.Weight
 		c.open[slices.IndexFunc(c.open, func(p *openStep) bool { return p.step == m.Step })] = o
 		c.stage(e, o)
 	case o == nil:
@@ -96,6 +103,7 @@ func (c *Core) openStep(e *Effects, in Request, m *wire.Open) error {
 		}
 		c.cursor = slot
 		o = c.newOpen(m.Step, c.nextAttempt(), m.Token, slot, deadline)
+		o.weight = m.Weight
 		c.open = append(c.open, o)
 		slices.SortFunc(c.open, func(a, b *openStep) int { return cmp.Compare(a.step, b.step) })
 		c.stage(e, o)
@@ -166,7 +174,7 @@ func (c *Core) freeSlot() (wire.Slot, error) {
 // stage tells every shard of an attempt; each answers when its slice is whole.
 func (c *Core) stage(e *Effects, o *openStep) {
 	for s := range c.shards {
-		c.call(e, s, &wire.Stage{Step: o.step, Attempt: o.attempt, Slot: o.slot, Token: o.token}, func(e *Effects, m wire.Message) { c.staged(e, o, s, m) })
+		c.call(e, s, &wire.Stage{Step: o.step, Attempt: o.attempt, Slot: o.slot, Token: o.token, Weight: o.weight}, func(e *Effects, m wire.Message) { c.staged(e, o, s, m) })
 	}
 }
 
@@ -204,7 +212,7 @@ func (c *Core) staged(e *Effects, o *openStep, s int, m wire.Message) {
 // advance commits the lowest open step, if it is whole everywhere and its products cover the
 // window.
 func (c *Core) advance(e *Effects) {
-	if c.committing != nil || c.changing != nil || c.phase != serving {
+	if c.committing != nil || c.changing != nil || c.phase != serving || c.frozen() {
 		return
 	}
 	i := slices.IndexFunc(c.open, func(o *openStep) bool { return !o.dropping })
@@ -262,19 +270,19 @@ func (c *Core) commit(e *Effects, o *openStep) {
 		}
 		sums = append(sums, sum)
 	}
+	after := append(slices.Clone(kept), row{wire.Row{Slot: o.slot, Step: o.step, Attempt: o.attempt, Weight: o.weight}, c.version + 1})
 	c.snapshot()
 	var err error
 	if full {
-		err = c.win.Replace(sums)
+		err = c.win.ReplaceWeighted(sums, c.weightsOf(after))
 	} else {
-		err = c.win.Append(sums)
+		err = c.win.AppendWeighted(sums, c.weightsOf(after))
 	}
 	if err != nil {
 		c.fail(e, o, wire.AsError(fmt.Errorf("take step %d into the window: %w", o.step, err)))
 		return
 	}
 	c.committing = o
-	after := append(slices.Clone(kept), row{wire.Row{Slot: o.slot, Step: o.step, Attempt: o.attempt}, c.version + 1})
 	msg := wire.Commit{Version: c.version + 1, Step: o.step, Attempt: o.attempt, Slot: o.slot}
 	if full {
 		msg.Evict, msg.EvictStep, msg.EvictSlot = true, c.rows[0].Step, c.rows[0].Slot

@@ -184,7 +184,9 @@ func (c *Core) keepOpen() {
 		}
 		taken[st.Slot] = true
 		c.cursor = st.Slot
-		c.open = append(c.open, c.newOpen(st.Step, st.Attempt, st.Token, st.Slot, 0))
+		o := c.newOpen(st.Step, st.Attempt, st.Token, st.Slot, 0)
+		o.weight = st.Weight
+		c.open = append(c.open, o)
 	}
 }
 
@@ -196,7 +198,7 @@ func (c *Core) install(e *Effects) {
 	}
 	var keep []wire.Staged
 	for _, o := range c.open {
-		keep = append(keep, wire.Staged{Slot: o.slot, Step: o.step, Attempt: o.attempt, Token: o.token})
+		keep = append(keep, wire.Staged{Slot: o.slot, Step: o.step, Attempt: o.attempt, Token: o.token, Weight: o.weight})
 	}
 	left := len(c.shards)
 	for s := range c.shards {
@@ -274,7 +276,9 @@ func (c *Core) serve(e *Effects) {
 	spec := c.rec.Spec
 	win, err := window.New(spec.Window, spec.Damping, divisorOf(spec.Divisor))
 	if err == nil && len(c.rows) > 0 {
-		err = win.Load(c.gram.packed, len(c.rows))
+		if err = win.Load(c.gram.packed, len(c.rows)); err == nil {
+			err = win.SetWeights(c.weightsOf(c.rows))
+		}
 	}
 	if err != nil {
 		c.enter(failed, fmt.Sprintf("A can't be rebuilt: %v", err))
@@ -284,6 +288,11 @@ func (c *Core) serve(e *Effects) {
 	c.enter(serving, wire.StateReady)
 	for s := range c.shards {
 		c.shards[s].adopted = nil
+	}
+	if c.frozen() {
+		c.dropOpen(e)
+		c.hold(e)
+		return
 	}
 	for _, o := range c.open {
 		o.deadline = c.tick + c.ticks(c.cfg.StepMS)

@@ -8,11 +8,11 @@ import (
 	"mfac/shard/kernel"
 )
 
-// This file: diagonal blocks of H = GᵀG/N + λI in place of H (maths.md, "Blocks"; docs/blocks.md). A block of q columns is worked out
+// This file: diagonal blocks of H = GᵀWG/N + λI in place of H (maths.md, "Blocks"; docs/blocks.md). A block of q columns is worked out
 // from a Gram matrix of min(q, n) rows, plus NλI:
 //
-//	q ≤ n and q ≤ mostPrimal   K = G_bᵀG_b + NλI, q×q:   H_b⁻¹v = N K⁻¹v
-//	else                       K = G_bG_bᵀ + NλI, n×n:   H_b⁻¹v = (v − G_bᵀK⁻¹G_bv)/λ
+//	q ≤ n and q ≤ mostPrimal   K = G_bᵀWG_b + NλI, q×q:    H_b⁻¹v = N K⁻¹v
+//	else                       K = G_bG_bᵀ + NλW⁻¹, n×n:   H_b⁻¹v = (v − G_bᵀK⁻¹G_bv)/λ
 //
 // Rows are taken in the order in which they are listed, columns in tiles of 1,024 from the block's first one on: nothing depends on
 // where in the shard a block lies, on threads, or on which other blocks there are.
@@ -26,6 +26,8 @@ type BlockSpec struct {
 	Lambda float64
 	N      int
 	Out    []byte // by column of the shard: not 0 where a column is left out of H; nil: none is
+
+	Weights []float64 // of the rows, W = diag(w); nil: all are 1
 }
 
 // A BlockSum says of a result x̂, of exact arithmetic x, that ‖x̂ − x‖² ≤ Error2, and what ‖x̂‖² is.
@@ -101,6 +103,16 @@ func (s *Store) blocks(spec BlockSpec) (*blockRun, error) {
 	}
 	if spec.N < 1 {
 		return nil, outOf("N", spec.N, "≥ 1")
+	}
+	if spec.Weights != nil {
+		if err := checkLen("weights", len(spec.Weights), int64(len(spec.Slots))); err != nil {
+			return nil, err
+		}
+	}
+	for _, w := range spec.Weights {
+		if !(w > 0) || math.IsInf(w, 1) {
+			return nil, outOf("weight", w, "> 0 and finite")
+		}
 	}
 	if spec.Out != nil {
 		if err := checkLen("out", len(spec.Out), s.cols); err != nil {
@@ -441,14 +453,37 @@ func (b *blockRun) gramOf(bs *blockScratch, blk Block, alone bool) (packed []flo
 			b.kernel.Put(&bs.Scratch, g, j, 0, row, F32)
 		}
 		b.kernel.Flush()
+		to := part
 		if lo == 0 {
-			b.kernel.Gram(&bs.Scratch, packed, g, ages, 0, q)
-			continue
+			to = packed
 		}
-		b.kernel.Gram(&bs.Scratch, part, g, ages, 0, q)
-		add(packed, part)
+		if b.want.Weights == nil {
+			b.kernel.Gram(&bs.Scratch, to, g, ages, 0, q)
+		} else {
+			b.weightedGram(bs, to, g, b.want.Weights[lo:lo+n])
+		}
+		if lo > 0 {
+			add(packed, part)
+		}
 	}
 	return packed, true, nil
+}
+
+// weightedGram sets dst to the lower triangle of GWGᵀ, g's rows being G's, packed: each is multiplied with W times the others, rounded.
+func (b *blockRun) weightedGram(bs *blockScratch, dst []float64, g kernel.Tile, w []float64) {
+	q, cols := g.Slots, g.Cols()
+	x, y := grow(&bs.x, q*cols), grow(&bs.y, q*q)
+	for i := range q {
+		row := x[i*cols : (i+1)*cols]
+		b.kernel.Row(row, g, i)
+		for j, f := range w { // past it the row is 0
+			row[j] *= f
+		}
+	}
+	b.kernel.Dots(&bs.Scratch, y, g, x, FullMask(q))
+	for i := range q {
+		copy(dst[triangle(i):], y[i*q:][:i+1])
+	}
 }
 
 // factored makes a block's K and its factor.
@@ -461,7 +496,11 @@ func (b *blockRun) factored(bs *blockScratch, blk Block, alone bool) (primal boo
 	if primal {
 		n = len(bs.cols)
 	}
-	bs.load(packed, n, b.shift)
+	if !primal && b.want.Weights != nil {
+		bs.weighted(packed, n, b.shift, b.want.Weights)
+	} else {
+		bs.load(packed, n, b.shift)
+	}
 	if pivot, err := bs.factor(b.kernel, b.spec.Abort.Err); err != nil {
 		return primal, err
 	} else if !(pivot > 0) || math.IsInf(pivot, 1) {

@@ -45,15 +45,19 @@ func exactSolve(k [][]*big.Float, ys [][]*big.Float) {
 }
 
 // exactBlock is H_b of the columns listed, of rows g.
-func exactBlock(g [][]float64, cols []int64, lambda float64, n int) [][]*big.Float {
+func exactBlock(g [][]float64, w []float64, cols []int64, lambda float64, n int) [][]*big.Float {
 	h := make([][]*big.Float, len(cols))
 	t := exactly(0)
 	for a, i := range cols {
 		h[a] = make([]*big.Float, len(cols))
 		for b, j := range cols {
 			sum := exactly(0)
-			for _, row := range g {
-				sum.Add(sum, t.Mul(exactly(row[i]), exactly(row[j])))
+			for r, row := range g {
+				t.Mul(exactly(row[i]), exactly(row[j]))
+				if w != nil {
+					t.Mul(t, exactly(w[r]))
+				}
+				sum.Add(sum, t)
 			}
 			sum.Quo(sum, exactly(float64(n)))
 			if a == b {
@@ -99,6 +103,11 @@ func newBlocky(t testing.TB, rt *rapid.T, mostSlots, mostCols int) blocky {
 		b.spec.Out = make([]byte, cols)
 		for j := range b.spec.Out {
 			b.spec.Out[j] = byte(rng.IntN(4) / 3)
+		}
+	}
+	if rng.IntN(3) == 0 {
+		for range b.age {
+			b.spec.Weights = append(b.spec.Weights, math.Exp2(float64(rng.IntN(40)-35)*rng.Float64()))
 		}
 	}
 	for lo := int64(rng.IntN(min(2, cols))); lo < int64(cols); {
@@ -172,7 +181,7 @@ func TestBlocksAgainstExact(t *testing.T) {
 				e[a] = exactly(1)
 				ys = append(ys, e)
 			}
-			exactSolve(exactBlock(b.g, kept, b.spec.Lambda, b.spec.N), ys)
+			exactSolve(exactBlock(b.g, b.spec.Weights, kept, b.spec.Lambda, b.spec.N), ys)
 			if n := len(kept); n > 0 && b.spec.Out == nil {
 				b.checkElements(rt, rng, blk, ys[len(v):])
 			}
@@ -246,15 +255,19 @@ func TestJointBlocks(t *testing.T) {
 		must(t, b.JointBlocks(got, shard.Float64s(x), b.spec, b.blocks))
 		for _, blk := range b.blocks {
 			kept := b.kept(blk)
-			h := exactBlock(b.g, kept, b.spec.Lambda, b.spec.N)
+			h := exactBlock(b.g, b.spec.Weights, kept, b.spec.Lambda, b.spec.N)
 			right, trace := make([]*big.Float, len(kept)), 0.0
 			size := 0.0
 			for a, i := range kept {
 				right[a] = exactly(0)
-				for _, row := range b.g {
+				for r, row := range b.g {
+					f := 1 / float64(b.spec.N)
+					if b.spec.Weights != nil {
+						f *= b.spec.Weights[r]
+					}
 					for j := blk.Lo; j < blk.Hi; j++ {
-						right[a].Add(right[a], exactly(row[i]*x[j]/float64(b.spec.N)*row[j]))
-						size += math.Abs(row[i] * x[j] / float64(b.spec.N) * row[j])
+						right[a].Add(right[a], exactly(row[i]*x[j]*f*row[j]))
+						size += math.Abs(row[i] * x[j] * f * row[j])
 					}
 				}
 				f, _ := h[a][a].Float64()

@@ -14,10 +14,10 @@ import (
 // block are left alone. The sums are one a vector, over all blocks. With L and s of K, ρ = y − Kc or v − Kz as it comes out,
 // T = Σ|c_i|‖g_i‖ and U = Σ s_i|c_i| or Σ s_i|z_i|, of a block
 //
-//	n×n  ‖x̂ − x‖ ≤ ((‖ρ‖ + 8ε(√tr A ‖v‖ + 2‖s‖U))/(2√(Nλ)) + ε(1 + √n)(‖v‖ + T))/λ + 2ε‖x‖
+//	n×n  ‖x̂ − x‖ ≤ ((‖W^½ρ‖ + 8ε(√tr W^½AW^½ ‖v‖ + 2‖W^½s‖U))/(2√(Nλ)) + ε(1 + √n)(‖v‖ + T))/λ + 2ε‖x‖
 //	q×q  ‖x̂ − x‖ ≤ (‖ρ‖ + 16ε‖s‖U + ε‖v‖)/λ + 2ε‖x‖
 //
-// since ‖G_bᵀK⁻¹‖ ≤ 1/(2√(Nλ)) and ‖K⁻¹‖ ≤ 1/(Nλ). The Gram matrix takes min(q, n)²·max(q, n)/2 products a block.
+// since ‖G_bᵀK⁻¹W^-½‖ ≤ 1/(2√(Nλ)) and ‖K⁻¹‖ ≤ 1/(Nλ). The Gram matrix takes min(q, n)²·max(q, n)/2 products a block.
 func (s *Store) SolveBlocks(dst [][]float64, v []Vector, spec BlockSpec, blocks []Block) ([]BlockSum, error) {
 	b, err := s.solver(dst, v, spec, blocks)
 	if err != nil {
@@ -92,10 +92,10 @@ func (b *blockRun) solve(bs *blockScratch, dst [][]float64, v []Vector, blk Bloc
 func (b *blockRun) errorOf(bs *blockScratch, c, y []float64, norm2 float64) float64 {
 	norm, t := math.Sqrt(norm2), 0.0
 	for i := range b.n {
-		t = math.FMA(math.Abs(c[i]), math.Sqrt(max(bs.k[i*bs.m+i]-b.shift, 0)), t)
+		t = math.FMA(math.Abs(c[i]), math.Sqrt(bs.a[i]), t)
 	}
 	reach := 1 / (2 * math.Sqrt(b.shift))
-	first := bs.misfit(b.kernel, c, y) + dotError*epsilon*(math.Sqrt(bs.trace)*norm+2*bs.norm*bs.scaled(c))
+	first := bs.misfit(b.kernel, c, y) + dotError*epsilon*(math.Sqrt(bs.trace)*norm+2*bs.wnorm*bs.scaled(c))
 	return first*reach + epsilon*(1+math.Sqrt(float64(b.n)))*(norm+t)
 }
 
@@ -146,7 +146,7 @@ func (b *blockRun) vectorOf(bs *blockScratch, v Vector, blk Block) (y, room []fl
 func (b *blockRun) solvePrimal(bs *blockScratch, z, y, dst []float64, blk Block) BlockSum {
 	bs.solveTo(b.kernel, z, y)
 	norm := math.Sqrt(b.kernel.Dot(y, y))
-	e := (bs.misfit(b.kernel, z, y) + 2*dotError*epsilon*bs.norm*bs.scaled(z) + epsilon*norm) / b.want.Lambda
+	e := (bs.misfit(b.kernel, z, y) + 2*dotError*epsilon*bs.wnorm*bs.scaled(z) + epsilon*norm) / b.want.Lambda
 	for j := range z {
 		z[j] *= float64(b.want.N)
 	}
@@ -238,7 +238,7 @@ func (b *blockRun) diagColumns(bs *blockScratch, dst, l []float64, e float64, bl
 	return totals(parts, 1)[0], err
 }
 
-// JointBlocks sets dst, of Cols() numbers, to G_bᵀ(NλI + G_bG_bᵀ)⁻¹y with y = Gx over all of the block's columns, also those that are left out
+// JointBlocks sets dst, of Cols() numbers, to G_bᵀ(NλW⁻¹ + G_bG_bᵀ)⁻¹y with y = Gx over all of the block's columns, also those that are left out
 // of H: the change of the others when those of x go (maths.md, "Pruning"). 0 where a column is left out.
 func (s *Store) JointBlocks(dst []float64, x Vector, spec BlockSpec, blocks []Block) error {
 	b, err := s.solver([][]float64{dst}, []Vector{x}, spec, blocks)
@@ -255,6 +255,11 @@ func (s *Store) JointBlocks(dst []float64, x Vector, spec BlockSpec, blocks []Bl
 			return err
 		}
 		c := y[:b.n]
+		if primal && b.want.Weights != nil {
+			for i, f := range b.want.Weights {
+				c[i] *= f
+			}
+		}
 		if !primal {
 			full, z := make([]float64, bs.m), make([]float64, bs.m)
 			copy(full, c)

@@ -68,7 +68,7 @@ func (s *storage) checkDiag(l []float64, slots []int, lambda float64, lo, hi int
 	return s.checkRange(lo, hi-lo)
 }
 
-// diag works out one block of diagCols columns of a diagonal.
+// diag works out one block of diagCols columns of a diagonal, of W, or of a diagonal from W.
 func (p *pass) diag(sc *scratch, block int) {
 	s := p.s
 	start := int64(block) * diagCols
@@ -77,14 +77,27 @@ func (p *pass) diag(sc *scratch, block int) {
 	within := int(start % TileCols)
 	cols := min(diagCols, g.Cols()-within)
 	n := len(p.slots)
-	w, x := grow(&sc.r, n*cols), grow(&sc.x, 2*cols)
+	x := grow(&sc.x, 2*cols)
 	r, one := x[:cols], x[cols:]
 	clear(r)
-	for i, t := range p.slots {
-		s.kernel.RowPart(w[i*cols:(i+1)*cols], g, t, within/g.DType.LineCols())
+	var w []float64
+	if p.white != nil {
+		w = p.white[int64(n)*start:][:n*cols]
+	} else {
+		w = grow(&sc.r, n*cols)
+	}
+	if p.op != opSquares {
+		for i, t := range p.slots {
+			s.kernel.RowPart(w[i*cols:(i+1)*cols], g, t, within/g.DType.LineCols())
+		}
+		if n > 0 {
+			s.kernel.Solve(w, p.c, n, cols)
+		}
+	}
+	if p.op == opWhiten {
+		return
 	}
 	if n > 0 {
-		s.kernel.Solve(w, p.c, n, cols)
 		s.kernel.Squares(r, w)
 	}
 	for j := range one {

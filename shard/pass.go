@@ -50,6 +50,8 @@ const (
 	opDiag
 	opEach
 	opSum
+	opWhiten
+	opSquares
 )
 
 // pass is a call at work, or a Sum. It is used again.
@@ -75,6 +77,7 @@ type pass struct {
 	lambda float64
 	answer Answer
 	w      []float64
+	white  []float64 // of opWhiten and opSquares
 	lo, hi int64
 	dst    []float64
 	bytes  []byte
@@ -143,7 +146,7 @@ func (s *storage) done(p *pass) {
 	p.tree.end()
 	p.mask, p.slots, p.x, p.own, p.c, p.dst, p.bytes, p.out = nil, nil, nil, [2]Vector{}, nil, nil, nil, nil
 	p.each, p.sumPart = nil, nil
-	p.norms, p.solve, p.scaled, p.base, p.answer, p.w = false, false, false, 0, Answer{}, nil
+	p.norms, p.solve, p.scaled, p.base, p.answer, p.w, p.white = false, false, false, 0, Answer{}, nil, nil
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.passes = append(s.passes, p)
@@ -214,7 +217,7 @@ func (p *pass) Unit(w *pool.Worker, i int) {
 		for t := lo; t < hi; t++ {
 			p.s.touch(p.first + t)
 		}
-	case opDiag:
+	case opDiag, opWhiten, opSquares:
 		for t := lo; t < hi; t++ {
 			p.diag(sc, p.first+t)
 		}

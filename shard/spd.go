@@ -6,40 +6,58 @@ import (
 	"mfac/shard/kernel"
 )
 
-// spd is K = A + shift·I, symmetric and positive definite, of n rows, and its factor L. Both are m×m, m being n rounded up to a multiple
+// spd is K = A + shift·I, or A + shift·W⁻¹, symmetric and positive definite, of n rows, and its factor L. Both are m×m, m being n rounded up to a multiple
 // of 16, with ones on the diagonal from n on and zeros beside them. All that is worked out with them is the same on every CPU.
 type spd struct {
 	n, m  int
 	k, l  []float64
 	s     []float64 // √K_ii, 0 from n on
-	norm  float64   // ‖s‖
-	most  float64   // the largest K_ii
-	trace float64   // of A
-	shift float64
+	a     []float64 // A_ii
+	trace float64   // of A, or of W^½AW^½
+	ratio float64   // max K_ii over what was added to A_ii
+	w     []float64 // of the rows; nil: all are 1
+	wnorm float64   // √Σ w_i K_ii
 }
 
 // load sets K from the packed lower triangle of A.
-func (a *spd) load(packed []float64, n int, shift float64) {
+func (a *spd) load(packed []float64, n int, shift float64) { a.weighted(packed, n, shift, nil) }
+
+// weighted is load with shift/w_i in row i: K = A + shift·W⁻¹.
+func (a *spd) weighted(packed []float64, n int, shift float64, w []float64) {
 	m := (n + 15) &^ 15
-	a.n, a.m, a.shift = n, m, shift
-	k, s := grow(&a.k, m*m), grow(&a.s, m)
+	a.n, a.m, a.w = n, m, w
+	k, s, d := grow(&a.k, m*m), grow(&a.s, m), grow(&a.a, n)
 	clear(k)
 	clear(s)
-	a.trace, a.most = 0, 0
+	a.trace, a.ratio, a.wnorm = 0, 0, 0
 	for i := range n {
 		row := packed[triangle(i):][:i+1]
 		for j, x := range row {
 			k[i*m+j], k[j*m+i] = x, x
 		}
-		a.trace += row[i]
-		k[i*m+i] = row[i] + shift
-		s[i] = math.Sqrt(k[i*m+i])
-		a.most = max(a.most, k[i*m+i])
+		own, f := shift, a.weight(i)
+		if w != nil {
+			own = shift / f
+		}
+		d[i] = row[i]
+		x := row[i] + own
+		k[i*m+i], s[i] = x, math.Sqrt(x)
+		a.trace += f * row[i]
+		a.wnorm += f * x
+		a.ratio = max(a.ratio, x/own)
 	}
 	for i := n; i < m; i++ {
 		k[i*m+i] = 1
 	}
-	a.norm = math.Sqrt(a.trace + float64(n)*shift)
+	a.wnorm = math.Sqrt(a.wnorm)
+}
+
+// weight is w_i.
+func (a *spd) weight(i int) float64 {
+	if a.w == nil {
+		return 1
+	}
+	return a.w[i]
 }
 
 // factor makes L, row by row. It returns the last pivot: one that is not positive and finite says that there is none.
@@ -103,11 +121,14 @@ func (a *spd) forward(v *kernel.Variant, y []float64) {
 	copy(y, x)
 }
 
-// misfit is ‖y − Kx‖.
+// misfit is ‖W^½(y − Kx)‖.
 func (a *spd) misfit(v *kernel.Variant, x, y []float64) float64 {
 	sum := 0.0
 	for i := range a.n {
 		r := y[i] - v.Dot(a.k[i*a.m:][:a.m], x[:a.m])
+		if a.w != nil {
+			r *= math.Sqrt(a.w[i])
+		}
 		sum = math.FMA(r, r, sum)
 	}
 	return math.Sqrt(sum)
@@ -122,8 +143,8 @@ func (a *spd) scaled(x []float64) float64 {
 	return sum
 }
 
-// inverseDiag sets d to the diagonal of K⁻¹, d_j = ‖L⁻¹e_j‖², and returns ν ≥ ‖SK⁻¹S‖, S = diag(s): the trace of that, or max s²/shift where it
-// is less. w is scratch.
+// inverseDiag sets d to the diagonal of K⁻¹, d_j = ‖L⁻¹e_j‖², and returns ν ≥ ‖SK⁻¹S‖, S = diag(s): the trace of that, or where it is less the
+// largest quotient of K_ii and what is beside A_ii in it. w is scratch.
 func (a *spd) inverseDiag(v *kernel.Variant, d []float64, w *[]float64, stop func() error) (nu float64, err error) {
 	for lo := 0; lo < a.m; lo += blockPanel {
 		if err := stop(); err != nil {
@@ -142,7 +163,7 @@ func (a *spd) inverseDiag(v *kernel.Variant, d []float64, w *[]float64, stop fun
 	for j, x := range d[:a.n] {
 		sum = math.FMA(a.k[j*a.m+j], x, sum)
 	}
-	return max(1, min(sum, a.most/a.shift)), nil
+	return max(1, min(sum, a.ratio)), nil
 }
 
 // elementError is E for the diagonal of K⁻¹, or of I − GᵀK⁻¹G, as coordinator/window's elementError has it, with all rows in one bundle:

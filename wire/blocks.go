@@ -3,6 +3,7 @@ package wire
 import (
 	"cmp"
 	"encoding/binary"
+	"math"
 	"sort"
 )
 
@@ -132,6 +133,7 @@ type Blocks struct {
 	N       int     `msgpack:"n,omitempty"`       // begin: of F = GᵀG/N
 	Size    int64   `msgpack:"size,omitempty"`    // begin: of a block
 	Rows    int     `msgpack:"rows,omitempty"`    // begin: slots at the payload's beginning
+	Weights bool    `msgpack:"weights,omitempty"` // begin: their weights follow
 	Lo      int64   `msgpack:"lo,omitempty"`      // gram, dots, finish, elements, inner: the columns [Lo, Hi); factor: the first number
 	Hi      int64   `msgpack:"hi,omitempty"`
 	I0      int     `msgpack:"i0,omitempty"` // gram
@@ -140,16 +142,21 @@ type Blocks struct {
 	Payload []byte  `msgpack:"-"`
 }
 
-// Begun is what the payload of a begin says: the rows' slots, oldest first, and the blocks. It has been validated.
-func (m *Blocks) Begun() ([]Slot, Partition) {
-	slots, _ := SlotList(m.Payload[:4*m.Rows])
-	x := Indices(m.Payload[4*m.Rows:])
-	return slots, Partition{x[:len(x)-1], x[len(x)-1], m.Size}
+// Begun is what the payload of a begin says: the rows' slots, oldest first, their weights, nil where all are 1, and the blocks. It has been
+// validated.
+func (m *Blocks) Begun() (slots []Slot, weights []float64, p Partition) {
+	slots, _ = SlotList(m.Payload[:4*m.Rows])
+	rest := m.Payload[4*m.Rows:]
+	if m.Weights {
+		weights, rest = Floats(rest[:8*m.Rows]), rest[8*m.Rows:]
+	}
+	x := Indices(rest)
+	return slots, weights, Partition{x[:len(x)-1], x[len(x)-1], m.Size}
 }
 
 // BeginPayload is the payload of a begin.
-func BeginPayload(slots []Slot, p Partition) []byte {
-	return AppendIndices(AppendIndices(AppendSlots(nil, slots), p.Starts), []int64{p.End})
+func BeginPayload(slots []Slot, weights []float64, p Partition) []byte {
+	return AppendIndices(AppendIndices(AppendFloats(AppendSlots(nil, slots), weights), p.Starts), []int64{p.End})
 }
 
 // Validate implements Message.
@@ -219,6 +226,14 @@ func checkWhat(what string) error {
 	return nil
 }
 
+// rowBytes is what a begin says of each row.
+func (m *Blocks) rowBytes() int {
+	if m.Weights {
+		return 4 + 8
+	}
+	return 4
+}
+
 func (m *Blocks) validateBegin() error {
 	if m.What != BlocksSolve && m.What != BlocksDiag {
 		return Invalid("what", cmp.Or(m.What, "missing"), "solve or diag")
@@ -229,11 +244,16 @@ func (m *Blocks) validateBegin() error {
 		checkWithin("n", m.N, 1, MaxWindow),
 		CheckDampingOf("damping", m.Damping, m.N),
 		checkWithin("size", m.Size, 1, int64(MaxDim)),
-		checkWithin("rows", m.Rows, 0, min(MaxWindow, len(m.Payload)/4)),
+		checkWithin("rows", m.Rows, 0, min(MaxWindow, len(m.Payload)/m.rowBytes())),
 	); err != nil {
 		return err
 	}
-	starts := m.Payload[4*m.Rows:]
+	starts := m.Payload[m.rowBytes()*m.Rows:]
+	for _, w := range Floats(m.Payload[4*m.Rows : len(m.Payload)-len(starts)]) {
+		if !(w > 0) || math.IsInf(w, 1) {
+			return Invalid("weight", w, "> 0 and finite")
+		}
+	}
 	if n := len(starts); n%8 != 0 || n < 16 || n > 8*(MaxTensors+1) {
 		return Invalid("payload bytes", len(m.Payload), "of slots, and of 2 to "+itoa(MaxTensors+1)+" columns")
 	}

@@ -39,6 +39,8 @@ type Info struct {
 	Queries int      `msgpack:"queries" json:"queries"`
 	Lost    int      `msgpack:"lost" json:"lost"` // rows dropped because a shard had lost them; 1 if nobody knows how many
 	Coord   string   `msgpack:"coord" json:"coordinator"`
+	Frozen  string   `msgpack:"frozen,omitempty" json:"frozen,omitempty"` // its Frozen's state; "": thawed
+	Kept    int64    `msgpack:"kept,omitempty" json:"kept,omitempty"`     // bytes of W on all workers
 }
 
 // Range is the first column and the number of columns of shard s.
@@ -106,13 +108,14 @@ type Precondition struct {
 // Open reserves a slot for a step on every shard. Token tells one publication of a step from
 // another: the same token joins it (data-parallel publishers share one), another token starts it
 // anew, and who held the old one hears CodeSuperseded. DeadlineMS is when an incomplete step is
-// dropped, 0 for a minute. Reply: OpenReply.
+// dropped, 0 for a minute. Weight is the gradient's in H, 0 for 1. Reply: OpenReply.
 type Open struct {
 	Run          string        `msgpack:"run"`
 	Step         Step          `msgpack:"step"`
 	Token        uint64        `msgpack:"token"`
 	DeadlineMS   int64         `msgpack:"deadline_ms,omitempty"`
 	Precondition *Precondition `msgpack:"precondition,omitempty"`
+	Weight       float64       `msgpack:"weight,omitempty"`
 }
 
 // OpenReply says under what epoch and attempt the step's chunks go. Whole lists the shards that
@@ -173,6 +176,7 @@ const (
 //	fisher, hessian  as vector
 //	sample   Vectors samples of Seed, numbers First, First+1 and so on
 //	scores, pairs, influence, self: see scores.go
+//	invsqrt, likelihood, leaveout: see tune.go
 //
 // Verify and Refine go with vector and combine: Verify has the residuals of the answers measured,
 // Refine has them refined where that makes their residual smaller.
@@ -230,7 +234,8 @@ type Result struct {
 // ResultReply says that the result can be fetched. Bounds has one bound a vector: of the relative
 // error of the answer in the 2-norm, the rounding to the result's dtype included. Residuals, where
 // the query asked to verify or to refine, has ‖Hx − v‖/‖v‖ of each x, before that rounding. Values is
-// how many numbers there are to be asked for by Values; 0 where the result is of length d.
+// how many numbers there are to be asked for by Values; 0 where the result is of length d. Done of
+// Total says how far a pending one is, in work of a size of its own; 0 of 0 where that isn't known.
 type ResultReply struct {
 	State   string    `msgpack:"state"` // StatePending or StateReady
 	Version Version   `msgpack:"version"`
@@ -239,6 +244,9 @@ type ResultReply struct {
 	Values  int64     `msgpack:"values,omitempty"`
 
 	Residuals []float64 `msgpack:"residuals,omitempty"`
+
+	Done  int64 `msgpack:"done,omitempty"`
+	Total int64 `msgpack:"total,omitempty"`
 }
 
 // Close ends a query and lets go of its version. Reply: OK, also for a query that is gone.

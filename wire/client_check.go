@@ -111,6 +111,11 @@ func (m *Info) Validate() error {
 			}
 		}
 	}
+	if m.Frozen != "" {
+		if err := checkState("frozen", m.Frozen); err != nil {
+			return err
+		}
+	}
 	if !(m.Cond >= 0) || math.IsInf(m.Cond, 1) {
 		return Invalid("cond", m.Cond, ">= 0 and finite")
 	}
@@ -118,6 +123,7 @@ func (m *Info) Validate() error {
 		checkCount("rows", m.Rows, MaxWindow),
 		checkCount("open", m.Open, math.MaxInt32),
 		checkCount("queries", m.Queries, math.MaxInt32),
+		checkWithin("kept", m.Kept, 0, math.MaxInt64),
 		checkCount("lost", m.Lost, math.MaxInt32),
 		checkNameOrNone("coord", m.Coord),
 	)
@@ -125,7 +131,7 @@ func (m *Info) Validate() error {
 
 // Validate implements Message.
 func (m *Open) Validate() error {
-	if err := cmp.Or(CheckName("run", m.Run), checkDeadline(m.DeadlineMS)); err != nil {
+	if err := cmp.Or(CheckName("run", m.Run), checkDeadline(m.DeadlineMS), checkWeight(m.Weight)); err != nil {
 		return err
 	}
 	if p := m.Precondition; p != nil {
@@ -215,6 +221,8 @@ func (m *Query) Validate() error {
 		return m.checkSpectrum()
 	case KindScores, KindPairs, KindInfluence, KindSelf:
 		return m.checkScalars()
+	case KindInvSqrt, KindLikelihood, KindLeaveOut:
+		return m.checkTune()
 	}
 	return Invalid("kind", m.Kind, "one of the protocol's kinds of query")
 }
@@ -244,7 +252,15 @@ func (m *ResultReply) Validate() error {
 	if m.State != StatePending && m.State != StateReady {
 		return Invalid("state", m.State, "pending or ready")
 	}
-	return cmp.Or(checkCount("rows", m.Rows, MaxWindow), checkBounds("bounds", m.Bounds), checkBounds("residuals", m.Residuals), checkWithin("values", m.Values, 0, MaxValues))
+	return cmp.Or(checkCount("rows", m.Rows, MaxWindow), checkBounds("bounds", m.Bounds), checkBounds("residuals", m.Residuals), checkWithin("values", m.Values, 0, MaxValues), checkProgress(m))
+}
+
+// checkProgress checks how far a pending result is.
+func checkProgress(m *ResultReply) error {
+	if err := checkWithin("total", m.Total, 0, 1<<62); err != nil {
+		return err
+	}
+	return checkWithin("done", m.Done, 0, m.Total)
 }
 
 // Validate implements Message.

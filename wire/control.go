@@ -33,6 +33,7 @@ type Row struct {
 	Slot    Slot
 	Step    Step
 	Attempt Attempt
+	Weight  float64 // 0: 1
 }
 
 // Staged is a step that is being published, as a shard has it. Whole: all its columns are there.
@@ -42,6 +43,7 @@ type Staged struct {
 	Attempt Attempt `msgpack:"attempt"`
 	Token   uint64  `msgpack:"token,omitempty"`
 	Whole   bool    `msgpack:"whole,omitempty"`
+	Weight  float64 `msgpack:"weight,omitempty"` // 0: 1
 }
 
 // Adopt makes a shard hear this epoch and no lower one, and tells it what it is: columns
@@ -89,13 +91,14 @@ type Gram struct {
 
 // Stage reserves a slot for an attempt at a step; a lower attempt at it is dropped. The reply
 // comes when the shard has its whole slice: Products. Token is the publisher's (Open), kept for
-// the next owner: no other publication may be joined to what is staged.
+// the next owner: no other publication may be joined to what is staged. So is Weight, 0 for 1.
 type Stage struct {
 	Shard   `msgpack:",inline"`
 	Step    Step    `msgpack:"step"`
 	Attempt Attempt `msgpack:"attempt"`
 	Slot    Slot    `msgpack:"slot"`
 	Token   uint64  `msgpack:"token,omitempty"`
+	Weight  float64 `msgpack:"weight,omitempty"`
 }
 
 // Multiply asks for the products of a staged step with the rows in the payload's slots

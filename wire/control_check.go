@@ -39,7 +39,7 @@ func checkStaged(field string, list []Staged) error {
 		return err
 	}
 	for _, st := range list {
-		if err := checkSlot("slot", st.Slot); err != nil {
+		if err := cmp.Or(checkSlot("slot", st.Slot), checkWeight(st.Weight)); err != nil {
 			return err
 		}
 	}
@@ -82,7 +82,9 @@ func (m *Products) Validate() error {
 }
 
 // Validate implements Message.
-func (m *Stage) Validate() error { return cmp.Or(m.Shard.Validate(), checkSlot("slot", m.Slot)) }
+func (m *Stage) Validate() error {
+	return cmp.Or(m.Shard.Validate(), checkSlot("slot", m.Slot), checkWeight(m.Weight))
+}
 
 // Validate implements Message.
 func (m *Commit) Validate() error {
@@ -186,7 +188,17 @@ func checkCoef(p []byte, vectors int) error {
 	return checkFinite("coefficients", p)
 }
 
-func checkRows(p []byte) error { return checkSlotted(p, rowBytes) }
+func checkRows(p []byte) error {
+	if err := checkSlotted(p, rowBytes); err != nil {
+		return err
+	}
+	for ; len(p) > 0; p = p[rowBytes:] {
+		if err := checkWeight(math.Float64frombits(binary.LittleEndian.Uint64(p[rowBytes-8:]))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // checkSlotted checks a list of records that start with a slot, no slot twice.
 func checkSlotted(p []byte, size int) error {

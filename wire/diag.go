@@ -36,12 +36,13 @@ func (m *Factor) Slots() ([]Slot, error) { return SlotList(m.Payload[:4*m.Rows])
 func (m *Factor) Numbers() []float64 { return Floats(m.Payload[4*m.Rows:]) }
 
 // Columns asks for columns of the shard's rows: for each index in the payload (uint64 each, counted
-// from the run's first column, all in the shard) the numbers of the slots in Mask, 0 in the others.
-// Reply: Numbers, as many × slots.
+// from the run's first column, all in the shard) the numbers of the slots in Mask, 0 in the others. With
+// Of they are those of the W that query Of holds, of the rows in its slots. Reply: Numbers, as many × slots.
 type Columns struct {
 	Shard   `msgpack:",inline"`
 	Query   QueryID `msgpack:"query"`
 	Mask    []byte  `msgpack:"mask"`
+	Of      QueryID `msgpack:"of,omitempty"`
 	Payload []byte  `msgpack:"-"`
 }
 

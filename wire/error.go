@@ -30,6 +30,7 @@ const (
 	CodeConflict       Code = "conflict"        // other bytes for columns that were sent already
 	CodeNotFinite      Code = "not_finite"      // NaN or Inf
 	CodeOverflow       Code = "overflow"        // a number does not fit its dtype
+	CodeFrozen         Code = "frozen"          // the run is frozen
 	CodeBusy           Code = "busy"            // no room now (retry)
 	CodeUnavailable    Code = "unavailable"     // the run is being taken over or a worker is away (retry)
 	CodeDropped        Code = "dropped"         // the step was dropped at its deadline
@@ -108,6 +109,7 @@ var (
 	ErrConflict       = &Error{Code: CodeConflict}
 	ErrNotFinite      = &Error{Code: CodeNotFinite}
 	ErrOverflow       = &Error{Code: CodeOverflow}
+	ErrFrozen         = &Error{Code: CodeFrozen}
 	ErrBusy           = &Error{Code: CodeBusy}
 	ErrUnavailable    = &Error{Code: CodeUnavailable}
 	ErrDropped        = &Error{Code: CodeDropped}

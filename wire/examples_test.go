@@ -18,7 +18,7 @@ var (
 		Durability: DurabilityMemory, Layout: LayoutHash(CanonicalLayout(exLayout)),
 	}
 	exShard = Shard{Seq: 41, Run: "digits", Epoch: exEpoch, Shard: 1}
-	exRows  = []Row{{0, 5, 7}, {3, 6, 8}}
+	exRows  = []Row{{0, 5, 7, 0}, {3, 6, 8, 2.5}}
 	exMask  = []byte{0b001001}
 )
 
@@ -58,6 +58,10 @@ func examples() []example {
 			Spec: exSpec, UID: 0x0123456789abcdef, Epoch: exEpoch, State: StateReady, Lo: []int64{0, 6}, Workers: []string{"w1", "w2"}, Owner: []int{0, 1},
 			Version: 2, Rows: 2, Newest: 6, Cond: 1.5, Open: 1, Coord: "coordinator",
 		}},
+		{"info.reply-frozen", &Info{
+			Spec: exSpec, UID: 0x0123456789abcdef, Epoch: exEpoch, State: StateReady, Lo: []int64{0, 6}, Workers: []string{"w1", "w2"}, Owner: []int{0, 1},
+			Version: 2, Rows: 2, Newest: 6, Cond: 1.5, Coord: "coordinator", Frozen: StateFrozen, Kept: 512,
+		}},
 		{"layout", &LayoutRequest{Run: "digits"}},
 		{"layout.reply", &Layout{Payload: CanonicalLayout(exLayout)}},
 		{"list", &List{}},
@@ -92,16 +96,26 @@ func examples() []example {
 		{"query-pairs", &Query{Run: "digits", Token: 104, Kind: KindPairs, Vectors: 2, DType: F32, Result: F64, Payload: AppendPairs(nil, []Pair{{0, 1}, {1, 1}})}},
 		{"query-influence", &Query{Run: "digits", Token: 105, Kind: KindInfluence, Vectors: 1, Result: F64}},
 		{"query-self", &Query{Run: "digits", Token: 106, Kind: KindSelf, Vectors: 1, Result: F64, Divisor: Count}},
+		{"query-invsqrt", &Query{Run: "digits", Token: 107, Kind: KindInvSqrt, Vectors: 1, DType: F32, Result: F32}},
+		{"query-likelihood", &Query{Run: "digits", Token: 108, Kind: KindLikelihood, Vectors: 2, DType: F32, Result: F64, Payload: AppendFloats(nil, []float64{1e-5, 1e-3})}},
+		{"query-leaveout", &Query{Run: "digits", Token: 109, Kind: KindLeaveOut, Vectors: 1, Result: F64, Payload: AppendFloats(nil, []float64{1e-3})}},
 		{"query.reply", &QueryReply{Query: 13, Epoch: exEpoch, Version: 3, Rows: 3}},
 		{"result", &Result{Run: "digits", Epoch: exEpoch, Query: 13}},
 		{"result.reply", &ResultReply{State: StateReady, Version: 3, Rows: 3, Bounds: []float64{1.2e-12}}},
 		{"result.reply-verify", &ResultReply{State: StateReady, Version: 3, Rows: 3, Bounds: []float64{1.2e-12}, Residuals: []float64{2.5e-15}}},
 		{"result.reply-values", &ResultReply{State: StateReady, Version: 3, Rows: 3, Bounds: []float64{1.2e-12}, Values: 3}},
+		{"result.reply-pending", &ResultReply{State: StatePending, Version: 3, Rows: 3, Done: 19, Total: 27}},
 		{"values", &Values{Run: "digits", Epoch: exEpoch, Query: 15, Lo: 1, N: 2}},
 		{"values.reply", &ValuesReply{Lo: 1, N: 2, Payload: AppendFloats(nil, []float64{-0.5, 0.25})}},
 		{"close", &Close{Run: "digits", Epoch: exEpoch, Query: 13}},
 		{"forget", &Forget{Run: "digits", Token: 104, Payload: AppendUint64s(nil, []Step{5, 7})}},
 		{"set", &Set{Run: "digits", Token: 105, Damping: 1e-3, Divisor: Count}},
+		{"freeze", &Freeze{Run: "digits", Token: 106}},
+		{"freeze-thaw", &Freeze{Run: "digits", Token: 107, Thaw: true}},
+		{"frozen", &FrozenRequest{Run: "digits"}},
+		{"frozen.reply", &Frozen{
+			State: StateMaking, Version: 3, Rows: 3, Columns: 12, Done: 6, Workers: []string{"w1", "w2"}, Kept: []int64{384, 384}, Making: []int64{72, 72}, Free: []int64{4096, 1 << 20},
+		}},
 		{"steps", &StepsRequest{Run: "digits"}},
 		{"steps-query", &StepsRequest{Run: "digits", Query: 15}},
 		{"steps.reply", &Steps{Version: 3, Rows: 3, Payload: AppendUint64s(nil, []Step{5, 6, 7})}},
@@ -119,8 +133,8 @@ func examples() []example {
 
 		{"adopt", &Adopt{Shard: exShard, Instance: 0xfeedfacecafebeef, UID: 0x0123456789abcdef, Placed: 11, Lo: 6, Cols: 6, Slots: 6, Store: F32}},
 		{"adopt-f16", &Adopt{Shard: exShard, Instance: 0xfeedfacecafebeef, UID: 0x0123456789abcdef, Placed: 11, Lo: 6, Cols: 6, Slots: 6, Store: F16}},
-		{"adopt.reply", &Adopted{Shard: exShard, Version: 2, Staged: []Staged{{1, 7, 9, 0xa1b2c3d4e5f60718, true}}, Payload: AppendRows(nil, exRows)}},
-		{"install", &Install{Shard: exShard, Version: 2, Keep: []Staged{{1, 7, 9, 0xa1b2c3d4e5f60718, true}}, Payload: AppendRows(nil, exRows)}},
+		{"adopt.reply", &Adopted{Shard: exShard, Version: 2, Staged: []Staged{{1, 7, 9, 0xa1b2c3d4e5f60718, true, 0}}, Payload: AppendRows(nil, exRows)}},
+		{"install", &Install{Shard: exShard, Version: 2, Keep: []Staged{{1, 7, 9, 0xa1b2c3d4e5f60718, true, 0}}, Payload: AppendRows(nil, exRows)}},
 		{"gram", &Gram{Shard: exShard, I0: 0, I1: 2, Payload: AppendSlots(nil, []Slot{0, 3})}},
 		{"stage", &Stage{Shard: exShard, Step: 7, Attempt: 9, Slot: 1, Token: 0xa1b2c3d4e5f60718}},
 		{"products", &Multiply{Shard: exShard, Step: 7, Attempt: 9, Payload: AppendSlots(nil, []Slot{3})}},
@@ -134,6 +148,10 @@ func examples() []example {
 		{"coef-column", &Coef{Shard: exShard, Query: 15, Kind: KindColumn, Vectors: 1, Damping: 1e-5, Result: F64, Mask: exMask, Payload: AppendIndices(coef, []int64{7})}},
 		{"factor", &Factor{Shard: exShard, Query: 16, Rows: 2, Lo: 1, N: 2, Damping: 1e-5, Result: F32, Payload: AppendFloats(AppendSlots(nil, []Slot{0, 3}), []float64{0.5, 2})}},
 		{"columns", &Columns{Shard: exShard, Query: 17, Mask: exMask, Payload: AppendIndices(nil, []int64{7, 11})}},
+		{"columns-of", &Columns{Shard: exShard, Query: 17, Mask: exMask, Of: 19, Payload: AppendIndices(nil, []int64{7, 11})}},
+		{"hold", &Hold{Shard: exShard, Query: 19, Damping: 1e-5, Payload: AppendSlots(nil, []Slot{0, 3})}},
+		{"whiten", &Whiten{Shard: exShard, Query: 19, Lo: 6, N: 6}},
+		{"recall", &Recall{Shard: exShard, Query: 20, Of: 19, Damping: 1e-5, Result: F64}},
 		{"prune-begin", &Prune{Shard: exShard, Query: 18, Do: PruneBegin, Kind: KindPrune}},
 		{"prune-gram", &Prune{Shard: exShard, Query: 18, Do: PruneGram, I0: 0, I1: 2, Payload: AppendSlots(nil, []Slot{0, 3})}},
 		{"prune-score", &Prune{Shard: exShard, Query: 18, Do: PruneScore}},
@@ -141,7 +159,8 @@ func examples() []example {
 		{"prune-choose", &Prune{Shard: exShard, Query: 18, Do: PruneChoose, Key: 0xbff0000000000001, Ties: 2, Rule: RuleSummed}},
 		{"prune-dots", &Prune{Shard: exShard, Query: 18, Do: PruneDots, Mask: exMask}},
 		{"prune-result", &Prune{Shard: exShard, Query: 18, Do: PruneResult, Result: F32, Mask: exMask, Payload: coef}},
-		{"blocks-begin", &Blocks{Shard: exShard, Query: 19, Do: BlocksBegin, What: BlocksSolve, Vectors: 1, Damping: 1e-5, N: 3, Size: 4, Rows: 2, Payload: BeginPayload([]Slot{3, 0}, Partition{[]int64{0, 10}, 12, 4})}},
+		{"blocks-begin", &Blocks{Shard: exShard, Query: 19, Do: BlocksBegin, What: BlocksSolve, Vectors: 1, Damping: 1e-5, N: 3, Size: 4, Rows: 2, Payload: BeginPayload([]Slot{3, 0}, nil, Partition{[]int64{0, 10}, 12, 4})}},
+		{"blocks-begin-weights", &Blocks{Shard: exShard, Query: 19, Do: BlocksBegin, What: BlocksDiag, Vectors: 1, Damping: 1e-5, N: 3, Size: 4, Rows: 2, Weights: true, Payload: BeginPayload([]Slot{3, 0}, []float64{0.5, 1}, Partition{[]int64{0, 10}, 12, 4})}},
 		{"blocks-work", &Blocks{Shard: exShard, Query: 19, Do: BlocksWork, What: BlocksSolve}},
 		{"blocks-gram", &Blocks{Shard: exShard, Query: 19, Do: BlocksGram, What: BlocksSolve, Lo: 6, Hi: 8, I0: 0, I1: 2}},
 		{"blocks-dots", &Blocks{Shard: exShard, Query: 19, Do: BlocksDots, What: BlocksSolve, Lo: 6, Hi: 8}},

@@ -10,7 +10,7 @@ const MaxSamples = 1 << 32
 // Sent reports whether the client sends the vectors of a query of that kind.
 func Sent(kind string) bool {
 	switch kind {
-	case KindVector, KindFisher, KindHessian, KindPrune, KindCompensate, KindScores, KindPairs:
+	case KindVector, KindFisher, KindHessian, KindPrune, KindCompensate, KindScores, KindPairs, KindInvSqrt, KindLikelihood:
 		return true
 	}
 	return false

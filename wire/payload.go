@@ -7,14 +7,15 @@ import (
 
 // This file: payloads of little-endian numbers.
 
-const rowBytes = 4 + 8 + 8
+const rowBytes = 4 + 8 + 8 + 8
 
-// AppendRows appends rows as a payload: slot (uint32), step, attempt (uint64 each).
+// AppendRows appends rows as a payload: slot (uint32), step, attempt (uint64 each), weight (float64).
 func AppendRows(p []byte, rows []Row) []byte {
 	for _, r := range rows {
 		p = binary.LittleEndian.AppendUint32(p, uint32(r.Slot))
 		p = binary.LittleEndian.AppendUint64(p, uint64(r.Step))
 		p = binary.LittleEndian.AppendUint64(p, uint64(r.Attempt))
+		p = binary.LittleEndian.AppendUint64(p, math.Float64bits(r.Weight))
 	}
 	return p
 }
@@ -24,7 +25,7 @@ func Rows(p []byte) []Row {
 	rows := make([]Row, len(p)/rowBytes)
 	for i := range rows {
 		q := p[i*rowBytes:]
-		rows[i] = Row{Slot(binary.LittleEndian.Uint32(q)), Step(binary.LittleEndian.Uint64(q[4:])), Attempt(binary.LittleEndian.Uint64(q[12:]))}
+		rows[i] = Row{Slot(binary.LittleEndian.Uint32(q)), Step(binary.LittleEndian.Uint64(q[4:])), Attempt(binary.LittleEndian.Uint64(q[12:])), math.Float64frombits(binary.LittleEndian.Uint64(q[20:]))}
 	}
 	return rows
 }

@@ -93,6 +93,10 @@ func fill(t *rapid.T, v reflect.Value, name string) {
 	case reflect.Bool:
 		v.SetBool(rapid.Bool().Draw(t, name))
 	case reflect.Float64:
+		if name == "weight" {
+			v.SetFloat(rapid.Float64Range(MinWeight, MaxWeight).Draw(t, name))
+			break
+		}
 		v.SetFloat(rapid.Float64Range(math.SmallestNonzeroFloat64, math.MaxFloat64).Draw(t, name))
 	case reflect.Int, reflect.Int32, reflect.Int64:
 		r, ok := ranges[name]
@@ -122,7 +126,7 @@ func repair(t *rapid.T, m Message) {
 	}
 	var rows []Row
 	for _, s := range slots() {
-		rows = append(rows, Row{s, Step(rapid.Uint64().Draw(t, "step")), 1})
+		rows = append(rows, Row{s, Step(rapid.Uint64().Draw(t, "step")), 1, rapid.SampledFrom([]float64{0, 0.25, 3}).Draw(t, "weight")})
 	}
 	chunk := func(n int64, d DType) []byte {
 		return rapid.SliceOfN(rapid.Byte(), int(n)*d.Size(), int(n)*d.Size()).Draw(t, "chunk")
@@ -138,6 +142,7 @@ func repair(t *rapid.T, m Message) {
 		m.Spec.Damping = min(m.Spec.Damping, math.MaxFloat64/2/float64(m.Spec.Window))
 		m.State = rapid.SampledFrom([]string{StateReady, "adopting", ""}).Draw(t, "state")
 		m.Workers = []string{"w1", "w2"}
+		m.Frozen = rapid.SampledFrom([]string{"", StateMaking, StateFrozen}).Draw(t, "frozen")
 		m.Lo, m.Owner = Borders(m.Spec.Dim, m.Spec.Shards, nil), nil
 		for s := range m.Spec.Shards {
 			m.Owner = append(m.Owner, s%2)
@@ -148,11 +153,13 @@ func repair(t *rapid.T, m Message) {
 		m.State = rapid.SampledFrom([]string{StatePending, StateCommitted}).Draw(t, "state")
 	case *ResultReply:
 		m.State = rapid.SampledFrom([]string{StatePending, StateReady}).Draw(t, "state")
+		m.Done &= m.Total
 	case *Query:
 		m.Sparsity, m.Rule = rapid.Float64Range(0, 0.999).Draw(t, "sparsity"), rapid.SampledFrom([]string{"", RuleSummed, RuleJoint}).Draw(t, "rule")
 		m.Kind = rapid.SampledFrom([]string{
 			KindVector, KindCombine, KindRow, KindFisher, KindHessian, KindSample, KindDiag, KindColumn, KindSubblock, KindPrune, KindCompensate,
 			KindScalars, KindSpectrum, KindScores, KindPairs, KindInfluence, KindSelf,
+			KindInvSqrt, KindLikelihood, KindLeaveOut,
 		}).Draw(t, "kind")
 		if m.Kind != KindSample {
 			m.Seed, m.First = 0, 0
@@ -174,6 +181,11 @@ func repair(t *rapid.T, m Message) {
 			if m.Kind == KindScalars {
 				m.Payload = AppendFloats(nil, rapid.SliceOfN(rapid.Float64Range(1e-300, 1e300), 1, 9).Draw(t, "dampings"))
 			}
+		case KindLikelihood, KindLeaveOut:
+			m.Damping, m.Result, m.Payload = 0, F64, AppendFloats(nil, []float64{1e-5, 2})
+			if m.Kind == KindLeaveOut {
+				m.Vectors = 1
+			}
 		case KindScores:
 			m.Result = F64
 		case KindPairs:
@@ -190,6 +202,13 @@ func repair(t *rapid.T, m Message) {
 			m.Block, m.Starts = rapid.Int64Range(1, MaxDim).Draw(t, "block"), 2
 			m.Payload = AppendIndices(m.Payload, []int64{0, 7})
 		}
+	case *Frozen:
+		m.State = rapid.SampledFrom([]string{StateThawed, StateMaking, StateFrozen, StateWithout}).Draw(t, "state")
+		m.Done = min(m.Done, m.Columns)
+		m.Workers = []string{"w1", "w2"}
+		m.Kept, m.Making, m.Free = []int64{1, 2}, []int64{0, 3}, []int64{math.MaxInt64, 0}
+	case *Hold:
+		m.Payload = AppendSlots(nil, slots())
 	case *Forget:
 		m.Payload = AppendUint64s(nil, rapid.SliceOfNDistinct(rapid.Uint64(), 1, 20, rapid.ID).Draw(t, "steps"))
 	case *Evict:
@@ -275,7 +294,11 @@ func repair(t *rapid.T, m Message) {
 		m.Damping, m.N, m.Size, m.Rows, m.Lo, m.Hi, m.I0, m.I1 = 0.5, 3, 4, 2, 5, 9, 1, 3
 		switch m.Do {
 		case BlocksBegin:
-			m.Payload = BeginPayload([]Slot{5, 9}, Partition{[]int64{0, 7}, 9, 4})
+			var weights []float64
+			if m.Weights {
+				weights = []float64{0.5, 2}
+			}
+			m.Payload = BeginPayload([]Slot{5, 9}, weights, Partition{[]int64{0, 7}, 9, 4})
 		case BlocksElements:
 			m.Payload = AppendIndices(nil, []int64{5, 8})
 		case BlocksFactor, BlocksFinish:
@@ -296,6 +319,7 @@ func repair(t *rapid.T, m Message) {
 var free = map[string]bool{
 	"create.payload":   true, // Tensors checks it
 	"info.reply.state": true, // what is being waited for, in words
+	"frozen.reply.why": true, // likewise
 	// An error is for reading.
 	"error.field": true, "error.value": true, "error.limit": true, "error.hint": true,
 }

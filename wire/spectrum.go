@@ -39,13 +39,5 @@ func (m *Query) checkSpectrum() error {
 	if m.Kind == KindSpectrum {
 		return checkLen(m.Payload, 0)
 	}
-	if n := len(m.Payload); n == 0 || n%8 != 0 || n > 8*MaxDampings {
-		return Invalid("payload bytes", n, "a multiple of 8, up to "+itoa(8*MaxDampings))
-	}
-	for _, lambda := range Floats(m.Payload) {
-		if err := CheckDamping("damping", lambda); err != nil {
-			return err
-		}
-	}
-	return nil
+	return checkDampings(m.Payload, MaxDampings)
 }

@@ -27,6 +27,8 @@ const (
 	OpValues = "values"
 	OpForget = "forget"
 	OpSet    = "set"
+	OpFreeze = "freeze"
+	OpFrozen = "frozen"
 
 	OpChunk = "chunk"
 	OpVec   = "vec"
@@ -48,6 +50,9 @@ const (
 	OpRefine     = "refine"
 	OpFactor     = "factor"
 	OpColumns    = "columns"
+	OpHold       = "hold"
+	OpWhiten     = "whiten"
+	OpRecall     = "recall"
 	OpPrune      = "prune"
 	OpBlocks     = "blocks"
 	OpPairs      = "pairs"

@@ -185,6 +185,7 @@ type RunSpec struct {
 	Store      DType   `msgpack:"store" json:"store"`
 	Durability string  `msgpack:"durability" json:"durability"`
 	Layout     string  `msgpack:"layout,omitempty" json:"layout,omitempty"`
+	HalfLife   float64 `msgpack:"half_life,omitempty" json:"half_life,omitempty"` // in steps; 0: gradients do not fade
 }
 
 // Durability values. Only DurabilityMemory is built.
@@ -230,6 +231,11 @@ func (s RunSpec) Validate() error {
 	default:
 		return Invalid("durability", s.Durability, DurabilityMemory)
 	}
+	if s.HalfLife != 0 {
+		if err := CheckHalfLife("half_life", s.HalfLife); err != nil {
+			return err
+		}
+	}
 	if s.Layout != "" && !hexRule.MatchString(s.Layout) {
 		return Invalid("layout", s.Layout, "a SHA-256 in hex")
 	}
@@ -252,6 +258,8 @@ func (s RunSpec) Differs(o RunSpec) (field string, mine, theirs any) {
 		return "damping", s.Damping, o.Damping
 	case s.Divisor != o.Divisor:
 		return "divisor", s.Divisor, o.Divisor
+	case s.HalfLife != o.HalfLife:
+		return "half_life", s.HalfLife, o.HalfLife
 	case s.Store != o.Store:
 		return "store", s.Store, o.Store
 	case s.Durability != o.Durability:

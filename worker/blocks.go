@@ -24,6 +24,8 @@ type blocking struct {
 	lambda float64
 	n      int
 	k      int // results
+
+	weights []float64 // of the rows; nil: all are 1
 }
 
 // sequence is requests of a query that come one after the other.
@@ -87,7 +89,7 @@ func (c *Core) blocks(e *Effects, in Request, s *shardState, m *wire.Blocks) err
 	}
 	op := Blocks{
 		Query: q.id, Do: m.Do, What: m.What, Col: s.lo, Vectors: b.k, I0: m.I0, I1: m.I1, Lo: m.Lo, Prune: q.prune != nil,
-		Spec: shard.BlockSpec{Slots: b.slots, Lambda: b.lambda, N: b.n}, Part: shard.Block{Lo: m.Lo - s.lo, Hi: m.Hi - s.lo},
+		Spec: shard.BlockSpec{Slots: b.slots, Lambda: b.lambda, N: b.n, Weights: b.weights}, Part: shard.Block{Lo: m.Lo - s.lo, Hi: m.Hi - s.lo},
 	}
 	if err := s.checkBlocks(b, q, m); err != nil {
 		return err
@@ -208,7 +210,7 @@ func (c *Core) beginBlocks(s *shardState, q *query, m *wire.Blocks) (*query, err
 	if q != nil && q.prune == nil && q.vectors != m.Vectors || q != nil && q.prune != nil && m.Vectors != 1 || q == nil && m.Vectors > 1 {
 		return nil, wire.Invalid("vectors", m.Vectors, "as many as the query has")
 	}
-	slots, part := m.Begun()
+	slots, weights, part := m.Begun()
 	list, err := s.checkSlots(slots)
 	if err != nil {
 		return nil, err
@@ -231,7 +233,7 @@ func (c *Core) beginBlocks(s *shardState, q *query, m *wire.Blocks) (*query, err
 	c.used += bytes
 	q.vecBytes += bytes
 	q.mask = shard.MaskOf(s.slots, list...)
-	q.blocks = &blocking{part: part, slots: list, lambda: m.Damping, n: m.N, k: m.Vectors}
+	q.blocks = &blocking{part: part, slots: list, lambda: m.Damping, n: m.N, k: m.Vectors, weights: weights}
 	return q, nil
 }
 

@@ -147,6 +147,7 @@ type staged struct {
 	attempt  wire.Attempt
 	slot     wire.Slot
 	token    uint64
+	weight   float64 // 0: 1
 	slice    slice
 	waiter   Token // of the coordinator's stage
 	seq      uint64
@@ -201,7 +202,10 @@ type query struct {
 	round    int                        // of the last Refine
 	fetching map[fetchKey][]fetchWaiter // results that are being worked out
 	vecBytes int64
-	factor   *factor // of a diagonal query, or of a prune query
+	factor   *factor      // of a diagonal query, of a prune query, or of a hold
+	kept     *kept        // of a hold
+	of       wire.QueryID // the hold whose W a diagonal query reads, …
+	rows     int          // … of so many rows
 	prune    *pruning
 	blocks   *blocking
 	ones     []int64 // the columns of a column query, from the shard's first one; some are other shards'
@@ -377,6 +381,14 @@ func (c *Core) control(e *Effects, in Request, s *shardState, m wire.Control) er
 		return c.factor(e, in, s, m)
 	case *wire.Columns:
 		return c.columns(e, in, s, m)
+	case *wire.Hold:
+		return c.hold(e, in, s, m)
+	case *wire.Whiten:
+		return c.whiten(e, in, s, m)
+	case *wire.Recall:
+		if err := c.recall(s, m); err != nil {
+			return err
+		}
 	case *wire.Prune:
 		return c.prune(e, in, s, m)
 	case *wire.Blocks:

@@ -106,6 +106,15 @@ func describeJob(j Job) string {
 		what = fmt.Sprintf("write factor of query %d from %d: %v", op.Query, op.Lo, op.Numbers)
 	case ReadColumns:
 		what = fmt.Sprintf("read columns %v of %v", op.Cols, slotsOf(op.Mask))
+		if op.Of != 0 {
+			what = fmt.Sprintf("read columns %v of W of query %d", op.Cols, op.Of)
+		}
+	case NewWhite:
+		what = fmt.Sprintf("new W of query %d: slots %v", op.Query, op.Slots)
+	case Whiten:
+		what = fmt.Sprintf("whiten columns [%d, %d) of query %d", op.Lo, op.Hi, op.Query)
+	case FreeFactor:
+		what = fmt.Sprintf("free factor of query %d", op.Query)
 	case Prune:
 		what = fmt.Sprintf("prune %s of query %d", op.Do, op.Query)
 		if op.Do == wire.PruneScore {
@@ -135,7 +144,16 @@ func describeJob(j Job) string {
 
 func describeColumns(c Columns) string { return fmt.Sprintf("%d:%d", c.Lo, c.Lo+c.N) }
 
-func describeRow(r wire.Row) string { return fmt.Sprintf("%d:%d:%d", r.Slot, r.Step, r.Attempt) }
+func describeRow(r wire.Row) string {
+	return fmt.Sprintf("%d:%d:%d", r.Slot, r.Step, r.Attempt) + describeWeight(r.Weight)
+}
+
+func describeWeight(w float64) string {
+	if w == 0 {
+		return ""
+	}
+	return fmt.Sprintf("×%g", w)
+}
 
 func describeStaged(s wire.Staged) string {
 	text := fmt.Sprintf("%d:%d:%d", s.Slot, s.Step, s.Attempt)
@@ -145,7 +163,7 @@ func describeStaged(s wire.Staged) string {
 	if s.Whole {
 		text += "(whole)"
 	}
-	return text
+	return text + describeWeight(s.Weight)
 }
 
 func list[T any](x []T, f func(T) string) string {
@@ -211,8 +229,14 @@ func parseRows(c *script.Cmd, key string) []wire.Row {
 	var rows []wire.Row
 	for _, s := range c.List(key) {
 		var r wire.Row
+		s, weight, weighted := strings.Cut(s, "×")
 		if _, err := fmt.Sscanf(s, "%d:%d:%d", &r.Slot, &r.Step, &r.Attempt); err != nil {
 			c.Fail("%s: %w", key, err)
+		}
+		if weighted {
+			if _, err := fmt.Sscan(weight, &r.Weight); err != nil {
+				c.Fail("%s: %w", key, err)
+			}
 		}
 		rows = append(rows, r)
 	}

@@ -44,6 +44,7 @@ type (
 	ReadColumns struct {
 		Cols []int64
 		Mask shard.Mask
+		Of   wire.QueryID // of the W that it holds, in place of the rows
 	}
 )
 
@@ -51,7 +52,7 @@ func (o NewFactor) use() use { return use{track: vecTrack, slot: -1, query: o.Qu
 
 func (o WriteFactor) use() use { return use{track: vecTrack, slot: -1, query: o.Query} }
 
-func (o ReadColumns) use() use { return use{track: queryTrack, slot: -1, mask: o.Mask} }
+func (o ReadColumns) use() use { return use{track: queryTrack, slot: -1, mask: o.Mask, from: o.Of} }
 
 // squareBytes is the memory of an L of n rows: a square, of which half is used.
 func squareBytes(n int) int64 { return 8 * int64(n) * int64(n) }
@@ -110,7 +111,7 @@ func (c *Core) factor(e *Effects, in Request, s *shardState, m *wire.Factor) err
 		}
 		p.done = true
 		f.left -= p.n
-		q.hasCoef = f.left == 0 && q.prune == nil
+		q.hasCoef = f.left == 0 && q.prune == nil && q.kept == nil
 		e.send(p.waiter, &wire.OK{Seq: p.seq})
 	})
 	return nil
@@ -122,11 +123,9 @@ func (c *Core) newFactor(e *Effects, s *shardState, m *wire.Factor, q *query) (*
 	if err != nil {
 		return nil, err
 	}
-	list := make([]int, len(slots))
-	for i, t := range slots {
-		if list[i] = int(t); list[i] >= s.slots {
-			return nil, wire.Invalid("slot", t, fmt.Sprintf("below %d", s.slots))
-		}
+	list, err := s.slotsOf(slots)
+	if err != nil {
+		return nil, err
 	}
 	mask, err := s.checkMask(shard.MaskOf(s.slots, list...))
 	if err != nil {
@@ -157,6 +156,9 @@ func (q *query) products() int64 {
 	if q.kind != wire.KindDiag {
 		return 0
 	}
+	if q.of != 0 { // W is read
+		return 8 * int64(q.rows)
+	}
 	n := int64(len(q.factor.slots))
 	return n * n / 16
 }
@@ -180,11 +182,18 @@ func (c *Core) columns(e *Effects, in Request, s *shardState, m *wire.Columns) e
 		}
 		cols[i] -= s.lo
 	}
+	op := ReadColumns{Cols: cols, Mask: mask}
+	if m.Of != 0 {
+		if _, err := s.keptOf(m.Of); err != nil {
+			return err
+		}
+		op = ReadColumns{Cols: cols, Of: m.Of}
+	}
 	head := m.Shard
 	if s.again(head.Seq, in.From) {
 		return nil
 	}
-	c.job(e, s, ReadColumns{Cols: cols, Mask: mask}, nil, func(e *Effects, d Done) { numbers(e, s.finish(head.Seq), head, d) })
+	c.job(e, s, op, nil, func(e *Effects, d Done) { numbers(e, s.finish(head.Seq), head, d) })
 	return nil
 }
 
@@ -246,6 +255,13 @@ func (f square) write(lo int64, x []float64) {
 
 func (n *numbersOf) readColumns(op ReadColumns, abort *pool.Cancel) (Done, error) {
 	out := make([]float64, len(op.Cols)*n.store.Slots())
+	if op.Of != 0 {
+		w, err := n.whiteOf(op.Of)
+		if err != nil {
+			return Done{}, err
+		}
+		return Done{Floats: out}, n.store.For(pool.Query, abort).WhiteColumns(out, op.Cols, w.w, w.slots)
+	}
 	return Done{Floats: out}, n.store.For(pool.Query, abort).Columns(out, op.Cols, op.Mask)
 }
 

@@ -20,6 +20,8 @@
 //	commit    the slot becomes a row, the evicted one leaves the window
 //	evict     rows that are to be forgotten leave the window: queries that read them end, then the
 //	          memory is zeroed, then it is answered. An install zeroes what leaves by it, too
+//	hold      room for W of a frozen run, in a query of its own, so that it ends as queries do;
+//	          whiten works it out
 //
 // Invariants:
 //
@@ -34,4 +36,5 @@
 //	    cancelled; no job is issued that writes a slot which a query reads, or that reads a slot
 //	    which another step is being written to
 //	I6  a product is named with the row that it was worked out with, and while that row is there
+//	I7  W is given back when no job reads it any more, and before a row that it has traces of is zero
 package worker

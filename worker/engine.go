@@ -100,8 +100,12 @@ type (
 		First   int64
 		Lo      int64 // the shard's first column
 	}
-	// FreeVectors gives it back.
-	FreeVectors struct{ Query wire.QueryID }
+	// FreeVectors gives it back, and all else that the query has. Slots are those of the rows of its W: they
+	// are not zero before W is.
+	FreeVectors struct {
+		Query wire.QueryID
+		Slots []int
+	}
 	// WriteVector checks a chunk of a vector and keeps it.
 	WriteVector struct {
 		Query   wire.QueryID
@@ -158,6 +162,7 @@ type (
 		Lo, N, Col int64
 		DType      wire.DType
 		Ones       []int64
+		From       wire.QueryID // whose W a diagonal is worked out from
 	}
 )
 
@@ -189,7 +194,7 @@ func (o NewVectors) use() use {
 }
 
 func (o FreeVectors) use() use {
-	return use{track: vecTrack, slot: -1, query: o.Query, ends: true}
+	return use{track: vecTrack, slot: -1, query: o.Query, ends: true, list: o.Slots}
 }
 
 func (o WriteVector) use() use { return use{track: vecTrack, slot: -1, query: o.Query} }
@@ -211,7 +216,7 @@ func (o Answers) use() use {
 }
 
 func (o Compute) use() use {
-	return use{track: trackOf(o.Step), slot: -1, query: o.Query, mask: o.Mask}
+	return use{track: trackOf(o.Step), slot: -1, query: o.Query, mask: o.Mask, from: o.From}
 }
 
 func trackOf(step bool) track {
@@ -255,6 +260,7 @@ type numbersOf struct {
 	factors map[wire.QueryID]square
 	pruned  map[wire.QueryID]pruned
 	blocked map[wire.QueryID]blocked
+	whites  map[wire.QueryID]white
 }
 
 // rowSum is the products of a row that is being written.
@@ -352,6 +358,15 @@ func (g *Engine) do(j Job) (Done, error) {
 		return Done{}, n.newFactor(op)
 	case WriteFactor:
 		return Done{}, n.writeFactor(op)
+	case NewWhite:
+		return Done{}, n.newWhite(op)
+	case Whiten:
+		return Done{}, n.whiten(op, j.Abort)
+	case FreeFactor:
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.freeFactor(op.Query)
+		return Done{}, nil
 	case ReadColumns:
 		return n.readColumns(op, j.Abort)
 	case Prune:
@@ -403,7 +418,7 @@ func (g *Engine) alloc(key ShardKey, op Alloc) error {
 	}
 	g.shards[key] = &numbersOf{
 		store: store, rows: rows, vectors: map[wire.QueryID]vectors{}, sums: map[int]rowSum{}, dotSums: map[wire.QueryID]*shard.Sum{},
-		factors: map[wire.QueryID]square{}, pruned: map[wire.QueryID]pruned{}, blocked: map[wire.QueryID]blocked{},
+		factors: map[wire.QueryID]square{}, pruned: map[wire.QueryID]pruned{}, blocked: map[wire.QueryID]blocked{}, whites: map[wire.QueryID]white{},
 	}
 	return nil
 }
@@ -420,6 +435,9 @@ func (n *numbersOf) free() {
 	}
 	for id := range n.blocked {
 		n.freeBlocked(id)
+	}
+	for id := range n.whites {
+		n.freeWhite(id)
 	}
 	n.rows.free()
 }
@@ -504,6 +522,7 @@ func (n *numbersOf) freeVectors(id wire.QueryID) {
 	n.freeFactor(id)
 	n.freePruned(id)
 	n.freeBlocked(id)
+	n.freeWhite(id)
 }
 
 func (n *numbersOf) vectorsOf(id wire.QueryID) vectors {
@@ -679,6 +698,11 @@ func (g *Engine) compute(n *numbersOf, op Compute, abort *pool.Cancel) (Done, er
 		bad, err = store.CombineBytes(p, t, coef, op.Mask, lo, hi)
 	case op.Kind == wire.KindColumn:
 		bad, err = store.SolveBytes(p, t, shard.Unit(n.store.Cols(), op.Ones[op.Index]), coef, op.Mask, op.Damping, lo, hi)
+	case op.Kind == wire.KindDiag && op.From != 0:
+		var w white
+		if w, err = n.whiteOf(op.From); err == nil {
+			bad, err = store.WhiteDiagBytes(p, t, w.w, len(w.slots), op.Damping, lo, hi)
+		}
 	case op.Kind == wire.KindDiag:
 		var f square
 		if f, err = n.factorOf(op.Query); err == nil {

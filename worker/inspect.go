@@ -59,7 +59,7 @@ func (c *Core) InspectShard(runName string, index int) *InspectedShard {
 	}
 	for _, step := range sortedKeys(s.staged) {
 		st := s.staged[step]
-		out.Staged = append(out.Staged, wire.Staged{Slot: st.slot, Step: st.step, Attempt: st.attempt, Token: st.token, Whole: st.whole()})
+		out.Staged = append(out.Staged, wire.Staged{Slot: st.slot, Step: st.step, Attempt: st.attempt, Token: st.token, Whole: st.whole(), Weight: st.weight})
 	}
 	for _, id := range sortedKeys(s.queries) {
 		q := s.queries[id]

@@ -83,13 +83,16 @@ func TestLateAdoptAnswersNothing(t *testing.T) {
 	r.ask(adopt(1, 1))
 	late := []wire.Control{
 		&wire.Stage{Shard: head(1), Step: 1, Attempt: 1},
+		&wire.Hold{Shard: head(1), Query: 7, Damping: 1, Payload: wire.AppendSlots(nil, []wire.Slot{0})},
 		&wire.Prepare{Shard: head(1), Query: 1, Vectors: 1, DType: wire.F32, Mask: []byte{1}},
 		&wire.Coef{Shard: head(1), Query: 2, Kind: wire.KindRow, Vectors: 1, Result: wire.F32, Mask: []byte{1}},
 		&wire.Factor{Shard: head(1), Query: 3, Rows: 1, N: 1, Damping: 1, Result: wire.F32, Payload: wire.AppendFloats([]byte{0, 0, 0, 0}, []float64{1})},
 		&wire.Columns{Shard: head(1), Query: 4, Mask: []byte{1}, Payload: make([]byte, 8)},
 		&wire.Prune{Shard: head(1), Query: 5, Do: wire.PruneBegin, Kind: wire.KindPrune},
-		&wire.Blocks{Shard: head(1), Query: 6, Do: wire.BlocksBegin, What: wire.BlocksDiag, Vectors: 1, Damping: 1, N: 1, Size: 1, Payload: wire.BeginPayload(nil, wire.Partition{Starts: []int64{0}, End: 1})},
+		&wire.Blocks{Shard: head(1), Query: 6, Do: wire.BlocksBegin, What: wire.BlocksDiag, Vectors: 1, Damping: 1, N: 1, Size: 1, Payload: wire.BeginPayload(nil, nil, wire.Partition{Starts: []int64{0}, End: 1})},
 		&wire.Gram{Shard: head(1), I1: 1, Payload: []byte{0, 0, 0, 0}},
+		&wire.Whiten{Shard: head(1), Query: 7, N: 8},
+		&wire.Recall{Shard: head(1), Query: 8, Of: 7, Damping: 1, Result: wire.F64},
 	}
 	for _, m := range late {
 		if got := r.ask(m); code(got) != wire.CodeUnknownShard {
@@ -97,7 +100,7 @@ func TestLateAdoptAnswersNothing(t *testing.T) {
 		}
 	}
 	r.ask(&wire.Install{Shard: head(1)}) // of an empty window: it can come late too
-	for _, m := range late[1:5] {
+	for _, m := range late[1:6] {
 		if got := r.ask(m); code(got) != wire.CodeUnknownShard {
 			t.Errorf("%s of a row that is not there: %v, want unknown_shard", m.Type(), got)
 		}

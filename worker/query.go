@@ -265,7 +265,7 @@ func (c *Core) fetch(e *Effects, in Request, m *wire.Fetch) error {
 	q.fetching[key] = []fetchWaiter{{in, m.Want}}
 	op := Compute{
 		Step: q.step, Query: q.id, Kind: q.kind, Index: m.Index, Damping: q.damping, Coef: q.coef, Mask: q.mask,
-		Refined: q.refined, Lo: m.Lo - s.lo, N: m.N, Col: m.Lo, DType: m.DType, Ones: q.ones,
+		Refined: q.refined, Lo: m.Lo - s.lo, N: m.N, Col: m.Lo, DType: m.DType, Ones: q.ones, From: q.of,
 	}
 	c.queryJob(e, s, q, op, func(e *Effects, d Done) {
 		c.flow.inflight -= bytes
@@ -317,8 +317,14 @@ func (c *Core) dropQuery(e *Effects, s *shardState, q *query) {
 	for _, id := range sortedKeys(q.aborts) {
 		e.Cancel = append(e.Cancel, q.aborts[id])
 	}
-	if wire.Prepared(q.kind) || q.factor != nil || q.prune != nil || q.blocks != nil {
+	if wire.Prepared(q.kind) || q.factor != nil || q.prune != nil || q.kept != nil || q.blocks != nil {
 		c.used -= q.vecBytes
-		c.job(e, s, FreeVectors{Query: q.id}, nil, func(*Effects, Done) {})
+		free := FreeVectors{Query: q.id}
+		if q.kept != nil {
+			for _, t := range q.kept.slots {
+				free.Slots = append(free.Slots, int(t))
+			}
+		}
+		c.job(e, s, free, nil, func(*Effects, Done) {})
 	}
 }

@@ -30,6 +30,7 @@ type use struct {
 	mask  shard.Mask   // the rows that it reads
 	list  []int        // the same, of a Gram
 	query wire.QueryID // whose vectors it touches
+	from  wire.QueryID // whose W it reads
 	ends  bool         // it makes or frees those
 }
 
@@ -54,6 +55,9 @@ func (u *use) conflicts(v *use) bool {
 		// Chunks of one row are disjoint, and what is multiplied has been written.
 		return u.of != v.of
 	case u.write && v.reads(u.slot), v.write && u.reads(v.slot):
+		return true
+	}
+	if u.ends && v.from != 0 && u.query == v.from || v.ends && u.from != 0 && v.query == u.from {
 		return true
 	}
 	return u.query != 0 && u.query == v.query && (u.ends || v.ends)

@@ -296,7 +296,7 @@ func (p *player) message(c *script.Cmd) wire.Message {
 	case "install":
 		m := &wire.Install{Shard: head, Version: version, Payload: wire.AppendRows(nil, parseRows(c, "rows"))}
 		for _, r := range parseRows(c, "keep") {
-			m.Keep = append(m.Keep, wire.Staged{Slot: r.Slot, Step: r.Step, Attempt: r.Attempt})
+			m.Keep = append(m.Keep, wire.Staged{Slot: r.Slot, Step: r.Step, Attempt: r.Attempt, Weight: r.Weight})
 		}
 		return m
 	case "gram":
@@ -304,7 +304,7 @@ func (p *player) message(c *script.Cmd) wire.Message {
 		i0, i1 := c.Range("block", 0, int64(len(of)))
 		return &wire.Gram{Shard: head, I0: int(i0), I1: int(i1), Payload: wire.AppendSlots(nil, of)}
 	case "stage":
-		return &wire.Stage{Shard: head, Step: step, Attempt: attempt, Slot: slot, Token: uint64(c.Int("token", 0))}
+		return &wire.Stage{Shard: head, Step: step, Attempt: attempt, Slot: slot, Token: uint64(c.Int("token", 0)), Weight: c.Float("weight", 0)}
 	case "multiply":
 		return &wire.Multiply{Shard: head, Step: step, Attempt: attempt, Payload: wire.AppendSlots(nil, parseSlots(c, "with"))}
 	case "commit":
@@ -340,7 +340,13 @@ func (p *player) message(c *script.Cmd) wire.Message {
 		return &wire.Factor{Shard: head, Query: query, Rows: len(of), Lo: c.Int("lo", 0), N: int64(len(l)), Damping: c.Float("damping", 1), Result: result,
 			Payload: wire.AppendFloats(wire.AppendSlots(nil, of), l)}
 	case "columns":
-		return &wire.Columns{Shard: head, Query: query, Mask: parseMask(c, slots), Payload: wire.AppendIndices(nil, parseIndices(c, "at"))}
+		return &wire.Columns{Shard: head, Query: query, Mask: parseMask(c, slots), Of: wire.QueryID(c.Int("of", 0)), Payload: wire.AppendIndices(nil, parseIndices(c, "at"))}
+	case "keep":
+		return &wire.Hold{Shard: head, Query: query, Damping: c.Float("damping", 1), Payload: wire.AppendSlots(nil, parseSlots(c, "of"))}
+	case "whiten":
+		return &wire.Whiten{Shard: head, Query: query, Lo: lo, N: hi - lo}
+	case "recall":
+		return &wire.Recall{Shard: head, Query: query, Of: wire.QueryID(c.Int("of", 0)), Damping: c.Float("damping", 1), Result: result}
 	case "prune":
 		m := &wire.Prune{
 			Shard: head, Query: query, Do: c.Word(), Kind: c.Str("kind", ""), Rule: c.Str("rule", ""), Known: int(c.Int("known", 0)), Ties: c.Int("ties", 0),
@@ -362,7 +368,9 @@ func (p *player) message(c *script.Cmd) wire.Message {
 		case wire.BlocksBegin:
 			of, starts := parseSlots(c, "of"), parseIndices(c, "starts")
 			m.Vectors, m.Damping, m.N, m.Size, m.Rows = vectors, c.Float("damping", 1), int(c.Int("n", 2)), c.Int("size", 3), len(of)
-			m.Payload = wire.BeginPayload(of, wire.Partition{Starts: starts, End: c.Int("end", 16), Size: m.Size})
+			weights := c.Floats("weights")
+			m.Weights = weights != nil
+			m.Payload = wire.BeginPayload(of, weights, wire.Partition{Starts: starts, End: c.Int("end", 16), Size: m.Size})
 		case wire.BlocksGram, wire.BlocksDots, wire.BlocksFinish:
 			m.Lo, m.Hi = c.Range("cols", lo, hi)
 			m.I1, m.Payload = int(c.Int("rows", 2)), wire.AppendFloats(nil, c.Floats("coef"))

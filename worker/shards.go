@@ -102,7 +102,7 @@ func (c *Core) adopted(e *Effects, s *shardState) {
 	}
 	for _, step := range sortedKeys(s.staged) {
 		st := s.staged[step]
-		reply.Staged = append(reply.Staged, wire.Staged{Slot: st.slot, Step: st.step, Attempt: st.attempt, Token: st.token, Whole: st.whole()})
+		reply.Staged = append(reply.Staged, wire.Staged{Slot: st.slot, Step: st.step, Attempt: st.attempt, Token: st.token, Whole: st.whole(), Weight: st.weight})
 	}
 	e.send(s.adopter, reply)
 	s.adopter = 0

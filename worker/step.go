@@ -48,7 +48,7 @@ func (c *Core) stage(e *Effects, in Request, s *shardState, m *wire.Stage) error
 		for _, other := range s.staged {
 			other.rows = slices.DeleteFunc(other.rows, func(r wire.Row) bool { return r.Slot == m.Slot })
 		}
-		st = &staged{step: m.Step, attempt: m.Attempt, slot: m.Slot, token: m.Token, slice: slice{lo: s.lo, cols: s.cols}}
+		st = &staged{step: m.Step, attempt: m.Attempt, slot: m.Slot, token: m.Token, weight: m.Weight, slice: slice{lo: s.lo, cols: s.cols}}
 		s.staged[m.Step] = st
 		s.reserved[m.Slot] = m.Attempt
 		delete(s.filled, m.Slot)
@@ -156,7 +156,7 @@ func (s *shardState) readable(st *staged) []wire.Row {
 	rows := s.rows()
 	for _, step := range sortedKeys(s.staged) {
 		if o := s.staged[step]; o.whole() || o == st {
-			rows = append(rows, wire.Row{Slot: o.slot, Step: o.step, Attempt: o.attempt})
+			rows = append(rows, wire.Row{Slot: o.slot, Step: o.step, Attempt: o.attempt, Weight: o.weight})
 		}
 	}
 	return rows
@@ -363,7 +363,7 @@ func (c *Core) commit(e *Effects, s *shardState, m *wire.Commit) error {
 	if m.Evict {
 		s.evict(m.EvictSlot)
 	}
-	s.take(wire.Row{Slot: m.Slot, Step: m.Step, Attempt: m.Attempt})
+	s.take(wire.Row{Slot: m.Slot, Step: m.Step, Attempt: m.Attempt, Weight: st.weight})
 	s.filled[m.Slot] = true
 	s.version = m.Version
 	if m.Query != 0 {

@@ -26,6 +26,7 @@ type creation struct {
 	workers          int
 	tensors          []wire.Tensor
 	shardsAreWorkers bool
+	fades            bool
 }
 
 func (t *tool) createCommand() *cobra.Command {
@@ -44,6 +45,7 @@ Shard borders fall on tensors' borders where they can.`,
 				return err
 			}
 			o.spec.Name = args[0]
+			o.fades = cmd.Flags().Changed("half-life")
 			o.shardsAreWorkers = !cmd.Flags().Changed("shards")
 			if err := o.check(cmd.Flags().Changed("workers")); err != nil {
 				return err
@@ -69,6 +71,7 @@ Shard borders fall on tensors' borders where they can.`,
 	f.StringVar(&o.layout, "layout", "", "JSON `file` of the tensors")
 	f.StringVar(&o.store, "store", string(wire.F32), "`dtype` in which gradients are kept: f32, or bf16 or f16 in half the memory")
 	f.StringVar(&o.spec.Durability, "durability", wire.DurabilityMemory, "`what` gradients survive: memory (nothing)")
+	f.Float64Var(&o.spec.HalfLife, "half-life", 0, "`T`, steps after which a gradient counts half (default none: all count alike)")
 	f.IntVar(&o.spec.Spare, "spare", wire.DefaultSpare, "`n`umber of slots for gradients that are being published")
 	f.BoolVar(&o.dryRun, "dry-run", false, "only print the bytes that a worker and a step take")
 	f.IntVar(&o.workers, "workers", 0, "with --dry-run: for this `n`umber of workers (default those of the cluster)")
@@ -78,6 +81,11 @@ Shard borders fall on tensors' borders where they can.`,
 // check checks all that can be checked here.
 func (o *creation) check(workersGiven bool) error {
 	o.spec.Divisor, o.spec.Store = wire.Divisor(o.divisor), wire.DType(o.store)
+	if o.fades {
+		if err := wire.CheckHalfLife("half-life", o.spec.HalfLife); err != nil {
+			return err
+		}
+	}
 	spec := o.spec
 	if o.shardsAreWorkers {
 		spec.Shards = 1
@@ -105,7 +113,7 @@ func (t *tool) create(ctx context.Context, c *client.Client, o creation) error {
 	s := o.spec
 	r, err := c.Attach(ctx, client.RunConfig{
 		Name: s.Name, Dim: s.Dim, Window: s.Window, Damping: s.Damping, Divisor: s.Divisor, Layout: o.tensors,
-		Shards: s.Shards, Spare: s.Spare, Store: s.Store, Durability: s.Durability,
+		Shards: s.Shards, Spare: s.Spare, Store: s.Store, Durability: s.Durability, HalfLife: s.HalfLife,
 	})
 	if err != nil {
 		return differing(ctx, c, err, o)

@@ -50,7 +50,7 @@ answered from the same version of the window. Says the version, its rows, and a 
 	f := cmd.Flags()
 	f.SortFlags = false
 	f.StringVarP(&o.out, "out", "o", "", "`file` to write (required)")
-	if kind == wire.KindHessian {
+	if kind != wire.KindFisher {
 		f.Float64Var(&o.damping, "damping", 0, "`λ` in place of the run's")
 	}
 	o.commonFlags(cmd)

@@ -216,6 +216,11 @@ func (t *tool) ihvp(cmd *cobra.Command, o *asking) error {
 				return err
 			}
 		}
+		if o.of == wire.KindInvSqrt {
+			progress, end := t.working("invsqrt " + o.run)
+			defer end()
+			o.options = append(o.options, progress)
+		}
 		a, err := o.answer(ctx, r, in)
 		if err != nil {
 			return err
@@ -292,6 +297,8 @@ func single(r *client.Run, kind string) api[float32] {
 		return api[float32]{run: r, vectors: r.FisherVecs, from: r.FisherVecFrom}
 	case wire.KindHessian:
 		return api[float32]{run: r, vectors: r.HessianVecs, from: r.HessianVecFrom}
+	case wire.KindInvSqrt:
+		return api[float32]{run: r, vectors: r.InvSqrts, from: r.InvSqrtFrom}
 	}
 	return api[float32]{r, r.IHVPs, r.IHVPFrom, r.IHVPCombines}
 }
@@ -302,6 +309,8 @@ func wide(r *client.Run, kind string) api[float64] {
 		return api[float64]{run: r, vectors: r.FisherVecs64, from: r.FisherVecFrom64}
 	case wire.KindHessian:
 		return api[float64]{run: r, vectors: r.HessianVecs64, from: r.HessianVecFrom64}
+	case wire.KindInvSqrt:
+		return api[float64]{run: r, vectors: r.InvSqrts64, from: r.InvSqrtFrom64}
 	}
 	return api[float64]{r, r.IHVPs64, r.IHVPFrom64, r.IHVPCombines64}
 }

@@ -28,6 +28,7 @@ const (
 func (t *tool) publishCommand() *cobra.Command {
 	var step uint64
 	var as string
+	weight := 1.0
 	cmd := &cobra.Command{
 		Use:   "publish NAME [--step K] grads.npy",
 		Short: "Publish gradients, a row each, as steps K, K+1, …",
@@ -38,17 +39,23 @@ failed may be given again, as then no row can come twice.
 The file is looked through first: a NaN or Inf in it, and nothing is published.
 
 With --wire bf16 or f16 half the bytes are sent, of numbers rounded to nearest. f16 ends at 65504 and
-says less of what is below 6e-5. What the run keeps is another matter: "mfac run create --store".`,
+says less of what is below 6e-5. What the run keeps is another matter: "mfac run create --store".
+
+With --weight W each counts W times in H = λI + 1/N Σ w g gᵀ, as if √W times it had been published.`,
 		Args: cli.Names("NAME", "grads.npy"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := wire.CheckRowDType("wire", wire.DType(as)); err != nil {
 				return err
 			}
-			return t.publish(cmd, args[0], args[1], step, client.WithWire(wire.DType(as)))
+			if err := wire.CheckWeight("weight", weight); err != nil {
+				return err
+			}
+			return t.publish(cmd, args[0], args[1], step, client.WithWire(wire.DType(as)), client.WithWeight(weight))
 		},
 	}
 	cmd.Flags().Uint64Var(&step, "step", 0, "`K`, the first row's step (default the one after the newest)")
 	cmd.Flags().StringVar(&as, "wire", string(wire.F32), "`dtype` in which they are sent: f32, bf16 or f16")
+	cmd.Flags().Float64Var(&weight, "weight", weight, "`W`, how much each counts in H")
 	return cmd
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"mfac/client"
 	"mfac/cmd/internal/cli"
+	"mfac/internal/config"
 	"mfac/wire"
 )
 
@@ -39,6 +40,8 @@ type runView struct {
 	Lost        int           `json:"lost_rows"`
 	Coordinator string        `json:"coordinator"`
 	Epoch       string        `json:"epoch"`
+	Frozen      string        `json:"frozen,omitempty"`
+	Kept        int64         `json:"kept,omitempty"` // bytes of W
 	Placement   []placed      `json:"placement,omitempty"`
 	Tensors     []wire.Tensor `json:"tensors,omitempty"`
 
@@ -49,6 +52,7 @@ func viewOf(info wire.Info) runView {
 	v := runView{
 		RunSpec: info.Spec, State: info.State, Version: info.Version, Rows: info.Rows, Open: info.Open,
 		Queries: info.Queries, Lost: info.Lost, Coordinator: info.Coord, Epoch: info.Epoch.String(),
+		Frozen: info.Frozen, Kept: info.Kept,
 	}
 	if info.Rows > 0 {
 		v.Newest = &info.Newest
@@ -87,8 +91,8 @@ func (v runView) cond() string {
 }
 
 func (t *tool) runCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "run", Short: "Make, list, show, set and remove runs"}
-	cmd.AddCommand(t.createCommand(), t.lsCommand(), t.showCommand(), t.rmCommand(), t.stepsCommand(), t.setCommand())
+	cmd := &cobra.Command{Use: "run", Short: "Make, list, show, set, freeze and remove runs"}
+	cmd.AddCommand(t.createCommand(), t.lsCommand(), t.showCommand(), t.rmCommand(), t.stepsCommand(), t.setCommand(), t.freezeCommand(), t.thawCommand())
 	return cmd
 }
 
@@ -114,6 +118,9 @@ func writeRuns(w io.Writer, runs []runView) {
 		state := r.State
 		if r.Lost > 0 {
 			state += fmt.Sprintf(", %s lost", plural(r.Lost, "row"))
+		}
+		if r.Frozen != "" {
+			state += ", frozen"
 		}
 		fmt.Fprintf(w, "%s\t%d\t%d/%d\t%d\t%s\t%g\t%s\t%d\t%s\n",
 			r.Name, r.Dim, r.Rows, r.Window, r.Version, r.newest(), r.Damping, r.cond(), r.Shards, state)
@@ -209,6 +216,9 @@ func (v runView) write(w io.Writer) {
 	line("window", "%d of %d gradients, version %d, newest step %s", v.Rows, v.Window, v.Version, v.newest())
 	line("damping", "%g", v.Damping)
 	line("divisor", "%s", v.Divisor)
+	if v.HalfLife != 0 {
+		line("half-life", "%g steps", v.HalfLife)
+	}
 	line("condition", "%s", v.cond())
 	line("store", "%s, %s, %s", v.Store, v.Durability, plural(v.Spare, "spare slot"))
 	queries := plural(v.Queries, "query")
@@ -216,6 +226,9 @@ func (v runView) write(w io.Writer) {
 		queries = strconv.Itoa(v.Queries) + " queries"
 	}
 	line("under way", "%s, %s", plural(v.Open, "step"), queries)
+	if v.Frozen != "" {
+		line("frozen", "%s", frozenText[v.Frozen]+", "+config.FormatBytes(v.Kept)+" of W on the workers")
+	}
 	if v.Lost > 0 {
 		line("lost", "%s", plural(v.Lost, "row"))
 	}
@@ -227,6 +240,9 @@ func (v runView) write(w io.Writer) {
 		line("tensor", "%s %v at %d", t.Name, t.Shape, t.Offset)
 	}
 }
+
+// frozenText is what a frozen run's state is in words.
+var frozenText = map[string]string{wire.StateFrozen: "yes", wire.StateMaking: "W is being worked out", wire.StateWithout: "without W: mfac run freeze tries again"}
 
 func (t *tool) rmCommand() *cobra.Command {
 	return &cobra.Command{

@@ -90,7 +90,10 @@ columns; then for the H that has these blocks alone. For these the workers multi
 				if len(blocks) > 0 {
 					return t.blockScalars(ctx, r, list, blocks[0], opts)
 				}
-				s, err := r.Scalars(ctx, list, opts...)
+				progress, end := t.working("scalars " + args[0])
+				defer end()
+				s, err := r.Scalars(ctx, list, append(opts, progress)...)
+				end()
 				if err != nil {
 					return err
 				}

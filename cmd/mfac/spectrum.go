@@ -61,7 +61,10 @@ d are 0. Those of H are λ more. Says what each may be off by: what is below tha
 				if err != nil {
 					return err
 				}
-				s, err := r.Spectrum(ctx, opts...)
+				progress, end := t.working("spectrum " + args[0])
+				defer end()
+				s, err := r.Spectrum(ctx, append(opts, progress)...)
+				end()
 				if err != nil {
 					return err
 				}

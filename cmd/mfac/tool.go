@@ -70,7 +70,7 @@ Results go to stdout, errors to stderr; exit code 1 is an error, 2 a command tha
 	f.BoolVar(&t.json, "json", false, "print JSON")
 	root.AddCommand(t.demoCommand(), t.upCommand(), t.runCommand(), t.publishCommand(), t.ihvpCommand(), t.fvpCommand(), t.hvpCommand(), t.sampleCommand(),
 		t.diagCommand(), t.columnCommand(), t.elementCommand(), t.subblockCommand(), t.pruneCommand(), t.compensateCommand(),
-		t.scoresCommand(), t.influenceCommand(), t.forgetCommand(), t.scalarsCommand(), t.spectrumCommand(), t.statusCommand(), t.versionCommand())
+		t.scoresCommand(), t.influenceCommand(), t.forgetCommand(), t.scalarsCommand(), t.spectrumCommand(), t.tuneCommand(), t.invSqrtCommand(), t.pairsCommand(), t.statusCommand(), t.versionCommand())
 	return root
 }
 

@@ -7,6 +7,10 @@
 //	s, err := spectrum.Of(a, n, stop) // O(n³), once for a version of the window
 //	at := s.At(lambda, N, d)          // O(n), for each λ
 //
+//	f, err := spectrum.FormOf(a, n, watch) // the same, with Q and T = QᵀAQ
+//	r, err := f.Roots(lambda, N)           // H^(−½)v, O(n²) a vector (root.go)
+//	f.Likelihoods(…), f.LeaveOut(…)        // of gradients under N(0, H), O(n) for each λ (likelihood.go)
+//
 // A is brought to tridiagonal form by Householder's reflections, 4n³/3 multiplications and additions,
 // of which half are products of matrices; its eigenvalues are those of that form, O(n²). At n = 1024, 2048
 // and 4096 that takes as long as 4, 4 and 8 factors of K, which need a further product each for tr K⁻¹:

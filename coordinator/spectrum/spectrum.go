@@ -48,28 +48,43 @@ type Estimate struct{ Value, Error float64 }
 // though it is no better for that. stop is asked now and then, twenty times a second or so: ErrStopped if it says so. ErrNotFinite
 // where numbers overflow. O(n³), one thread.
 func Of(a []float64, n int, stop func() bool) (*Spectrum, error) {
+	f := &Form{n: n}
+	if err := f.find(a, n, func(int64, int64) bool { return stop() }); err != nil {
+		return nil, err
+	}
+	return &f.Spectrum, nil
+}
+
+// find does Of, and finds the form.
+func (f *Form) find(a []float64, n int, watch func(done, total int64) (stop bool)) error {
 	if n < 0 || len(a) != n*n {
-		return nil, errWrongLength
+		return errWrongLength
 	}
-	s := &Spectrum{Alpha: make([]float64, n)}
+	s := &f.Spectrum
+	s.Alpha = make([]float64, n)
 	if n == 0 {
-		return s, nil
+		return nil
 	}
-	// By a power of two, which is exact, so that no square overflows: |A_ij| ≤ max A_ii.
+	// By a power of four, which is exact, so that no square overflows: |A_ij| ≤ max A_ii.
 	_, exp := math.Frexp(largest(a, n))
+	exp += exp & 1
+	f.exp = exp
 	scale := func(x float64) float64 { return math.Ldexp(x, exp) }
+	f.long = make([]float64, n)
 	for i := range n {
 		for j, x := range a[i*n:][:i+1] {
 			a[i*n+j] = math.Ldexp(x, -exp)
 		}
+		f.long[i] = math.Sqrt(a[i*n+i])
 	}
 	trace, frobenius := norms(a, n)
-	off := make([]float64, n-1)
-	if !tridiagonal(s.Alpha, off, a, n, stop) {
-		return nil, ErrStopped
+	f.diag, f.off, f.tau = make([]float64, n), make([]float64, n-1), make([]float64, n)
+	if !tridiagonal(f.diag, f.off, f.tau, a, n, watch) {
+		return ErrStopped
 	}
-	if !(lapack.Implementation{}.Dsterf(n, s.Alpha, off)) {
-		return nil, ErrNoneFound
+	copy(s.Alpha, f.diag)
+	if !(lapack.Implementation{}.Dsterf(n, s.Alpha, slices.Clone(f.off))) {
+		return ErrNoneFound
 	}
 	slices.Reverse(s.Alpha)
 	s.Error = epsilon * (reductionError*float64(n)*s.Alpha[0] + dotError*trace)
@@ -83,9 +98,9 @@ func Of(a []float64, n int, stop func() bool) (*Spectrum, error) {
 	s.Frobenius = Estimate{scale(frobenius), scale(depth*frobenius + dotError*epsilon*trace)}
 	s.Error = scale(s.Error)
 	if !finite(s.Alpha[0]) || !finite(s.Error) || !finite(s.Trace.Value) || !finite(s.Frobenius.Value) {
-		return nil, ErrNotFinite
+		return ErrNotFinite
 	}
-	return s, nil
+	return nil
 }
 
 // largest returns the largest number of the diagonal.

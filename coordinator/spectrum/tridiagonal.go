@@ -16,18 +16,21 @@ const (
 
 // tridiagonal sets diag, of length n, and off, of length n−1, to the diagonals of T = QᵀAQ, for some
 // orthogonal Q, of the symmetric matrix whose lower triangle is in the rows of a, which is lost; the
-// upper triangle is never read. It reports false if stop, which is asked now and then, says so.
+// upper triangle is never read. Row i of a then has the vector of the reflection I − τvvᵀ that dealt with that row,
+// but for the diagonal, and tau[i] its τ: Q is the product of them, the last row's first.
+// It reports false if watch, which hears now and then how much of the work is done, says so.
 //
 // It goes from the last row to the first, so that a row is contiguous as far as it is needed, and
 // what is small should be in the first rows (Martin, Reinsch & Wilkinson, "Householder's
 // tridiagonalization of a symmetric matrix", Numer. Math. 11, 1968). In panels, as LAPACK's dsytrd:
 // A is behind by VᵀW + WᵀV inside of one. gonum's Dsytrd does the same and takes 3.5 times longer
 // at n = 2048, since its product of a symmetric matrix and a vector is plain loops.
-func tridiagonal(diag, off, a []float64, n int, stop func() bool) bool {
+func tridiagonal(diag, off, tau, a []float64, n int, watch func(done, total int64) (stop bool)) bool {
 	v := make([]float64, 4*panel*n)
-	r := reduction{n: n, a: a, vw: v[:2*panel*n], wv: v[2*panel*n:], p: make([]float64, n)}
+	r := reduction{n: n, a: a, tau: tau, vw: v[:2*panel*n], wv: v[2*panel*n:], p: make([]float64, n)}
+	cube := func(k int) int64 { return int64(k) * int64(k) * int64(k) }
 	for hi := n; hi > 0; {
-		if stop() {
+		if watch(cube(n)-cube(hi), cube(n)) {
 			return false
 		}
 		lo := max(0, hi-panel)
@@ -49,6 +52,7 @@ func tridiagonal(diag, off, a []float64, n int, stop func() bool) bool {
 type reduction struct {
 	n      int
 	a      []float64
+	tau    []float64
 	vw, wv []float64
 	p      []float64
 }
@@ -87,6 +91,8 @@ func (r *reduction) reflect(i, k int) float64 {
 	}
 	floats.Scale(tau, w)
 	floats.AddScaled(w, -tau/2*floats.Dot(w, v), v)
+	copy(r.row(i), v) // which nobody reads any more
+	r.tau[i] = tau
 	return beta
 }
 

@@ -112,9 +112,9 @@ func (f *Factor) CombinationBound() float64 {
 		return 32 * epsilon
 	}
 	s2 := f.w.vec[0][:f.z.n]
-	f.w.diagonalTo(s2, f.z.shift)
+	most := f.w.lengthsTo(s2, f.z.shift)
 	// The trace over the least that the smallest eigenvalue can be.
-	if b := 32 * epsilon * float64(f.z.n) * (floats.Max(s2) / f.z.shift); b <= enough {
+	if b := 32 * epsilon * float64(f.z.n) * (most / f.z.shift); b <= enough {
 		return b
 	}
 	f.measure()
@@ -129,6 +129,15 @@ func (b Bound) With(norm2 float64) Bound {
 	}
 	norm := math.Sqrt(norm2) // NaN where norm2 < 0
 	return newBound(b.Numerator, norm*(1-quadError*epsilon), norm)
+}
+
+// BoundOf is the bound of an x̂ that is off by numerator at most, and of a norm that is at least low, about est.
+// None where numerator is 0.
+func BoundOf(numerator, low, est float64) Bound {
+	if numerator == 0 {
+		return Bound{}
+	}
+	return newBound(numerator, low, est)
 }
 
 // newBound is the bound with ‖x̂‖ ≥ low.
@@ -156,7 +165,7 @@ func (f *Factor) boundWith(c, y []float64, vnorm2, extra float64) Bound {
 	n, w := f.z.n, f.w
 	s2 := w.vec[0][:n]
 	w.diagonalTo(s2, f.z.shift)
-	var t, sc, trace float64 // T, ‖Sc‖, ‖s‖²
+	var t, sc, trace float64 // T, ‖Sc‖, ‖s‖²; with weights ‖√w s‖²
 	for i, k := range s2 {
 		a := w.At(i, i)
 		if a == 0 {
@@ -164,7 +173,7 @@ func (f *Factor) boundWith(c, y []float64, vnorm2, extra float64) Bound {
 		}
 		t += math.Abs(c[i]) * math.Sqrt(a)
 		sc = math.Hypot(sc, math.Sqrt(k)*c[i])
-		trace += k
+		trace += k * w.Weight(i)
 	}
 	if vnorm2 == 0 && t == 0 && extra == 0 {
 		return Bound{} // Gᵀc is 0, exactly

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/big"
 	"math/rand/v2"
+	"slices"
 )
 
 // A boundCase is a window and what is asked of it. All rows have passed through the window, the
@@ -15,7 +16,9 @@ type boundCase struct {
 	capacity int
 	damping  float64
 	divisor  Divisor
-	width    int // of a shard
+	width    int       // of a shard
+	weights  []float64 // of all rows, as they come; nil: 1
+	fade     float64   // what the weights of those before are multiplied by at each; 0: 1
 }
 
 // A boundResult holds true errors and the bounds of them.
@@ -34,6 +37,27 @@ func (c *boundCase) inWindow() [][]float64 {
 
 func (c *boundCase) dot(x, y []float64) float64 { return shardDot(x, y, c.width) }
 
+// weightsAt is the weights of those in the window when so many rows have come.
+func (c *boundCase) weightsAt(n int) []float64 {
+	if c.weights == nil {
+		return nil
+	}
+	ws := slices.Clone(c.weights[max(0, n-c.capacity):n])
+	if c.fade != 0 {
+		f := 1.0
+		for i := range slices.Backward(ws) {
+			ws[i] *= f
+			f *= c.fade
+		}
+	}
+	return ws
+}
+
+// exact is the reference for the window.
+func (c *boundCase) exact(n int) *exact {
+	return newWeighted(c.inWindow(), n, c.damping, c.weightsAt(len(c.rows)))
+}
+
 // feed passes rows through a window: Append, then Replace.
 func (c *boundCase) feed(t failer) *Window {
 	t.Helper()
@@ -42,15 +66,16 @@ func (c *boundCase) feed(t failer) *Window {
 		t.Fatal(err)
 	}
 	for i, g := range c.rows {
+		weights := c.weightsAt(i + 1)
 		from := max(0, i+1-c.capacity)
 		row := make([]float64, 0, c.capacity)
 		for _, h := range c.rows[from : i+1] {
 			row = append(row, c.dot(h, g))
 		}
 		if i < c.capacity {
-			err = w.Append(row)
+			err = w.AppendWeighted(row, weights)
 		} else {
-			err = w.Replace(row)
+			err = w.ReplaceWeighted(row, weights)
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -70,7 +95,7 @@ func (c *boundCase) run(t failer) (r boundResult) {
 		return boundResult{ill: true}
 	}
 	must(t, err)
-	ref := newExact(g, f.N(), c.damping)
+	ref := c.exact(f.N())
 
 	y := make([]float64, len(g))
 	for i := range g {
@@ -135,7 +160,7 @@ func (r boundResult) worst() float64 {
 
 var (
 	rowKinds = []string{"random", "duplicates", "zero rows", "row×1e4", "row×1e-4", "nearly equal", "all nearly equal",
-		"sum of two", "large twice", "positive", "constant", "sparse", "mixed scales", "two bundles"}
+		"sum of two", "large twice", "positive", "constant", "sparse", "mixed scales", "two bundles", "sizes and twice"}
 	vecKinds = []string{"random", "stored", "combination", "orthogonal", "nearly stored", "zero", "unit", "difference", "random float64"}
 	comKinds = []string{"unit", "random", "difference", "mean", "decaying"}
 )
@@ -223,6 +248,14 @@ func makeCase(seed uint64, rowKind, vecKind, comKind string, n, before, d int, d
 			c := float64(1 + rng.IntN(3))
 			for j := range r {
 				r[j] = scale * (c + float64(j%2)*1e-3)
+			}
+		case "sizes and twice":
+			size := math.Pow(1e4, float64(rng.IntN(3)-1))
+			for j := range r {
+				r[j] *= size
+			}
+			if some && i > 0 {
+				copy(r, rows[rng.IntN(i)])
 			}
 		case "sparse":
 			for j := range r {

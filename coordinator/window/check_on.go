@@ -37,7 +37,7 @@ func (w *Window) check() {
 		for j := range n {
 			r[i] += w.At(i, j) * u[j]
 		}
-		r[i] += z.shift * u[i]
+		r[i] += w.shiftAt(i, z.shift) * u[i]
 		for k, t := range z.l[i*z.ld:][:i+1] {
 			v[k] += t * u[i]
 		}

@@ -7,7 +7,7 @@ import "slices"
 func (w *Window) Clone() *Window {
 	c := &Window{
 		capacity: w.capacity, damping: w.damping, divisor: w.divisor,
-		n: w.n, a: slices.Clone(w.a), slot: slices.Clone(w.slot), version: w.version,
+		n: w.n, a: slices.Clone(w.a), slot: slices.Clone(w.slot), weight: slices.Clone(w.weight), version: w.version,
 		own: w.own, kept: w.kept, retry: w.retry, pause: w.pause, rot: make([]rotation, w.capacity),
 	}
 	c.own.l, c.own.bundle = slices.Clone(w.own.l), slices.Clone(w.own.bundle)

@@ -19,7 +19,7 @@ const epsilon = 0x1p-52
 //   - twice the largest eigenvalue of SK⁻¹S by 12 Lanczos steps from a random vector, which fall
 //     short by more than half with a probability below 2e-7 √n (Kuczyński & Woźniakowski, SIAM
 //     J. Matrix Anal. Appl. 13, 1992). L is the factor of a K that is off by some nε in these
-//     units, so it is raised for that, and near 1/(nε) it is not used.
+//     units, so it is raised for that, and near 1/(nε) splitInverse takes its place.
 //
 // Higham's estimate of the 1-norm (LAPACK's dlacn2) takes four or five solves, not 12, but fell
 // short by 8 where one row was repeated in two sizes. O(n²), once in the factor's life. 1 when
@@ -45,18 +45,64 @@ func (f *Factor) measure() {
 		return
 	}
 	s := w.vec[0][:z.n]
-	w.diagonalTo(s, z.shift)
-	z.inverse = floats.Max(s) / z.shift
+	z.inverse = w.lengthsTo(s, z.shift) / z.shift
 	for i := range s {
 		s[i] = math.Sqrt(s[i])
 	}
-	estimate := 2 * w.inverseNorm(z, s)
+	estimate := 2 * w.inverseNorm(z, s, s, 0)
 	if off := estimate * float64(z.n+8) * epsilon; off < 0.5 {
 		z.inverse = min(z.inverse, estimate/(1-off))
+	} else {
+		z.inverse = min(z.inverse, w.splitInverse(z, s))
 	}
 	// The diagonal of S⁻¹KS⁻¹ is all ones, so neither is below 1.
 	z.inverse = max(z.inverse, 1)
 	z.cond = max(z.inverse*w.scaledNorm1(s, z.shift), 1)
+}
+
+// splitInverse returns an upper bound of ‖SK⁻¹S‖₂ for rows of very different size where L is too
+// inexact for the whole. Let x be a unit vector, split into x_B of the large rows, of which s > limit,
+// and x_R of the others. Of M = S⁻¹KS⁻¹ it is certain that xᵀMx ≥ Nλ‖x_R‖²/max s_R², and with
+// 1/μ = ‖(SK⁻¹S)_BB‖, by which Schur's complement of B is at least μ, xᵀMx ≥ μ‖x_B‖² − nε. One of the two
+// parts has half of x, so
+//
+//	‖SK⁻¹S‖₂ ≤ max(2 max s_R²/(Nλ), 1/(μ/2 − nε))
+//
+// The first falls with the limit, the second rises: the best is found by bisection, over powers of four
+// of s². With weights s is √w s in all of this but SK⁻¹S. O(n²).
+func (w *Window) splitInverse(z *factorization, s []float64) float64 {
+	by := s
+	if w.weight != nil { // s²/D, D = NλW⁻¹, is what decides
+		by = make([]float64, len(s))
+		for i := range by {
+			by[i] = s[i] * math.Sqrt(w.Weight(i))
+		}
+	}
+	_, high := math.Frexp(floats.Max(by))
+	_, low := math.Frexp(floats.Min(by))
+	best := math.Inf(1)
+	for low, high = low-1, high-1; low <= high; {
+		mid := low + (high-low)/2
+		limit := math.Ldexp(1, mid)
+		small := 0.0
+		for _, v := range by {
+			if v <= limit {
+				small = max(small, v)
+			}
+		}
+		rest, large := 2*small*small/z.shift, math.Inf(1)
+		estimate := 4 * w.inverseNorm(z, s, by, limit)
+		if off := estimate * float64(z.n+8) * epsilon; off < 0.5 {
+			large = estimate / (1 - off)
+		}
+		best = min(best, max(rest, large))
+		if large > rest {
+			low = mid + 1
+		} else {
+			high = mid - 1
+		}
+	}
+	return best
 }
 
 // bundles sets z.bundle[i] to the first row that row i is a multiple of, itself if to no other, as far
@@ -97,22 +143,27 @@ func (w *Window) scaledNorm1(s []float64, shift float64) float64 {
 	}
 	norm := 0.0
 	for i, p := range w.slot[:len(s)] {
-		sum := absDot(w.a[p*w.capacity:][:hi], r)/s[i] + shift/s[i]/s[i]
+		sum := absDot(w.a[p*w.capacity:][:hi], r)/s[i] + w.shiftAt(i, shift)/s[i]/s[i]
 		norm = max(norm, sum)
 	}
 	return norm
 }
 
-// inverseNorm returns a lower bound of ‖SK⁻¹S‖₂, hardly ever below half of it: the largest
-// eigenvalue of the tridiagonal matrix of Lanczos' method.
-func (w *Window) inverseNorm(z *factorization, s []float64) float64 {
+// inverseNorm returns a lower bound of the norm of that block of SK⁻¹S of which by > limit, hardly ever
+// below half of it: the largest eigenvalue of the tridiagonal matrix of Lanczos' method.
+func (w *Window) inverseNorm(z *factorization, s, by []float64, limit float64) float64 {
 	const steps = 12
 	n := len(s)
 	prev, q, r := w.vec[1][:n], w.vec[2][:n], w.vec[3][:n]
 	clear(prev)
 	seed := uint64(0)
 	for i := range q {
-		q[i] = uniform(&seed)
+		if q[i] = uniform(&seed); by[i] <= limit {
+			q[i] = 0
+		}
+	}
+	if floats.Norm(q, 2) == 0 {
+		return 0
 	}
 	floats.Scale(1/floats.Norm(q, 2), q)
 	var diag, off [steps]float64
@@ -121,7 +172,11 @@ func (w *Window) inverseNorm(z *factorization, s []float64) float64 {
 		floats.MulTo(r, q, s)
 		forward(z.l, z.ld, r)
 		backward(z.l, z.ld, r)
-		floats.Mul(r, s)
+		for i, v := range s {
+			if r[i] *= v; by[i] <= limit {
+				r[i] = 0
+			}
+		}
 		diag[k] = dot(q, r)
 		floats.AddScaled(r, -diag[k], q)
 		floats.AddScaled(r, -b, prev)

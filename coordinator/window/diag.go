@@ -53,7 +53,7 @@ func (f *Factor) DiagonalBound(dim int64) (Bound, error) {
 	d := float64(dim)
 	trace := 0.0
 	for i := range f.z.n {
-		trace += f.w.At(i, i)
+		trace += f.w.At(i, i) * f.w.Weight(i)
 	}
 	sum := min(float64(f.z.n), d, trace/f.z.shift)
 	low := max(d-sum, d*(f.z.shift/(f.z.shift+trace/d))) / math.Sqrt(d)
@@ -61,21 +61,34 @@ func (f *Factor) DiagonalBound(dim int64) (Bound, error) {
 	return newBound(f.elementError()*math.Sqrt(sum)+2*epsilon*math.Sqrt(d), low, low), nil
 }
 
-// SubblockTo sets dst, q×q, to [H⁻¹]_QQ = (I − G_QᵀK⁻¹G_Q)/λ for the q = len(index) columns of G that
-// index names, which may repeat (maths.md, "Elements, diagonal, columns"). g has them by row, n×q, and
-// becomes W. An element has the same bits whatever the others are. The result bounds the error of each,
+// Lower returns L, row i at l[i*ld:], for W = L⁻¹G: not to be written to, and good as long as f is. What
+// is above the diagonal is no number of L. A StaleError is the only error.
+func (f *Factor) Lower() (l []float64, ld int, err error) {
+	if err := f.check(); err != nil {
+		return nil, 0, err
+	}
+	return f.z.l, f.z.ld, nil
+}
+
+// SubblockTo sets dst, q×q, to [H⁻¹]_QQ = (I − W_QᵀW_Q)/λ for the q = len(index) columns of W = L⁻¹G that
+// index names, which may repeat (maths.md, "Elements, diagonal, columns"). w has them by row, row i at
+// w[i*ldw:], worked out one after the other: w_i = fma(−l_ik, w_k, w_i) for k < i, then w_i/l_ii. An
+// element has the same bits whatever the others are. The result bounds the error of each,
 // relative to √([H⁻¹]_ii [H⁻¹]_jj):
 //
 //	E max s_j/(h_j − E s_j) + 4ε
 //
-// with the letters of elementError; +Inf where that is nothing. O(n²q + nq²). A StaleError, or an
+// with the letters of elementError; +Inf where that is nothing. O(nq²). A StaleError, or an
 // InvalidError for a wrong length.
-func (f *Factor) SubblockTo(dst, g []float64, index []int64) (bound float64, err error) {
+func (f *Factor) SubblockTo(dst, w []float64, ldw int, index []int64) (bound float64, err error) {
 	if err := f.check(); err != nil {
 		return 0, err
 	}
 	n, q := f.z.n, len(index)
-	if err := checkLen("g", len(g), n*q); err != nil {
+	if ldw < q {
+		return 0, invalid("ldw", float64(ldw), "at least the number of indices")
+	}
+	if err := checkLen("w", len(w), n*ldw); err != nil {
 		return 0, err
 	}
 	if err := checkLen("dst", len(dst), q*q); err != nil {
@@ -83,9 +96,7 @@ func (f *Factor) SubblockTo(dst, g []float64, index []int64) (bound float64, err
 	}
 	clear(dst)
 	if n > 0 && q > 0 {
-		bi := blas64.Implementation()
-		bi.Dtrsm(blas.Left, blas.Lower, blas.NoTrans, blas.NonUnit, n, q, 1, f.z.l, f.z.ld, g, q)
-		bi.Dsyrk(blas.Upper, blas.Trans, q, n, 1, g, q, 0, dst, q)
+		blas64.Implementation().Dsyrk(blas.Upper, blas.Trans, q, n, 1, w, ldw, 0, dst, q)
 	}
 	e := f.elementError()
 	for i, at := range index {

@@ -68,11 +68,11 @@ func (c *boundCase) runDiag(t failer) (r diagResult) {
 	b, err := f.DiagonalBound(int64(d))
 	must(t, err)
 	block := make([]float64, d*d)
-	r.blockOf, err = f.SubblockTo(block, byRow, index)
+	r.blockOf, err = f.SubblockTo(block, whiten(t, f, byRow, d), d, index)
 	must(t, err)
 	r.bound, r.low, r.most = b.Relative, b.NormLow, f.elementError()
 
-	want := newExact(g, f.N(), c.damping).inverse()
+	want := c.exact(f.N()).inverse()
 	off, norm := 0.0, 0.0
 	float := func(x *big.Float) float64 { v, _ := x.Float64(); return v }
 	root := make([]float64, d)
@@ -92,6 +92,22 @@ func (c *boundCase) runDiag(t failer) (r diagResult) {
 		}
 	}
 	return r
+}
+
+// whiten sets w = L⁻¹w, of q columns, in the order that SubblockTo says.
+func whiten(t failer, f *Factor, w []float64, q int) []float64 {
+	l, ld, err := f.Lower()
+	must(t, err)
+	for i := range f.Len() {
+		for j := range q {
+			x := w[i*q+j]
+			for k := range i {
+				x = math.FMA(-l[i*ld+k], w[k*q+j], x)
+			}
+			w[i*q+j] = x / l[i*ld+i]
+		}
+	}
+	return w
 }
 
 // inverse returns the lower triangle of λH⁻¹ = I − GᵀK⁻¹G.
@@ -188,17 +204,20 @@ func TestDiagonalBoundEdges(t *testing.T) {
 		t.Errorf("an empty window: %+v", b)
 	}
 	dst := make([]float64, 9)
-	bound, err := f.SubblockTo(dst, nil, []int64{4, 7, 4})
+	bound, err := f.SubblockTo(dst, nil, 3, []int64{4, 7, 4})
 	must(t, err)
 	if want := [9]float64{2, 0, 2, 0, 2, 0, 2, 0, 2}; [9]float64(dst) != want || !(bound <= 8*epsilon) {
 		t.Errorf("an empty window: %v, bound %g", dst, bound)
 	}
 	for _, n := range []int{0, 8, 10} {
-		if _, err := f.SubblockTo(make([]float64, n), nil, []int64{4, 7, 4}); err == nil {
+		if _, err := f.SubblockTo(make([]float64, n), nil, 3, []int64{4, 7, 4}); err == nil {
 			t.Errorf("%d numbers for 3 indices: no error", n)
 		}
 	}
-	if _, err := f.SubblockTo(dst, []float64{1}, []int64{4, 7, 4}); err == nil {
+	if _, err := f.SubblockTo(dst, nil, 2, []int64{4, 7, 4}); err == nil {
+		t.Error("rows of 2 for 3 indices: no error")
+	}
+	if _, err := f.SubblockTo(dst, []float64{1}, 3, []int64{4, 7, 4}); err == nil {
 		t.Error("a row in an empty window: no error")
 	}
 	must(t, w.Append([]float64{1}))
@@ -206,7 +225,10 @@ func TestDiagonalBoundEdges(t *testing.T) {
 	if _, err := f.DiagonalBound(10); !errors.As(err, &stale) {
 		t.Errorf("after an append: %v", err)
 	}
-	if _, err := f.SubblockTo(dst, nil, []int64{4, 7, 4}); !errors.As(err, &stale) {
+	if _, _, err := f.Lower(); !errors.As(err, &stale) {
+		t.Errorf("after an append: %v", err)
+	}
+	if _, err := f.SubblockTo(dst, nil, 3, []int64{4, 7, 4}); !errors.As(err, &stale) {
 		t.Errorf("after an append: %v", err)
 	}
 }
@@ -227,7 +249,7 @@ func TestSubblockBits(t *testing.T) {
 			}
 		}
 		dst := make([]float64, q*q)
-		_, err := f.SubblockTo(dst, rows, index)
+		_, err := f.SubblockTo(dst, whiten(t, f, rows, q), q, index)
 		must(t, err)
 		return dst
 	}

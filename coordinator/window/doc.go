@@ -20,6 +20,8 @@
 //	W5  the bits of every answer depend on the changes so far and on what is asked, never on what
 //	    else was asked
 //
+// Rows may have weights (weights.go): K is A + NλW⁻¹ then, A is what it is without.
+//
 // A lies in slots and nothing in it moves: slot[i] says where row i is. L is dense, row by
 // row, in age order, so it is what an eviction moves: each row that is left is written one up
 // and one left by the same pass that updates it.

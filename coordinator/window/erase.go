@@ -42,6 +42,9 @@ func (w *Window) Erase(rows []int) error {
 	m := w.capacity
 	for _, s := range w.slot[w.n:] {
 		clear(w.a[s*m : (s+1)*m])
+		if w.weight != nil {
+			w.weight[s] = 0
+		}
 		for i := range m {
 			w.a[i*m+s] = 0
 		}

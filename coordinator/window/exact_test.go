@@ -31,11 +31,20 @@ func bigs(x []float64) []*big.Float {
 // exact holds G and LDLᵀ = GGᵀ + NλI with N·λ exact.
 type exact struct {
 	g, l [][]*big.Float // l: unit lower triangle, D on the diagonal
+	w    []*big.Float   // of the rows; nil: 1
 	tmp  *big.Float
 }
 
 func newExact(g [][]float64, n int, damping float64) *exact {
+	return newWeighted(g, n, damping, nil)
+}
+
+// newWeighted is of GGᵀ + NλW⁻¹.
+func newWeighted(g [][]float64, n int, damping float64, weights []float64) *exact {
 	e := &exact{tmp: new(big.Float)}
+	if weights != nil {
+		e.w = bigs(weights)
+	}
 	for _, r := range g {
 		e.g = append(e.g, bigs(r))
 	}
@@ -46,7 +55,7 @@ func newExact(g [][]float64, n int, damping float64) *exact {
 		for j := range row {
 			row[j] = e.dot(e.g[i], e.g[j])
 		}
-		row[i].Add(row[i], shift)
+		row[i].Add(row[i], e.over(shift, i))
 		e.l = append(e.l, row)
 	}
 	for i, r := range e.l {
@@ -62,6 +71,14 @@ func newExact(g [][]float64, n int, damping float64) *exact {
 		}
 	}
 	return e
+}
+
+// over returns x/w of row i.
+func (e *exact) over(x *big.Float, i int) *big.Float {
+	if e.w == nil {
+		return x
+	}
+	return num(0).Quo(x, e.w[i])
 }
 
 func (e *exact) dot(x, y []*big.Float) *big.Float {
@@ -105,10 +122,13 @@ func (e *exact) vector(v []float64) []*big.Float {
 	return x
 }
 
-// combination returns H⁻¹Gᵀa = N GᵀK⁻¹a.
+// combination returns H⁻¹Gᵀa = N GᵀK⁻¹W⁻¹a.
 func (e *exact) combination(a []float64, d, n int) []*big.Float {
 	x := bigs(make([]float64, d))
 	c := bigs(a)
+	for i := range c {
+		c[i] = e.over(c[i], i)
+	}
 	e.solve(c)
 	for i, g := range e.g {
 		c[i].Mul(c[i], num(float64(n)))

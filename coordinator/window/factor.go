@@ -127,6 +127,12 @@ func (w *Window) override(shift float64) *factorization {
 
 // refactor makes z from A, O(n³).
 func (w *Window) refactor(z *factorization, shift float64) {
+	w.begin(z, shift)
+	z.finish(w.version, w.vec[0])
+}
+
+// begin sets z.l to the lower triangle of K, O(n²).
+func (w *Window) begin(z *factorization, shift float64) {
 	n := w.n
 	if z.ld < n { // an override; own has stride m from the beginning
 		z.l, z.ld = make([]float64, n*n), n
@@ -137,16 +143,23 @@ func (w *Window) refactor(z *factorization, shift float64) {
 		for j, q := range rows[:i+1] {
 			to[j] = from[q]
 		}
-		to[i] += shift
+		to[i] += w.shiftAt(i, shift)
 	}
-	z.shift = shift
+	z.n, z.shift = n, shift
+}
+
+// finish turns z.l into the factor, O(n³). s2 is for n numbers.
+func (z *factorization) finish(version uint64, s2 []float64) {
+	n := z.n
+	s2 = s2[:n]
+	for i := range s2 {
+		s2[i] = z.l[i*z.ld+i]
+	}
 	row, pivot := cholesky(z.l, z.ld, n)
-	z.made(n, w.version)
+	z.made(n, version)
 	if row < n {
-		s2 := w.vec[0][:n]
-		w.diagonalTo(s2, shift)
 		z.ill = &IllConditionedError{
-			Row: row, Pivot: pivot, Diagonal: s2[row], MaxDiagonal: floats.Max(s2), Shift: shift, Len: n,
+			Row: row, Pivot: pivot, Diagonal: s2[row], MaxDiagonal: floats.Max(s2), Shift: z.shift, Len: n,
 		}
 	}
 }
@@ -211,10 +224,17 @@ func (f *Factor) SolveTo(dst, y []float64) error {
 	return nil
 }
 
-// CombinationTo sets dst = N K⁻¹a, the coefficients of H⁻¹Gᵀa = Gᵀdst (maths.md, "A
+// CombinationTo sets dst = N K⁻¹a, with weights N K⁻¹W⁻¹a, the coefficients of H⁻¹Gᵀa = Gᵀdst (maths.md, "A
 // combination of stored gradients"). Both have length n; dst may be a. O(n²). Errors as for
 // SolveTo.
 func (f *Factor) CombinationTo(dst, a []float64) error {
+	if f.w.weight != nil && len(a) == f.z.n && f.check() == nil {
+		scaled := make([]float64, len(a))
+		for i, x := range a {
+			scaled[i] = x / f.w.Weight(i)
+		}
+		a = scaled
+	}
 	if err := f.SolveTo(dst, a); err != nil {
 		return err
 	}

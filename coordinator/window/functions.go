@@ -12,13 +12,13 @@ import (
 // NOf returns what a divisor comes to: m, or n.
 func (w *Window) NOf(d Divisor) int { return w.divide(d) }
 
-// ProductBound returns the bound of x = scale·v + Gᵀc for c = y/N, with N = NOf(d), y = Gv summed by
+// ProductBound returns the bound of x = scale·v + Gᵀc for c = Wy/N, with N = NOf(d), y = Gv summed by
 // the shards and vnorm2 = ‖v‖²: of F v with scale 0, of H v with λ. With T = Σ|c_i|√A_ii and
 // ‖A‖ ≤ min(tr A, max_i Σ_j |A_ij|)
 //
 //	‖x̂ − x‖ ≤ ε (8 √(‖A‖ tr A) ‖v‖/N + 2T + (1 + √n)(scale ‖v‖ + T))
 //
-// the first for y, the others for c and for the n additions. Where y is 0 throughout, F v = 0 is
+// the first for y, the others for c and for the n additions; with weights A is W^½AW^½. Where y is 0 throughout, F v = 0 is
 // taken for exact. c and y have length n. O(n²). Errors as for VectorBound.
 func (w *Window) ProductBound(c, y []float64, d Divisor, scale, vnorm2 float64) (Bound, error) {
 	for field, x := range map[string][]float64{"c": c, "y": y} {
@@ -37,9 +37,13 @@ func (w *Window) ProductBound(c, y []float64, d Divisor, scale, vnorm2 float64) 
 	for i, ci := range c {
 		a, sum := w.At(i, i), 0.0
 		t += math.Abs(ci) * math.Sqrt(a)
-		trace += a
+		trace += a * w.Weight(i)
 		for j := range c {
-			sum += math.Abs(w.At(i, j))
+			x := math.Abs(w.At(i, j))
+			if w.weight != nil {
+				x *= math.Sqrt(w.Weight(i)) * math.Sqrt(w.Weight(j))
+			}
+			sum += x
 		}
 		most = max(most, sum)
 	}
@@ -77,11 +81,11 @@ func (f *Factor) SampleBound(c, y, u []float64, znorm2 float64) (Bound, error) {
 //	H⁻¹(v − Hx) = GᵀK⁻¹(Nc − w)                for x = (v − Gᵀc)/λ
 //	H⁻¹(Gᵀa − Hx) = GᵀK⁻¹(N(a − λc) − w)       for x = Gᵀc
 //
-// In the first, a is nil, else −λc is added here. All have length n. Errors as for SolveTo.
+// with NW⁻¹ for N where rows have weights. In the first, a is nil, else −λc is added here. All have length n. Errors as for SolveTo.
 func (f *Factor) RefineTo(e, c, a, w []float64) error {
-	n := float64(f.divisor)
 	rhs := make([]float64, len(c))
 	for i := range rhs {
+		n := float64(f.divisor) / f.w.Weight(i)
 		if a == nil {
 			rhs[i] = math.FMA(n, c[i], -w[i])
 		} else {
@@ -107,7 +111,8 @@ func (f *Factor) RefinedBound(c, e []float64, vnorm2, xnorm2, norm2 float64) (Bo
 	for i := range e {
 		scaled[i] = -f.damping * e[i]
 		a := f.w.At(i, i)
-		extra = max(extra, f.z.shift*math.Abs(c[i])/math.Sqrt(a+f.z.shift))
+		d := f.w.shiftAt(i, f.z.shift)
+		extra = max(extra, d*math.Abs(c[i])/math.Sqrt(a+d))
 		t += math.Abs(c[i]) * math.Sqrt(a)
 	}
 	lambda2 := f.damping * f.damping
@@ -130,7 +135,7 @@ func (f *Factor) RefinedCombinationBound(c, e []float64, norm2 float64) (Bound, 
 	sum, extra := make([]float64, len(c)), 0.0
 	for i := range c {
 		sum[i] = c[i] + e[i]
-		extra += 2 * math.Sqrt(f.w.At(i, i)+f.z.shift) * (math.Abs(c[i]) + math.Abs(e[i]))
+		extra += 2 * math.Sqrt(f.w.At(i, i)+f.w.shiftAt(i, f.z.shift)) * (math.Abs(c[i]) + math.Abs(e[i]))
 	}
 	return f.boundWith(sum, nil, 0, extra).With(norm2), nil
 }

@@ -1,6 +1,9 @@
 package window
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // This file: the influence of the window's rows on each other, from A alone.
 
@@ -14,7 +17,11 @@ func (f *Factor) InfluenceTo(dst []float64, i int) (bound float64, err error) {
 		return 0, err
 	}
 	b, err := f.ScoresTo(dst, y, y[i])
-	return b.Numerator, err
+	least := 1.0
+	if f.w.weight != nil {
+		least = slices.Min(f.w.Weights())
+	}
+	return b.Numerator / math.Sqrt(least), err
 }
 
 // SelfInfluence returns h = g_iᵀH⁻¹g_i = N (K⁻¹A)_ii, what it is off by at most, absolute, and the same
@@ -22,8 +29,8 @@ func (f *Factor) InfluenceTo(dst []float64, i int) (bound float64, err error) {
 //
 //	g_iᵀ(H − g_i g_iᵀ/N)⁻¹g_i = h/(1 − h/N) = h/(Nλ (K⁻¹)_ii)
 //
-// by Sherman and Morrison's formula, since K⁻¹A = I − Nλ K⁻¹; N stays what it is. The last form has
-// no difference that cancels. With k = K⁻¹e_i, which has no error in its right side, the bounds are
+// by Sherman and Morrison's formula, since K⁻¹A = I − Nλ K⁻¹; N stays what it is. With weights N is
+// N/w_i throughout. The last form has no difference that cancels. With k = K⁻¹e_i, which has no error in its right side, the bounds are
 // PairOf's for h = N e_iᵀK⁻¹(A e_i) and (K⁻¹)_ii = e_iᵀK⁻¹e_i. The second is +Inf where (K⁻¹)_ii drowns in
 // its own. O(n²), and Cond's cost once. A StaleError, or an InvalidError for a wrong row.
 func (f *Factor) SelfInfluence(i int) (self, selfBound, out, outBound float64, err error) {
@@ -44,14 +51,14 @@ func (f *Factor) SelfInfluence(i int) (self, selfBound, out, outBound float64, e
 	if err != nil {
 		return 0, 0, 0, 0, err
 	}
-	n, inverse := float64(f.divisor), k.c[i]
+	n, shift, inverse := float64(f.divisor)/f.w.Weight(i), f.w.shiftAt(i, f.z.shift), k.c[i]
 	self = n * a.c[i]
 	selfBound = n*f.formError(k, a) + rounding*epsilon*math.Abs(self)
 	off := f.formError(k, k) / inverse // of (K⁻¹)_ii, relative
-	out = self / (f.z.shift * inverse)
+	out = self / (shift * inverse)
 	outBound = math.Inf(1)
 	if off < 0.5 && inverse > 0 {
-		outBound = (selfBound/(f.z.shift*inverse)+math.Abs(out)*off)/(1-off) + rounding*epsilon*math.Abs(out)
+		outBound = (selfBound/(shift*inverse)+math.Abs(out)*off)/(1-off) + rounding*epsilon*math.Abs(out)
 	}
 	return self, selfBound, out, outBound, nil
 }

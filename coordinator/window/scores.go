@@ -46,7 +46,7 @@ func (f *Factor) Side(y []float64, vnorm2 float64) (*Side, error) {
 	for i, c := range s.c {
 		if a := f.w.At(i, i); a != 0 { // of a row of zeros nothing is wrong
 			s.spread += math.Abs(c) * math.Sqrt(a)
-			s.sc = math.Hypot(s.sc, math.Sqrt(a+f.z.shift)*c)
+			s.sc = math.Hypot(s.sc, math.Sqrt(a+f.w.shiftAt(i, f.z.shift))*c)
 		}
 	}
 	s.p = f.bundled(s.c)
@@ -55,14 +55,15 @@ func (f *Factor) Side(y []float64, vnorm2 float64) (*Side, error) {
 }
 
 // magnified returns M with rᵀK⁻¹r ≤ M² for all |r_i| ≤ s_i, so ‖K⁻¹r‖ ≤ M/√(Nλ), since K ≥ Nλ. M is
-// the smaller of √(n‖SK⁻¹S‖) and ‖s‖/√(Nλ).
+// the smaller of √(n‖SK⁻¹S‖) and ‖s‖/√(Nλ). With weights ‖K⁻¹r‖ is ‖W^-½K⁻¹r‖, and s in what is not SK⁻¹S is √w s.
 func (f *Factor) magnified() (m, least float64) {
 	trace, count := 0.0, 0.0
 	least = math.Inf(1)
 	for i := range f.z.n {
 		if a := f.w.At(i, i); a != 0 {
-			trace += a + f.z.shift
-			least = min(least, a+f.z.shift)
+			k := (a + f.w.shiftAt(i, f.z.shift)) * f.w.Weight(i)
+			trace += k
+			least = min(least, k)
 			count++
 		}
 	}
@@ -76,7 +77,8 @@ func (f *Factor) solveError() float64 {
 	return min(m/math.Sqrt(f.z.shift), math.Sqrt(float64(f.z.n))*f.z.inverse/least)
 }
 
-// ScoresTo sets dst = G H⁻¹v = N K⁻¹y, the influence of each row on v, and returns its bound: with
+// ScoresTo sets dst = G H⁻¹v = N K⁻¹y, with weights N W⁻¹K⁻¹y, the influence of each row on v, and returns its
+// bound, which with weights is of √w times the scores: with
 // X = min(M/√(Nλ), √n‖SK⁻¹S‖/min s_i) ≥ ‖K⁻¹r‖ for |r_i| ≤ s_i
 //
 //	‖ŝ − s‖ ≤ εN (Xρ + 4‖c‖)
@@ -97,13 +99,28 @@ func (f *Factor) ScoresTo(dst, y []float64, vnorm2 float64) (Bound, error) {
 	if vnorm2 == 0 && floats.Norm(s.c, 1) == 0 || f.z.n == 0 {
 		return Bound{}, nil
 	}
-	norm := floats.Norm(dst, 2)
+	norm := f.rootNorm(dst)
+	for i := range dst {
+		dst[i] /= f.w.Weight(i)
+	}
 	return newBound(f.scoresError(s), norm*(1-quadError*epsilon), norm), nil
 }
 
 // scoresError is ScoresTo's bound of ‖ŝ − s‖.
 func (f *Factor) scoresError(s *Side) float64 {
-	return epsilon * float64(f.divisor) * (f.solveError()*s.rho + rounding*floats.Norm(s.c, 2))
+	return epsilon * float64(f.divisor) * (f.solveError()*s.rho + rounding*f.rootNorm(s.c))
+}
+
+// rootNorm is ‖W^-½x‖.
+func (f *Factor) rootNorm(x []float64) float64 {
+	if f.w.weight == nil {
+		return floats.Norm(x, 2)
+	}
+	norm := 0.0
+	for i, v := range x {
+		norm = math.Hypot(norm, v/math.Sqrt(f.w.Weight(i)))
+	}
+	return norm
 }
 
 // PairOf returns uᵀH⁻¹v = (uᵀv − (Gu)ᵀK⁻¹(Gv))/λ for uᵀv summed by the shards, and what it is off by

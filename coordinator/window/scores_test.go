@@ -52,8 +52,9 @@ func (c *boundCase) runScores(t failer) (r worstScores) {
 	if n == 0 {
 		return r
 	}
-	ref := newExact(g, f.N(), c.damping)
+	ref := c.exact(f.N())
 	N, lam := num(float64(f.N())), num(c.damping)
+	weights := c.weightsAt(len(c.rows))
 
 	// scores of a vector
 	scoresOf := func(v []float64) []*big.Float {
@@ -64,7 +65,7 @@ func (c *boundCase) runScores(t failer) (r worstScores) {
 		}
 		ref.solve(y)
 		for i := range y {
-			y[i].Mul(y[i], N)
+			y[i].Mul(y[i], ref.over(N, i))
 		}
 		return y
 	}
@@ -78,7 +79,7 @@ func (c *boundCase) runScores(t failer) (r worstScores) {
 	got := make([]float64, n)
 	b, err := f.ScoresTo(got, products(c.v), c.dot(c.v, c.v))
 	must(t, err)
-	r.scores = ratio(relative(got, scoresOf(c.v)), b.Relative)
+	r.scores = ratio(relative(rooted(got, scoresOf(c.v), weights)), b.Relative)
 	if r.relScores = b.Relative; math.IsInf(b.Relative, 1) {
 		r.unbounded++
 	}
@@ -125,7 +126,7 @@ func (c *boundCase) runScores(t failer) (r worstScores) {
 		r.self = max(r.self, ratio(offOf(self, want[i]), selfBound))
 		// h/(1 − h/N)
 		rest := num(1)
-		rest.Sub(rest, num(0).Quo(want[i], N))
+		rest.Sub(rest, num(0).Quo(want[i], ref.over(N, i)))
 		left := num(0).Quo(want[i], rest)
 		r.out = max(r.out, ratio(offOf(out, left), outBound))
 		if want[i].Sign() != 0 {
@@ -134,6 +135,20 @@ func (c *boundCase) runScores(t failer) (r worstScores) {
 		}
 	}
 	return r
+}
+
+// rooted is scores times the roots of the weights: so their bound is meant.
+func rooted(got []float64, want []*big.Float, weights []float64) ([]float64, []*big.Float) {
+	if weights == nil {
+		return got, want
+	}
+	g, w := make([]float64, len(got)), make([]*big.Float, len(want))
+	for i := range g {
+		root := num(math.Sqrt(weights[i]))
+		g[i], _ = num(0).Mul(root, num(got[i])).Float64()
+		w[i] = num(0).Mul(root, want[i])
+	}
+	return g, w
 }
 
 // Every kind of rows with every kind of vector at four dampings: each error is within its bound.

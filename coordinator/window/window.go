@@ -39,7 +39,7 @@ func ParseDivisor(s string) (Divisor, error) {
 const MaxCapacity = 1 << 14
 
 // A Window holds A = GGᵀ, n×n for the n ≤ m gradients in it, and the factor of
-// K = A + NλI.
+// K = A + NλI, or of A + NλW⁻¹ where rows have weights.
 type Window struct {
 	capacity int
 	damping  float64
@@ -48,6 +48,7 @@ type Window struct {
 	n       int
 	a       []float64 // m×m, both triangles, by slot; free slots hold finite numbers
 	slot    []int     // slot[:n] of the rows in age order, slot[n:] are free
+	weight  []float64 // of the rows, by slot; nil where all are 1
 	version uint64    // of A
 
 	own   factorization    // at damping and divisor
@@ -132,16 +133,27 @@ func (w *Window) At(i, j int) float64 {
 // then g·g. O(n²): one triangular solve; none where N changes with n; O(n³) where there is no
 // factor yet, as after Load. A FullError when
 // n = m, an InvalidError for a wrong length, a NaN or Inf, or g·g < 0; then nothing
-// has changed. Never an error because of what K becomes.
+// has changed. Never an error because of what K becomes. The row's weight is 1.
 func (w *Window) Append(row []float64) error {
+	return w.AppendWeighted(row, w.weightsWith(0, 1))
+}
+
+// AppendWeighted is Append, after which the rows have these weights, by age and the new one's last; nil
+// stands for ones. Where another row's weight changes the factor is made anew when next asked for, O(n³). Errors
+// as for SetWeights too.
+func (w *Window) AppendWeighted(row, weights []float64) error {
 	if w.n == w.capacity {
 		return &FullError{w.n, w.capacity}
 	}
 	if err := checkRow(row, w.n+1); err != nil {
 		return err
 	}
-	follow := w.follow(w.n + 1)
+	if err := checkWeights(weights, w.n+1); err != nil {
+		return err
+	}
+	follow := w.follow(w.n+1, w.keepWeights(weights, 0))
 	w.insert(row)
+	w.weigh(weights)
 	if follow {
 		w.extend(row)
 	}
@@ -153,15 +165,24 @@ func (w *Window) Append(row []float64) error {
 // n−1 rows that remain, in age order, then g·g. O(n²): a rank-one update and a triangular
 // solve. Errors as for Append; an empty window has nothing to replace.
 func (w *Window) Replace(row []float64) error {
+	return w.ReplaceWeighted(row, w.weightsWith(1, 1))
+}
+
+// ReplaceWeighted is Replace with weights as in AppendWeighted, of the rows that there are then.
+func (w *Window) ReplaceWeighted(row, weights []float64) error {
 	if w.n == 0 {
 		return &InvalidError{"n", "0", "≥ 1 to replace a row"}
 	}
 	if err := checkRow(row, w.n); err != nil {
 		return err
 	}
-	follow := w.follow(w.n)
+	if err := checkWeights(weights, w.n); err != nil {
+		return err
+	}
+	follow := w.follow(w.n, w.keepWeights(weights, 1))
 	w.remove(0)
 	w.insert(row)
+	w.weigh(weights)
 	if follow {
 		dropRow(w.own.l, w.own.ld, w.n, 0, w.rot)
 		w.extend(row)
@@ -176,7 +197,7 @@ func (w *Window) Drop(i int) error {
 	if i < 0 || i >= w.n {
 		return &InvalidError{"i", strconv.Itoa(i), fmt.Sprintf("in [0, %d)", w.n)}
 	}
-	follow := w.follow(w.n - 1)
+	follow := w.follow(w.n-1, true)
 	w.remove(i)
 	if follow {
 		dropRow(w.own.l, w.own.ld, w.n+1, i, w.rot)
@@ -187,7 +208,7 @@ func (w *Window) Drop(i int) error {
 }
 
 // Load makes the window hold n rows with the given A, its lower triangle row by row in age
-// order: A_00, A_10, A_11, A_20, …, n(n+1)/2 numbers. O(n²), and O(n³) at the next solve.
+// order: A_00, A_10, A_11, A_20, …, n(n+1)/2 numbers. Their weights are 1. O(n²), and O(n³) at the next solve.
 // Errors as for Append.
 func (w *Window) Load(packed []float64, n int) error {
 	if n < 0 || n > w.capacity {
@@ -208,7 +229,7 @@ func (w *Window) Load(packed []float64, n int) error {
 	for i := range w.slot {
 		w.slot[i] = i
 	}
-	w.n = 0
+	w.n, w.weight = 0, nil
 	for i := range n {
 		w.insert(packed[i*(i+1)/2:][:i+1])
 	}
@@ -237,14 +258,15 @@ func (w *Window) current() bool {
 	return w.own.of(w.version, w.shift(w.damping, w.divisor)) && w.own.ill == nil
 }
 
-// follow reports whether own goes along with the change that comes, to n rows, by an update. That
+// follow reports whether own goes along with the change that comes, to n rows, of which those that are
+// there keep their weights or not, by an update. That
 // depends on the changes so far and on nothing that was asked between them (W5): a factor that was
 // updated has other bits than one made from A. So where own should go along and is not made yet, it
 // is made here; one that was made because somebody asked for it does not make it go along.
-func (w *Window) follow(n int) bool {
+func (w *Window) follow(n int, weights bool) bool {
 	w.release()
-	if w.divideOf(w.divisor, n) != w.divide(w.divisor) {
-		// N changes, and with it the whole diagonal. From the next version on again.
+	if w.divideOf(w.divisor, n) != w.divide(w.divisor) || !weights {
+		// N or W changes, and with it the whole diagonal. From the next version on again.
 		w.kept, w.retry, w.pause = false, w.version+1, 0
 		return false
 	}
@@ -300,7 +322,7 @@ func (w *Window) extend(row []float64) {
 	z := f.l[n*f.ld:][:n]
 	copy(z, row)
 	forward(f.l, f.ld, z)
-	pivot := row[n] + f.shift - dot(z, z)
+	pivot := row[n] + w.shiftAt(n, f.shift) - dot(z, z)
 	if !(pivot > 0) || math.IsInf(pivot, 1) {
 		w.start()
 		return
@@ -312,6 +334,6 @@ func (w *Window) extend(row []float64) {
 // diagonalTo sets dst, of length n, to diag K at the given shift, in age order.
 func (w *Window) diagonalTo(dst []float64, shift float64) {
 	for i := range dst {
-		dst[i] = w.a[w.slot[i]*(w.capacity+1)] + shift
+		dst[i] = w.a[w.slot[i]*(w.capacity+1)] + w.shiftAt(i, shift)
 	}
 }

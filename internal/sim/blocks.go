@@ -34,12 +34,12 @@ func only(rows [][]float64, b [2]int64) [][]float64 {
 }
 
 // byBlocks is the reference's answer to a question of blocks: each by itself.
-func (k *checker) byBlocks(q *question, i int, g [][]float64, index map[wire.Step]int, run setting) []float64 {
+func (k *checker) byBlocks(q *question, i int, g [][]float64, roots []float64, index map[wire.Step]int, run setting) []float64 {
 	x := make([]float64, k.w.shape.dim)
 	for _, b := range q.blocks(k.w.shape.dim) {
 		part := *q
 		part.block, part.vectors = 0, only(q.vectors, b)
-		copy(x[b[0]:b[1]], k.reference(&part, i, only(g, b), index, run)[b[0]:b[1]])
+		copy(x[b[0]:b[1]], k.reference(&part, i, only(g, b), roots, index, run)[b[0]:b[1]])
 	}
 	return x
 }

@@ -196,12 +196,14 @@ func phaseOf(m wire.Message) string {
 		return "open"
 	case *wire.Wait:
 		return "wait"
-	case *wire.Forget, *wire.Set:
+	case *wire.Forget, *wire.Set, *wire.Freeze:
 		return "change"
 	case *wire.Query, *wire.Result, *wire.Values:
 		return "query"
 	case *wire.Close, *wire.CloseQuery:
 		return "close"
+	case *wire.Hold, *wire.Whiten, *wire.Recall:
+		return "freeze"
 	case *wire.Stage, *wire.Multiply:
 		return "stage"
 	case *wire.Fetch, *wire.Chunk, *wire.Vec, *wire.Commit, *wire.Evict, *wire.Drop, *wire.Prepare, *wire.Coef, *wire.Norms, *wire.DotVectors,

@@ -31,7 +31,9 @@ func (c *client) changer() {
 			c.doing = "set"
 			s := setting{w.shape.damping * []float64{0.5, 1, 4}[w.rng.IntN(3)], []wire.Divisor{wire.Capacity, wire.Count}[w.rng.IntN(2)]}
 			w.check.settings = append(w.check.settings, s)
-			c.until(&wire.Set{Run: runName, Token: w.rng.Uint64(), Damping: s.damping, Divisor: s.divisor}, w.now+15_000)
+			if _, code := c.until(&wire.Set{Run: runName, Token: w.rng.Uint64(), Damping: s.damping, Divisor: s.divisor}, w.now+15_000); code != "" && code != wire.CodeFrozen {
+				w.fail("set is answered %s", code)
+			}
 			continue
 		}
 		rows := w.check.window(w.check.highest)
@@ -99,6 +101,7 @@ func (k *checker) forgetsFrom(core *coordinator.Core, c *coordinator.Inspection,
 		if !k.forgets[i].names(r.Step) {
 			continue
 		}
+		k.unread(c, now, r)
 		for s, sh := range shards {
 			if sh == nil || sh.Adopted != c.Epoch || sh.Version != now.version {
 				continue // a later owner's

@@ -177,6 +177,7 @@ func (k *checker) serves(n *coordinatorNode, core *coordinator.Core, c *coordina
 		w.fail("V4 version %d is served after %d", now.version, k.highest)
 	}
 	if before != nil && !k.forgetsFrom(core, c, before, now) {
+		k.stayedFrozen(c, before, now)
 		want := before.rows
 		if len(want) == w.shape.window {
 			want = want[1:]

@@ -211,6 +211,7 @@ func (n *coordinatorNode) begin(epoch wire.Epoch, rec coordinator.Record, rev ui
 	}
 	n.core = coordinator.NewCore(coordinator.Config{
 		Coordinator: n.name, Record: rec, Epoch: epoch, Workers: workers, TickMS: tickMS, SilentMS: silentMS, StepMS: stepMS, QueryMS: queryMS,
+		InlineRows: n.w.shape.inline,
 	})
 	n.w.check.begins(n.core)
 	n.w.faults.begins(n)

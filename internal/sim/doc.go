@@ -18,6 +18,8 @@
 //	publish      publishers: good ones, and those that send NaN, conflicts, overlaps, or die
 //	query        queriers
 //	change       who forgets steps, and sets λ and the divisor
+//	weights      of gradients, and half-lives, in the reference
+//	freeze       who freezes the run, and thaws it
 //	dtypes       numbers as they are sent and kept: both dtypes are drawn too
 //	faults       when which fault happens, and the table of fault × phase
 //	check        what must hold after each event; reference is the dense arithmetic
@@ -37,7 +39,8 @@
 //	V10 with the faults over, everything comes to rest, and a step and a query succeed
 //	V11 what is told forgotten is in no window from that version on, its slot is zero on every shard when
 //	    the window is made, and no shard has its bytes when it is told; with a step that never was,
-//	    nothing is forgotten
+//	    nothing is forgotten; no query of a shard, nor the W of a frozen run, was made of it then
+//	V12 no step is committed to a frozen run
 //
 // The durability here is memory: a full disk can't happen, and a crash loses what a worker held.
 package sim

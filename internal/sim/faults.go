@@ -13,7 +13,7 @@ var (
 	faultNames = []string{"loss", "duplicate", "reorder", "delay", "partition", "worker crash", "coordinator crash", "two owners", "bucket anew"}
 	phaseNames = []string{
 		"info", "open", "chunk", "stage", "commit", "wait", "drop", "query", "prepare", "vec", "coef", "norms", "prune", "fetch", "close",
-		"change", "evict", "adopt", "install", "gram", "release", "hello", "lease", "record", "incarnation",
+		"change", "evict", "freeze", "adopt", "install", "gram", "release", "hello", "lease", "record", "incarnation",
 	}
 )
 

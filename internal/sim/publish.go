@@ -141,7 +141,7 @@ func (c *client) publish(p *publication, m manner) (out outcome) {
 		if c.info == nil && !c.attach(until) {
 			return out
 		}
-		switch r := c.owner(&wire.Open{Run: runName, Step: p.step, Token: p.token, DeadlineMS: m.deadline, Precondition: m.pre}).(type) {
+		switch r := c.owner(&wire.Open{Run: runName, Step: p.step, Token: p.token, DeadlineMS: m.deadline, Precondition: m.pre, Weight: p.weight()}).(type) {
 		case *wire.OpenReply:
 			w.check.opened(p, r)
 			last = r
@@ -154,7 +154,7 @@ func (c *client) publish(p *publication, m manner) (out outcome) {
 				c.info = nil // it says which step is the newest
 				out.err = r.Code
 				return out
-			case wire.CodeBusy, wire.CodeUnavailable:
+			case wire.CodeBusy, wire.CodeUnavailable, wire.CodeFrozen:
 				c.sleep(w.between(20, 200))
 				continue
 			case wire.CodeInvalid: // another precondition

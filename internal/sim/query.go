@@ -19,6 +19,8 @@ type question struct {
 	atLeast  wire.Version
 	exactly  wire.Version
 	minRows  int
+	pairs    []wire.Pair
+	dampings []float64
 	after    wire.Version // versions that had been told when it was asked
 	function
 }
@@ -104,6 +106,9 @@ func (c *client) question() *question {
 		q.kind = wire.KindDiag
 	case r < 0.9:
 		q.kind = wire.KindColumn
+		if w.chance(0.5) {
+			q.kind, q.result = wire.KindSubblock, wire.F64
+		}
 		for range 1 + w.rng.IntN(2) {
 			q.columns = append(q.columns, int64(w.rng.IntN(int(w.shape.dim))))
 		}
@@ -115,11 +120,12 @@ func (c *client) question() *question {
 	}
 	q.vary(w)
 	q.inBlocks(w)
+	q.tune(w)
 	return q
 }
 
 func (q *question) outputs() int {
-	if q.prunes() {
+	if q.prunes() || q.kind == wire.KindSubblock {
 		return 1
 	}
 	return max(len(q.vectors), len(q.coef), len(q.columns), q.samples, 1)
@@ -129,6 +135,10 @@ func (q *question) message(token uint64) *wire.Query {
 	m := &wire.Query{
 		Run: runName, Token: token, Kind: q.kind, Vectors: q.outputs(), Result: q.result, Damping: q.damping, Divisor: q.divisor,
 		AtLeast: q.atLeast, Exactly: q.exactly, MinRows: q.minRows, Block: q.block,
+	}
+	if q.extra(m) {
+		q.put(m)
+		return m
 	}
 	switch q.kind {
 	case wire.KindVector, wire.KindFisher, wire.KindHessian, wire.KindSample, wire.KindScores:
@@ -141,7 +151,7 @@ func (q *question) message(token uint64) *wire.Query {
 	case wire.KindDiag:
 	case wire.KindPrune, wire.KindCompensate:
 		m.DType, m.Rule, m.Sparsity, m.Masked = q.dtype, q.rule, q.sparsity, len(q.vectors) > 1
-	case wire.KindColumn:
+	case wire.KindColumn, wire.KindSubblock:
 		m.Payload = wire.AppendIndices(nil, q.columns)
 	default:
 		m.Payload = wire.AppendUint64s(nil, q.steps)
@@ -256,10 +266,17 @@ func (c *client) answer(q *question, r *wire.QueryReply, slow ms, abandon bool, 
 	if abandon {
 		return wire.CodeDropped
 	}
-	if q.kind == wire.KindScores {
+	if q.kind == wire.KindScores || q.kind == wire.KindSubblock {
 		x, code := c.values(r, ready.Values, slow, until)
 		if code == "" {
 			w.check.answered(c, q, r, ready, [][]float64{x})
+		}
+		return code
+	}
+	if numbers(q.kind) {
+		x, code := c.values(r, ready.Values, slow, until)
+		if code == "" {
+			w.check.numbers(q, r, ready, x)
 		}
 		return code
 	}
@@ -374,6 +391,10 @@ func (c *client) fetchPreconditioned(p *publication, m manner, epoch wire.Epoch,
 // last is the step and the query that must succeed when the faults are over.
 func (c *client) last() {
 	w := c.w
+	// A freeze that was refused may have been frozen by a late copy since, under another owner.
+	if r, code := c.until(&wire.Freeze{Run: runName, Token: w.rng.Uint64(), Thaw: true}, w.now+60_000); r == nil {
+		w.fail("V10 the run is not thawed: %q", code)
+	}
 	for {
 		if c.info == nil && !c.attach(w.now+60_000) {
 			continue

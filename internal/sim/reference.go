@@ -57,22 +57,28 @@ func (k *checker) answered(c *client, q *question, r *wire.QueryReply, ready *wi
 	}
 	w.stats.Answered++
 	k.residuals(q, ready)
+	roots := k.roots(now.rows)
 	g := make([][]float64, len(now.rows))
 	for i, row := range now.rows {
 		p := k.attempts[row.Attempt]
 		if len(p.others) > 0 {
 			return
 		}
-		g[i] = k.stored(p.row)
+		g[i] = times(roots[i], k.stored(p.row))
 	}
 	index := map[wire.Step]int{}
 	for i, row := range now.rows {
 		index[row.Step] = i
 	}
 	for i := range out {
+		if q.kind == wire.KindScores { // of the rows as they are; their bound is of √w times them
+			for j := range out[i] {
+				out[i][j] *= roots[j]
+			}
+		}
 		nearest, bound := math.Inf(1), math.NaN()
 		for _, s := range k.settings { // which of them the run had when it was asked is not told
-			want := k.reference(q, i, g, index, s)
+			want := k.reference(q, i, g, roots, index, s)
 			diff, size := 0.0, 0.0
 			for j := range want {
 				diff = math.Hypot(diff, out[i][j]-want[j])
@@ -82,6 +88,9 @@ func (k *checker) answered(c *client, q *question, r *wire.QueryReply, ready *wi
 				bound = roundingOf(q.result, size, k.w.shape.dim)
 			} else {
 				bound = ready.Bounds[i]
+			}
+			if q.kind == wire.KindSubblock { // of each element to √(h_i h_j): √q times as much of the norm
+				bound *= math.Sqrt(float64(len(q.columns)))
 			}
 			if diff <= (referenceShare*bound+referenceTolerance)*size {
 				nearest = 0
@@ -96,13 +105,14 @@ func (k *checker) answered(c *client, q *question, r *wire.QueryReply, ready *wi
 }
 
 // reference answers a question densely, in float64.
-func (k *checker) reference(q *question, i int, g [][]float64, index map[wire.Step]int, run setting) []float64 {
+func (k *checker) reference(q *question, i int, g [][]float64, roots []float64, index map[wire.Step]int, run setting) []float64 {
 	s := k.w.shape
 	if q.block > 0 && !q.prunes() {
-		return k.byBlocks(q, i, g, index, run)
+		return k.byBlocks(q, i, g, roots, index, run)
 	}
 	if q.kind == wire.KindRow {
-		return g[index[q.steps[0]]]
+		r := index[q.steps[0]]
+		return times(1/roots[r], g[r])
 	}
 	damping, n := q.damping, float64(s.window)
 	if damping == 0 {
@@ -114,6 +124,8 @@ func (k *checker) reference(q *question, i int, g [][]float64, index map[wire.St
 	switch q.kind {
 	case wire.KindFisher, wire.KindHessian:
 		return q.product(g, i, damping, n)
+	case wire.KindInvSqrt:
+		return q.invSqrt(g, i, damping, n)
 	case wire.KindSample:
 		return q.sample(g, index, i, int(s.dim), damping, n)
 	}
@@ -125,6 +137,16 @@ func (k *checker) reference(q *question, i int, g [][]float64, index map[wire.St
 		x := make([]float64, s.dim)
 		for col := range x {
 			x[col] = inverseColumn(g, s.dim, int64(col), n, damping)[col]
+		}
+		return x
+	}
+	if q.kind == wire.KindSubblock {
+		var x []float64
+		for _, col := range q.columns {
+			c := inverseColumn(g, s.dim, col, n, damping)
+			for _, row := range q.columns {
+				x = append(x, c[row])
+			}
 		}
 		return x
 	}
@@ -142,7 +164,7 @@ func (k *checker) reference(q *question, i int, g [][]float64, index map[wire.St
 		}
 	} else {
 		for j, step := range q.steps {
-			right[index[step]] += q.coef[i][j]
+			right[index[step]] += q.coef[i][j] / roots[index[step]]
 		}
 	}
 	c := solve(g, n*damping, right)

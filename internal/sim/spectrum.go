@@ -82,13 +82,14 @@ func (k *checker) scalars(r *wire.QueryReply, damping float64, x []float64) {
 		w.fail("V6 scalars at version %d with %d rows, which nobody served", r.Version, r.Rows)
 		return
 	}
+	roots := k.roots(now.rows)
 	g := make([][]float64, len(now.rows))
 	for i, row := range now.rows {
 		p := k.attempts[row.Attempt]
 		if len(p.others) > 0 {
 			return // which of two it is can't be told
 		}
-		g[i] = k.stored(p.row)
+		g[i] = times(roots[i], k.stored(p.row))
 	}
 	w.stats.Answered++
 	n := x[0]

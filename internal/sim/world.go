@@ -32,6 +32,7 @@ type Stats struct {
 	WorkerCrashes, CoordinatorCrashes, Pauses       int
 	TwoOwners                                       int // windows served while another coordinator served too
 	Forgotten                                       int // windows that a forget has made
+	Frozen                                          int // freezes that were told done
 	Leftovers                                       int // staged steps that no coordinator knows, at the end
 }
 
@@ -42,6 +43,7 @@ func (s *Stats) Add(o Stats) {
 	s.Committed += o.Committed
 	s.Answered += o.Answered
 	s.Forgotten += o.Forgotten
+	s.Frozen += o.Frozen
 	s.Takeovers += o.Takeovers
 	s.WorkerCrashes += o.WorkerCrashes
 	s.CoordinatorCrashes += o.CoordinatorCrashes
@@ -109,6 +111,7 @@ type shape struct {
 	loss, double, slow    float64 // chances of a packet
 	budget                int64   // of a worker, bytes in flight
 	gather                int64   // columns that come before they are multiplied
+	inline                int     // rows up to which factors are made between two inputs
 }
 
 // failed ends a history.
@@ -186,6 +189,7 @@ func newWorld(cfg Config) *world {
 		codec: cfg.Seed%4 == 0, lazy: r.IntN(2) == 0, quiet: 30_000 + r.Int64N(15_000),
 		loss: []float64{0, 0.01, 0.05}[r.IntN(3)], double: []float64{0, 0.02, 0.1, 0.3}[r.IntN(4)], slow: []float64{0.01, 0.05, 0.1}[r.IntN(3)],
 		budget: []int64{1 << 10, 1 << 20}[r.IntN(2)], gather: []int64{1, 8, 1 << 20}[r.IntN(3)],
+		inline: []int{-1, 256}[cfg.Seed/2%2],
 	}
 	w.shape.store = oneOf(w, rowDTypes)
 	w.kv = newKV(w)
@@ -217,6 +221,9 @@ func (w *world) history() {
 		w.spawn(fmt.Sprintf("q%d", i), func(c *client) { c.querier() })
 	}
 	w.spawn("f0", func(c *client) { c.changer() })
+	if w.chance(0.5) {
+		w.spawn("z0", func(c *client) { c.freezer() })
+	}
 	w.faults.begin(w)
 	w.run(w.shape.quiet, nil)
 	w.faults.end()

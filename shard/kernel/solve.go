@@ -11,14 +11,22 @@ const solveRows = 6
 //
 //	w_i = fma(−l_ik, w_k, w_i) for k < i in order, then w_i = w_i / l_ii
 func (v *Variant) Solve(w, l []float64, n, cols int) {
-	checkSolve(w, l, n, cols)
+	if len(l) != n*n {
+		panic(fmt.Sprintf("kernel: solve of %d×%d with %d numbers", n, cols, len(l)))
+	}
+	v.SolveIn(w, l, n, n, cols)
+}
+
+// SolveIn is Solve with row i of L at l[i*ld:].
+func (v *Variant) SolveIn(w, l []float64, ld, n, cols int) {
+	checkSolve(w, l, ld, n, cols)
 	for i := 0; i < n; i += solveRows {
-		v.solve(&w[0], cols, &l[0], n, i, min(solveRows, n-i), cols)
+		v.solve(&w[0], cols, &l[0], ld, i, min(solveRows, n-i), cols)
 	}
 }
 
-func checkSolve(w, l []float64, n, cols int) {
-	if n < 1 || cols < 16 || cols%16 != 0 || len(w) != n*cols || len(l) != n*n {
+func checkSolve(w, l []float64, ld, n, cols int) {
+	if n < 1 || ld < n || cols < 16 || cols%16 != 0 || len(w) != n*cols || len(l) < (n-1)*ld+n {
 		panic(fmt.Sprintf("kernel: solve of %d×%d with %d and %d numbers", n, cols, len(l), len(w)))
 	}
 }

@@ -110,8 +110,8 @@ func TestBlockScalars(t *testing.T) {
 			for r := lo; r < hi; r++ {
 				for s := r; s < hi; s++ {
 					sum := 0.0
-					for _, g := range bc.rows {
-						sum += float64(g[r]) * float64(g[s]) / float64(bc.n)
+					for k, g := range bc.rows {
+						sum += bc.weight(k) * float64(g[r]) * float64(g[s]) / float64(bc.n)
 					}
 					f.SetSym(r-lo, s-lo, sum)
 				}

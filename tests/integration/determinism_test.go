@@ -148,6 +148,7 @@ func story(t *testing.T, divisor wire.Divisor, set setting) map[string]any {
 		}
 	}
 	scalars(t, run, vs, out)
+	tuned(t, run, vs, out)
 	// Within the same run: k vectors together are the k alone, a result in float32 is the float64
 	// one rounded once, and a preconditioned step is the query for it.
 	for i := range vs {

@@ -249,6 +249,12 @@ func TestPermissions(t *testing.T) {
 			if _, err := r.Forget(ctx, 1); !errors.Is(err, wire.ErrUnknownStep) {
 				t.Errorf("forget a step of an empty window: %v", err)
 			}
+			if _, err := r.Freeze(ctx); !errors.Is(err, wire.ErrTooFewRows) {
+				t.Errorf("freeze an empty window: %v", err)
+			}
+			if _, err := r.FreezePlan(ctx); err != nil {
+				t.Error(err)
+			}
 		}
 		if err := operator.Delete(ctx, "second"); err != nil {
 			t.Error(err)
@@ -282,6 +288,10 @@ func TestPermissions(t *testing.T) {
 		_, publish := asReader.Publish(ctx, 100, grads[0])
 		_, forget := asReader.Forget(ctx, 1)
 		_, set := asReader.Set(ctx, 3, "")
+		_, freeze := asReader.Freeze(ctx)
+		if _, err := asReader.FreezePlan(ctx); err != nil {
+			t.Error(err)
+		}
 		foreign := g.client("reader", client.WithTenant("beta"))
 		_, tenant := foreign.Runs(ctx)
 		for what, err := range map[string]error{
@@ -289,6 +299,7 @@ func TestPermissions(t *testing.T) {
 			"reader publishes":     publish,
 			"reader forgets":       forget,
 			"reader sets":          set,
+			"reader freezes":       freeze,
 			"reader deletes":       reader.Delete(ctx, "digits"),
 			"publisher deletes":    publisher.Delete(ctx, "digits"),
 			"reader of a tenant":   tenant,
@@ -311,7 +322,7 @@ func TestPermissions(t *testing.T) {
 		for user, subjects := range map[string][]string{
 			"publisher": append([]string{"mfac.acme.c.open.reader", "mfac.acme.c.delete.publisher", "mfac.acme.w.worker-1.chunk.reader",
 				"mfac.beta.c.open.publisher", "$SRV.PING", "_INBOX.reader.x"}, clientOnly...),
-			"reader": append([]string{"mfac.acme.c.query.publisher", "mfac.acme.c.open.reader", "mfac.acme.c.wait.reader", "mfac.acme.c.create.reader", "mfac.acme.c.forget.reader", "mfac.acme.c.set.reader",
+			"reader": append([]string{"mfac.acme.c.query.publisher", "mfac.acme.c.open.reader", "mfac.acme.c.wait.reader", "mfac.acme.c.create.reader", "mfac.acme.c.forget.reader", "mfac.acme.c.set.reader", "mfac.acme.c.freeze.reader",
 				"mfac.acme.c.delete.reader", "mfac.acme.w.worker-1.chunk.reader", "$SRV.PING", "_INBOX.publisher.x"}, clientOnly...),
 			"operator": append([]string{"mfac.acme.c.delete.publisher", "mfac.acme.c.open.operator", "mfac.acme.w.worker-1.chunk.operator"}, clientOnly...),
 			"worker-1": {"mfac.acme.hello.worker-2", "mfac.acme.ctl.worker-2.commit.coordinator-1", "mfac.acme.ctl.worker-2.commit.worker-1",

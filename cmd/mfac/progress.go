@@ -1,0 +1,25 @@
+package main
+
+import (
+	"os"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+
+	"mfac/client"
+)
+
+// working shows on stderr, where that is a terminal, how far the coordinator is with the window's products, till end is called.
+func (t *tool) working(what string) (opt client.QueryOption, end func()) {
+	f, ok := t.stderr.(*os.File)
+	visible := ok && term.IsTerminal(int(f.Fd()))
+	bar := progressbar.NewOptions64(1000,
+		progressbar.OptionSetWriter(t.stderr), progressbar.OptionSetVisibility(visible), progressbar.OptionSetDescription(what),
+		progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(30), progressbar.OptionSetPredictTime(true))
+	show := func(done, total int64) {
+		if total > 0 {
+			_ = bar.Set64(int64(1000 * float64(done) / float64(total)))
+		}
+	}
+	return client.WithProgress(show), func() { _ = bar.Finish() }
+}
