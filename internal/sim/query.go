@@ -119,8 +119,8 @@ func (c *client) question() *question {
 		q.steps = []wire.Step{steps[w.rng.IntN(len(steps))].Step}
 	}
 	q.vary(w)
-	q.inBlocks(w)
 	q.tune(w)
+	q.inBlocks(w)
 	return q
 }
 
