@@ -162,6 +162,9 @@ func TestBlocksAgainstExact(t *testing.T) {
 		must(t, err)
 		sum, err := b.DiagBlocks(diag, b.spec, b.blocks)
 		must(t, err)
+		if b.spec.Out == nil {
+			b.checkCombined(t, rt, rng)
+		}
 		var off, size [4]float64
 		for _, blk := range b.blocks {
 			kept := b.kept(blk)
@@ -237,6 +240,45 @@ func (b blocky) checkElements(rt *rapid.T, rng *rand.Rand, blk shard.Block, inv 
 			}
 		}
 	}
+}
+
+// checkCombined compares H_b⁻¹G_bᵀa with exact arithmetic.
+func (b blocky) checkCombined(t *testing.T, rt *rapid.T, rng *rand.Rand) {
+	n := len(b.g)
+	a, got := make([]float64, 2*n), [][]float64{make([]float64, b.Cols()), make([]float64, b.Cols())}
+	for i := range a {
+		a[i] = rng.NormFloat64()
+	}
+	sums, err := b.CombineBlocks(got, a, b.spec, b.blocks)
+	must(t, err)
+	var off, size [2]float64
+	for _, blk := range b.blocks {
+		kept := b.kept(blk)
+		ys := make([][]*big.Float, 2)
+		for i := range ys {
+			for _, j := range kept {
+				sum := exactly(0)
+				for r, row := range b.g {
+					sum.Add(sum, exactly(0).Mul(exactly(a[i*n+r]), exactly(row[j])))
+				}
+				ys[i] = append(ys[i], sum)
+			}
+		}
+		exactSolve(exactBlock(b.g, b.spec.Weights, kept, b.spec.Lambda, b.spec.N), ys)
+		for i := range ys {
+			e, s := errorOf(got[i], kept, ys[i])
+			off[i], size[i] = off[i]+e, size[i]+s
+		}
+	}
+	for i, s := range sums {
+		if !(off[i] <= s.Error2) || !(math.Abs(math.Sqrt(s.Norm2)-math.Sqrt(size[i])) <= math.Sqrt(s.Error2)+1e-14*math.Sqrt(size[i])) {
+			rt.Fatalf("combination %d is off by %g of %g, bound %g of %g", i, math.Sqrt(off[i]), math.Sqrt(size[i]), math.Sqrt(s.Error2), math.Sqrt(s.Norm2))
+		}
+	}
+	alone := [][]float64{make([]float64, b.Cols())}
+	_, err = b.CombineBlocks(alone, a[n:], b.spec, b.blocks)
+	must(t, err)
+	sameBits(rt, "a combination alone", alone[0], got[1])
 }
 
 // TestJointBlocks compares with exact arithmetic: the change δ of the columns that are left, (NλI + G_restᵀG_rest) δ = G_restᵀGx.

@@ -30,6 +30,114 @@ func (s *Store) SolveBlocks(dst [][]float64, v []Vector, spec BlockSpec, blocks 
 	return totals(sums, len(v)), err
 }
 
+// CombineBlocks sets dst[i], of Cols() numbers, to H_b⁻¹G_bᵀa_i in the columns of each block, for coefficients a_i of the rows: from K as SolveBlocks
+// makes it, N G_bᵀK⁻¹W⁻¹a or N K⁻¹G_bᵀa. With ρ = W⁻¹a − Kz or G_bᵀa − Kz as it comes out, T = Σ|c_i|‖g_i‖ of c = Nz or of a, and U as there
+//
+//	n×n  ‖x̂ − x‖ ≤ N (‖W^½ρ‖ + ε(16‖W^½s‖U + ‖W^-½a‖))/(2√(Nλ)) + ε(1 + √n)T + 2ε‖x‖
+//	q×q  ‖x̂ − x‖ ≤ (‖ρ‖ + 16ε‖s‖U + ε(1 + √n)T + ε‖G_bᵀa‖)/λ + 2ε‖x‖
+func (s *Store) CombineBlocks(dst [][]float64, a []float64, spec BlockSpec, blocks []Block) ([]BlockSum, error) {
+	zeros := make([]Vector, len(dst))
+	for i := range zeros {
+		zeros[i] = Zeros(s.cols)
+	}
+	b, err := s.solver(dst, zeros, spec, blocks)
+	if err == nil {
+		err = checkLen("a", len(a), int64(len(dst)*b.n))
+	}
+	if err != nil {
+		return nil, err
+	}
+	k := len(dst)
+	sums := make([]BlockSum, k*len(blocks))
+	err = b.each(blocks, func(bs *blockScratch, i int, alone bool) error {
+		primal, err := b.factored(bs, blocks[i], alone)
+		if err != nil {
+			return err
+		}
+		if primal {
+			return b.combinePrimal(bs, dst, a, blocks[i], sums[i*k:(i+1)*k], alone)
+		}
+		c := make([]float64, k*b.n)
+		for v := range k {
+			y, z := make([]float64, bs.m), make([]float64, bs.m)
+			norm := 0.0 // ‖W^-½a‖
+			for r, x := range a[v*b.n:][:b.n] {
+				y[r] = x
+				if b.want.Weights != nil {
+					y[r] /= b.want.Weights[r]
+				}
+				norm = math.FMA(math.Abs(x), math.Abs(y[r]), norm)
+			}
+			bs.solveTo(b.kernel, z, y)
+			e := bs.misfit(b.kernel, z, y) + epsilon*(2*dotError*bs.wnorm*bs.scaled(z)+math.Sqrt(norm))
+			e *= float64(b.want.N) / (2 * math.Sqrt(b.shift))
+			t := 0.0
+			for r := range b.n {
+				c[v*b.n+r] = float64(b.want.N) * z[r]
+				t = math.FMA(math.Abs(c[v*b.n+r]), math.Sqrt(bs.a[r]), t)
+			}
+			sums[i*k+v].Error2 = e + epsilon*(1+math.Sqrt(float64(b.n)))*t
+		}
+		return b.combined(bs, dst, c, blocks[i], sums[i*k:(i+1)*k], alone)
+	})
+	return totals(sums, k), err
+}
+
+// combined sets dst to Gᵀc in the columns of a block. sums has the bound as Error2, but for the last rounding.
+func (b *blockRun) combined(bs *blockScratch, dst [][]float64, c []float64, blk Block, sums []BlockSum, alone bool) error {
+	k := len(dst)
+	norms := make([]float64, k*tilesOf(blk))
+	err := b.columnsOf(bs, blk, int64(k*b.n)*TileCols, alone, func(bs *blockScratch, tile int, t Block) {
+		b.combine(bs, c, k, t, func(i int, r []float64) {
+			x := grow(&bs.x, (len(r)+15)&^15)
+			clear(x)
+			copy(x, r)
+			copy(dst[i][t.Lo:t.Hi], r)
+			norms[tile*k+i] = b.kernel.Dot(x, x)
+		})
+	})
+	if err != nil {
+		return err
+	}
+	for i, x := range norms {
+		sums[i%k].Norm2 += x
+	}
+	for i := range sums {
+		e := sums[i].Error2 + 2*epsilon*math.Sqrt(sums[i].Norm2)
+		sums[i].Error2 = e * e
+	}
+	return nil
+}
+
+// combinePrimal does CombineBlocks for a block of which K is q×q.
+func (b *blockRun) combinePrimal(bs *blockScratch, dst [][]float64, a []float64, blk Block, sums []BlockSum, alone bool) error {
+	if err := b.combined(bs, dst, a, blk, sums, alone); err != nil { // y = Gᵀa
+		return err
+	}
+	norms := make([]float64, b.n) // ‖g_i‖
+	row := bytesOf(&bs.row, int(4*(blk.Hi-blk.Lo)))
+	for i, slot := range b.want.Slots {
+		b.read(row, slot, blk)
+		sum := 0.0
+		for _, j := range bs.cols {
+			x := float64(float32At(row, int(j-blk.Lo)))
+			sum = math.FMA(x, x, sum)
+		}
+		norms[i] = math.Sqrt(sum)
+	}
+	for v := range dst {
+		t := 0.0
+		for r, x := range a[v*b.n:][:b.n] {
+			t = math.FMA(math.Abs(x), norms[r], t)
+		}
+		y, z := b.vectorOf(bs, Float64s(dst[v]), blk)
+		sums[v] = b.solvePrimal(bs, z, y, dst[v], blk)
+		e := math.Sqrt(sums[v].Error2) + epsilon*(1+math.Sqrt(float64(b.n)))*t/b.want.Lambda
+		sums[v].Error2 = e * e
+	}
+	return nil
+}
+
 // solver checks the arguments of what makes vectors of vectors.
 func (s *Store) solver(dst [][]float64, v []Vector, spec BlockSpec, blocks []Block) (*blockRun, error) {
 	b, err := s.blocks(spec)
@@ -387,6 +495,27 @@ func (s *Store) PartChange(dst, c []float64, part Block, spec BlockSpec) error {
 		return err
 	}
 	return b.change(new(blockScratch), dst, c, part, false)
+}
+
+// PartCombine sets dst to Gᵀc in the columns of part, and returns ‖·‖² of each.
+func (s *Store) PartCombine(dst [][]float64, c []float64, part Block, spec BlockSpec) ([]float64, error) {
+	zeros := make([]Vector, len(dst))
+	for i := range zeros {
+		zeros[i] = Zeros(s.cols)
+	}
+	b, err := s.solver(dst, zeros, spec, []Block{part})
+	if err == nil {
+		err = checkLen("c", len(c), int64(len(dst)*b.n))
+	}
+	if err != nil {
+		return nil, err
+	}
+	sums, norms := make([]BlockSum, len(dst)), make([]float64, len(dst))
+	err = b.combined(new(blockScratch), dst, c, part, sums, false)
+	for i := range sums {
+		norms[i] = sums[i].Norm2
+	}
+	return norms, err
 }
 
 // BlockGram returns the smaller Gram matrix of a block, packed: G_bᵀG_b where primal, else G_bG_bᵀ.
