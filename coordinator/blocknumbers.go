@@ -225,39 +225,45 @@ func (x *scalars) spectrum(e *Effects, win *window.Window, i int, cols int64) er
 	if err != nil {
 		return err
 	}
-	c.lastID++
-	id := uint64(c.lastID)
-	q.blocks.job = id
-	c.blockJobs[id] = func(e *Effects, result any) {
-		if c.queries[q.id] != q || q.closing {
-			return
-		}
-		q.blocks.job = 0
-		s, ok := result.(*spectrum.Spectrum)
-		if !ok {
-			c.refuse(e, q, notFound(q, result))
-			return
-		}
-		for len(s.Alpha) < len(q.slots) { // those that the smaller Gram matrix leaves out
-			s.Alpha = append(s.Alpha, 0)
-		}
-		values, err := x.spectral.numbers(q.kind, cols, s)
-		if err == nil {
-			x.out = append(x.out, values...)
-			err = x.next(e, i+1)
-		}
-		if err != nil {
-			c.refuse(e, q, wire.AsError(err))
-		}
-	}
-	e.Jobs = append(e.Jobs, Job{ID: id, Run: func(stop func() bool) any {
+	c.blockJob(e, q, Job{Run: func(stop func() bool) any {
 		s, err := spectrum.Of(m, n, stop)
 		if err != nil {
 			return err
 		}
 		return s
-	}})
+	}}, func(e *Effects, result any) error {
+		s, ok := result.(*spectrum.Spectrum)
+		if !ok {
+			return notFound(q, result)
+		}
+		for len(s.Alpha) < len(q.slots) { // those that the smaller Gram matrix leaves out
+			s.Alpha = append(s.Alpha, 0)
+		}
+		values, err := x.spectral.numbers(q.kind, cols, s)
+		if err != nil {
+			return err
+		}
+		x.out = append(x.out, values...)
+		return x.next(e, i+1)
+	})
 	return nil
+}
+
+// blockJob has a job of a query of blocks done, then goes on with its outcome; then's error ends the query.
+func (c *Core) blockJob(e *Effects, q *query, j Job, then func(*Effects, any) error) {
+	c.lastID++
+	j.ID = uint64(c.lastID)
+	q.blocks.job = j.ID
+	c.blockJobs[j.ID] = func(e *Effects, result any) {
+		if c.queries[q.id] != q || q.closing {
+			return
+		}
+		q.blocks.job = 0
+		if err := then(e, result); err != nil {
+			c.refuse(e, q, wire.AsError(err))
+		}
+	}
+	e.Jobs = append(e.Jobs, j)
 }
 
 // blockDone takes the outcome of a job of blocks, if it is one.

@@ -19,8 +19,9 @@ type blocking struct {
 	error2  []float64  // of each vector: ‖x̂ − x‖² is at most …
 	norm2   []float64  // … and ‖x̂‖²
 	vectors int
-	job     uint64    // under way; 0: none
-	weights []float64 // of the rows; nil: all are 1
+	job     uint64      // under way; 0: none
+	weights []float64   // of the rows; nil: all are 1
+	as      [][]float64 // combinations, a number a row
 }
 
 // blocksBytes is what such a query holds: A of a block as it comes and as a window, with a factor.
@@ -65,6 +66,15 @@ func (c *Core) blocksQuery(e *Effects, q *query) {
 		return &wire.Prepare{Query: q.id, Vectors: q.vectors, DType: q.dtype, Mask: none}
 	}, func(e *Effects, _ [][]float64) error {
 		c.blocksBegin(e, q, what, func(e *Effects) error { c.blocksWork(e, q, what, finish); return nil })
+		return nil
+	})
+}
+
+// combineBlocks begins a query for combinations.
+func (c *Core) combineBlocks(e *Effects, q *query, as [][]float64) {
+	q.blocks.as = as
+	c.blocksBegin(e, q, wire.BlocksCombine, func(e *Effects) error {
+		c.blocksWork(e, q, wire.BlocksCombine, func(e *Effects) error { return c.blocksDone(e, q) })
 		return nil
 	})
 }
@@ -130,8 +140,12 @@ func (c *Core) scatterTo(e *Effects, q *query, shards []int, want int, ask func(
 // blocksWork has the shards work out their blocks, then does those that lie in several.
 func (c *Core) blocksWork(e *Effects, q *query, what string, then func(*Effects) error) {
 	b := q.blocks
+	var payload []byte
+	for _, a := range b.as {
+		payload = wire.AppendFloats(payload, a)
+	}
 	c.scatterTo(e, q, c.everyShard(), 2*b.vectors, func(int) wire.Control {
-		return &wire.Blocks{Query: q.id, Do: wire.BlocksWork, What: what}
+		return &wire.Blocks{Query: q.id, Do: wire.BlocksWork, What: what, Payload: payload}
 	}, func(e *Effects, parts [][]float64) error {
 		for i, x := range sumInOrder(parts) {
 			if i%2 == 0 {
@@ -201,17 +215,7 @@ func (a *across) gram(e *Effects, i0 int) error {
 		if a.loaded != nil {
 			return a.loaded(e, win)
 		}
-		f, err := win.Factor(a.q.damping, a.q.divisor)
-		if err != nil {
-			return unsolved(a.q, err)
-		}
-		if a.factored != nil {
-			return a.factored(e, f)
-		}
-		if a.what == wire.BlocksDiag {
-			return a.diag(e, f)
-		}
-		return a.dots(e, f)
+		return a.factor(e, win)
 	}
 	i1 := i0 + 1
 	for i1 < n && 8*(triangle(i1+1)-triangle(i0)) <= wire.MaxPayload {
@@ -222,6 +226,68 @@ func (a *across) gram(e *Effects, i0 int) error {
 		return a.gram(e, i1)
 	})
 	return nil
+}
+
+// factor makes the factor of A, beside the core where that takes long, and goes on.
+func (a *across) factor(e *Effects, win *window.Window) error {
+	c, q := a.c, a.q
+	if win.Len() <= c.cfg.InlineRows {
+		f, err := win.Factor(q.damping, q.divisor)
+		if err != nil {
+			return unsolved(q, err)
+		}
+		return a.solve(e, f)
+	}
+	c.blockJob(e, q, Job{Brief: true, Run: func(func() bool) any {
+		f, err := win.Factor(q.damping, q.divisor)
+		if err != nil {
+			return err
+		}
+		return f
+	}}, func(e *Effects, result any) error {
+		f, ok := result.(*window.Factor)
+		if !ok {
+			err, _ := result.(error)
+			return unsolved(q, err)
+		}
+		return a.solve(e, f)
+	})
+	return nil
+}
+
+// solve goes on with the factor.
+func (a *across) solve(e *Effects, f *window.Factor) error {
+	switch {
+	case a.factored != nil:
+		return a.factored(e, f)
+	case a.what == wire.BlocksDiag:
+		return a.diag(e, f)
+	case a.what == wire.BlocksCombine:
+		return a.combine(e, f)
+	}
+	return a.dots(e, f)
+}
+
+// combine works out the coefficients of combinations.
+func (a *across) combine(e *Effects, f *window.Factor) error {
+	q := a.q
+	n, k := len(q.slots), q.blocks.vectors
+	coef, off := make([]float64, k*n), make([]float64, k)
+	for i, x := range q.blocks.as {
+		c := coef[i*n : (i+1)*n]
+		if err := f.CombinationTo(c, x); err != nil {
+			return unsolved(q, err)
+		}
+		bound, err := f.CombinationBoundOf(c)
+		if err != nil {
+			return unsolved(q, err)
+		}
+		off[i] = bound.Numerator
+	}
+	if i := firstNonFinite(coef); i >= 0 {
+		return wire.Errorf(wire.CodeOverflow, "coefficient", coef[i], "finite", "scale the combination down")
+	}
+	return a.finish(e, wire.AppendFloats(nil, coef), off)
 }
 
 // dots solves for the vectors, and has the shards work out the result.
@@ -265,17 +331,17 @@ func (a *across) diag(e *Effects, f *window.Factor) error {
 	if err := f.PackedTo(l); err != nil {
 		return unsolved(a.q, err)
 	}
-	return a.factor(e, l, 0, bound.Numerator/a.q.damping)
+	return a.send(e, l, 0, bound.Numerator/a.q.damping)
 }
 
-// factor sends L from number lo on.
-func (a *across) factor(e *Effects, l []float64, lo int, off float64) error {
+// send sends L from number lo on.
+func (a *across) send(e *Effects, l []float64, lo int, off float64) error {
 	if lo == len(l) {
 		return a.finish(e, nil, []float64{off})
 	}
 	hi := min(lo+wire.MaxPayload/8, len(l))
 	a.ask(e, 0, wire.Blocks{Do: wire.BlocksFactor, Lo: int64(lo), Payload: wire.AppendFloats(nil, l[lo:hi])}, func(e *Effects, _ []float64) error {
-		return a.factor(e, l, hi, off)
+		return a.send(e, l, hi, off)
 	})
 	return nil
 }

@@ -100,6 +100,10 @@ func describe(m wire.Message) string {
 			if weights != nil {
 				s += fmt.Sprintf(" weights=%v", weights)
 			}
+		case wire.BlocksWork:
+			if len(m.Payload) > 0 {
+				s += " coef=" + floats(m.Payload)
+			}
 		case wire.BlocksGram:
 			s += fmt.Sprintf(" cols=%d:%d rows %d:%d", m.Lo, m.Hi, m.I0, m.I1)
 		case wire.BlocksDots:

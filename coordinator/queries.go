@@ -335,6 +335,9 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 		if err := c.blocksOf(q, m); err != nil {
 			return err
 		}
+		rest := *m
+		rest.Payload = m.Payload[:len(m.Payload)-8*m.Starts]
+		m = &rest
 	}
 	switch m.Kind {
 	case wire.KindVector, wire.KindFisher, wire.KindHessian, wire.KindScores, wire.KindPairs:
@@ -362,7 +365,7 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 		err = c.diagQuery(e, q)
 	case wire.KindColumn, wire.KindSubblock:
 		if q.blocks != nil {
-			err = c.elementsQuery(e, q, wire.Indices(m.Payload[:len(m.Payload)-8*m.Starts]))
+			err = c.elementsQuery(e, q, wire.Indices(m.Payload))
 			break
 		}
 		err = c.columnsQuery(e, q, wire.Indices(m.Payload))
@@ -370,7 +373,7 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 		err = c.pruneQuery(e, q, m)
 	case wire.KindScalars, wire.KindSpectrum:
 		if q.blocks != nil {
-			err = c.blockScalars(e, q, wire.Floats(m.Payload[:len(m.Payload)-8*m.Starts]))
+			err = c.blockScalars(e, q, wire.Floats(m.Payload))
 			break
 		}
 		err = c.spectralQuery(e, q, m)
@@ -422,6 +425,10 @@ func (c *Core) combineQuery(e *Effects, q *query, m *wire.Query) error {
 	}
 	if q.checked != nil {
 		q.checked.as = as
+	}
+	if q.blocks != nil {
+		c.combineBlocks(e, q, as)
+		return nil
 	}
 	return c.factored(e, q, func(e *Effects) error {
 		if err := c.combine(q, as); err != nil {

@@ -42,7 +42,7 @@ func (p Partition) Within(lo, hi int64) Partition {
 // takesBlocks reports whether queries of a kind can be of blocks.
 func takesBlocks(kind string) bool {
 	switch kind {
-	case KindVector, KindDiag, KindSubblock, KindPrune, KindScalars:
+	case KindVector, KindCombine, KindDiag, KindSubblock, KindPrune, KindScalars:
 		return true
 	}
 	return false
@@ -117,9 +117,10 @@ const MaxInner = 499
 
 // What is worked out of blocks.
 const (
-	BlocksSolve = "solve" // H_b⁻¹v
-	BlocksDiag  = "diag"  // the diagonal of H_b⁻¹
-	BlocksJoint = "joint" // G_bᵀ(NλI + A_b)⁻¹ G x, of a prune
+	BlocksSolve   = "solve"   // H_b⁻¹v
+	BlocksDiag    = "diag"    // the diagonal of H_b⁻¹
+	BlocksCombine = "combine" // H_b⁻¹G_bᵀa
+	BlocksJoint   = "joint"   // G_bᵀ(NλI + A_b)⁻¹ G x, of a prune
 )
 
 // Blocks asks a shard for one part of a query of blocks: Do says which. One is asked for when the one before is answered. Reply: Numbers.
@@ -203,7 +204,7 @@ func (m *Blocks) Validate() error {
 			return err
 		}
 	}
-	if m.Do != BlocksFinish || m.What == BlocksDiag {
+	if m.Do != BlocksFinish && (m.Do != BlocksWork || m.What != BlocksCombine) || m.What == BlocksDiag {
 		return checkLen(m.Payload, 0)
 	}
 	if len(m.Payload)%8 != 0 {
@@ -220,8 +221,10 @@ func checkColumns(lo, hi int64) error {
 }
 
 func checkWhat(what string) error {
-	if what != BlocksSolve && what != BlocksDiag && what != BlocksJoint {
-		return Invalid("what", cmp.Or(what, "missing"), "solve, diag or joint")
+	switch what {
+	case BlocksSolve, BlocksCombine, BlocksDiag, BlocksJoint:
+	default:
+		return Invalid("what", cmp.Or(what, "missing"), "solve, combine, diag or joint")
 	}
 	return nil
 }
@@ -235,8 +238,8 @@ func (m *Blocks) rowBytes() int {
 }
 
 func (m *Blocks) validateBegin() error {
-	if m.What != BlocksSolve && m.What != BlocksDiag {
-		return Invalid("what", cmp.Or(m.What, "missing"), "solve or diag")
+	if m.What != BlocksSolve && m.What != BlocksCombine && m.What != BlocksDiag {
+		return Invalid("what", cmp.Or(m.What, "missing"), "solve, combine or diag")
 	}
 	if err := cmp.Or(
 		checkWithin("vectors", m.Vectors, 0, MaxVectors),

@@ -26,6 +26,7 @@ type blocking struct {
 	k      int // results
 
 	weights []float64 // of the rows; nil: all are 1
+	combine bool      // of combinations: there are no vectors
 }
 
 // sequence is requests of a query that come one after the other.
@@ -112,6 +113,7 @@ func (c *Core) blocks(e *Effects, in Request, s *shardState, m *wire.Blocks) err
 	case wire.BlocksFactor, wire.BlocksFinish:
 		op.Numbers = wire.Floats(m.Payload)
 	case wire.BlocksWork:
+		op.Numbers = wire.Floats(m.Payload)
 		c.blocksWork(e, s, q, op, s.lo, make([]float64, 2*b.k))
 		return nil
 	}
@@ -166,6 +168,9 @@ func (s *shardState) checkBlocks(b *blocking, q *query, m *wire.Blocks) error {
 	if m.What == wire.BlocksJoint && q.prune == nil {
 		return wire.Invalid("what", m.What, "solve or diag, of a query that is no prune")
 	}
+	if (m.What == wire.BlocksCombine) != b.combine && m.What != "" {
+		return wire.Invalid("what", m.What, "combine, of a query that is of combinations, and of no other")
+	}
 	if m.What == wire.BlocksSolve && q.prune == nil && q.slices == nil {
 		return wire.Invalid("what", m.What, "diag, of a query without vectors")
 	}
@@ -188,7 +193,9 @@ func (s *shardState) checkBlocks(b *blocking, q *query, m *wire.Blocks) error {
 		return wire.Invalid("columns", fmt.Sprintf("[%d, %d)", m.Lo, m.Hi), fmt.Sprintf("at most the %d rows", n))
 	case m.Do == wire.BlocksFactor && m.Lo+int64(len(m.Payload)/8) > int64(n)*int64(n+1)/2:
 		return wire.Invalid("numbers", m.Lo+int64(len(m.Payload)/8), fmt.Sprintf("at most %d", n*(n+1)/2))
-	case m.Do == wire.BlocksFinish && m.What != wire.BlocksDiag && len(m.Payload) != 8*n*k:
+	case m.Do == wire.BlocksDots && b.combine:
+		return wire.Invalid("do", m.Do, "of a query with vectors")
+	case (m.Do == wire.BlocksFinish && m.What != wire.BlocksDiag || m.Do == wire.BlocksWork && b.combine) && len(m.Payload) != 8*n*k:
 		return wire.Invalid("payload bytes", len(m.Payload), fmt.Sprint(8*n*k))
 	}
 	return nil
@@ -203,11 +210,12 @@ func (c *Core) beginBlocks(s *shardState, q *query, m *wire.Blocks) (*query, err
 			}
 		}
 	}
+	made := m.What == wire.BlocksDiag || m.What == wire.BlocksCombine
 	begun := q != nil && q.prune != nil || q != nil && q.kind == wire.KindVector && q.dots != nil && !q.hasCoef
-	if m.Do != wire.BlocksBegin || q == nil && m.What != wire.BlocksDiag || q != nil && !begun {
+	if m.Do != wire.BlocksBegin || q == nil && !made || q != nil && !begun {
 		return nil, wire.Errorf(wire.CodeConflict, "query", uint64(m.Query), "whole, and begun first")
 	}
-	if q != nil && q.prune == nil && q.vectors != m.Vectors || q != nil && q.prune != nil && m.Vectors != 1 || q == nil && m.Vectors > 1 {
+	if q != nil && q.prune == nil && q.vectors != m.Vectors || q != nil && q.prune != nil && m.Vectors != 1 || m.What == wire.BlocksDiag && m.Vectors > 1 {
 		return nil, wire.Invalid("vectors", m.Vectors, "as many as the query has")
 	}
 	slots, weights, part := m.Begun()
@@ -233,7 +241,7 @@ func (c *Core) beginBlocks(s *shardState, q *query, m *wire.Blocks) (*query, err
 	c.used += bytes
 	q.vecBytes += bytes
 	q.mask = shard.MaskOf(s.slots, list...)
-	q.blocks = &blocking{part: part, slots: list, lambda: m.Damping, n: m.N, k: m.Vectors, weights: weights}
+	q.blocks = &blocking{part: part, slots: list, lambda: m.Damping, n: m.N, k: m.Vectors, weights: weights, combine: m.What == wire.BlocksCombine}
 	return q, nil
 }
 
@@ -356,6 +364,8 @@ func workBlocks(op Blocks, spec shard.BlockSpec, store *shard.Store, b blocked, 
 	switch op.What {
 	case wire.BlocksSolve:
 		sums, err = store.SolveBlocks(b.x, views, spec, op.Blocks)
+	case wire.BlocksCombine:
+		sums, err = store.CombineBlocks(b.x, op.Numbers, spec, op.Blocks)
 	case wire.BlocksDiag:
 		sums = make([]shard.BlockSum, 1)
 		sums[0], err = store.DiagBlocks(diag, spec, op.Blocks)
@@ -374,6 +384,9 @@ func finishBlocks(op Blocks, spec shard.BlockSpec, store *shard.Store, b blocked
 	switch op.What {
 	case wire.BlocksSolve:
 		norms, err := store.PartSolve(b.x, views, op.Numbers, op.Part, spec)
+		return Done{Floats: norms}, err
+	case wire.BlocksCombine:
+		norms, err := store.PartCombine(b.x, op.Numbers, op.Part, spec)
 		return Done{Floats: norms}, err
 	case wire.BlocksDiag:
 		norm, err := store.PartDiag(diag, b.l, op.Part, spec)

@@ -371,6 +371,8 @@ func (p *player) message(c *script.Cmd) wire.Message {
 			weights := c.Floats("weights")
 			m.Weights = weights != nil
 			m.Payload = wire.BeginPayload(of, weights, wire.Partition{Starts: starts, End: c.Int("end", 16), Size: m.Size})
+		case wire.BlocksWork:
+			m.Payload = wire.AppendFloats(nil, c.Floats("coef"))
 		case wire.BlocksGram, wire.BlocksDots, wire.BlocksFinish:
 			m.Lo, m.Hi = c.Range("cols", lo, hi)
 			m.I1, m.Payload = int(c.Int("rows", 2)), wire.AppendFloats(nil, c.Floats("coef"))

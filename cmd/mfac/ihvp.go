@@ -114,8 +114,8 @@ func (o *asking) check(cmd *cobra.Command) error {
 		return err
 	}
 	o.options = append(o.options, blocks...)
-	if len(blocks) > 0 && (!o.hasVec || o.verify || o.refine) {
-		return cli.UsageError("--blocks goes with v.npy, without --verify and --refine")
+	if len(blocks) > 0 && (o.verify || o.refine) {
+		return cli.UsageError("--blocks goes without --verify and --refine")
 	}
 	if o.verify {
 		o.options = append(o.options, client.WithVerify())

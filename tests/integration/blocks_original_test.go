@@ -83,7 +83,7 @@ func TestOriginalBlocks(t *testing.T) {
 		rows[i] = append([]float32(nil), g[first:first+d]...)
 	}
 	c := start(t, shape{workers: 2})
-	r := c.attach(c.client(), client.RunConfig{Name: "original", Dim: d, Window: m, Damping: lambda, Shards: 2})
+	r := c.attach(c.client(), client.RunConfig{Name: "original", Dim: d, Window: m, Damping: lambda, Shards: 3})
 	ctx := within(t, time.Minute)
 	if _, err := r.PublishMany(ctx, 0, rows); err != nil {
 		t.Fatal(err)
@@ -95,7 +95,7 @@ func TestOriginalBlocks(t *testing.T) {
 	}
 	bc := &blockCase{rows: rows, n: m}
 	worst, theirs, off, size := 0.0, 0.0, 0.0, 0.0
-	for _, lo := range []int{0, 450, 1000, 1550, 1950} {
+	for _, lo := range []int{0, 450, 650, 1300, 1950} {
 		ys := make([][]*big.Float, block)
 		for i := range ys {
 			ys[i] = make([]*big.Float, block)

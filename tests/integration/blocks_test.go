@@ -281,6 +281,41 @@ func TestBlocks(t *testing.T) {
 				rt.Fatalf("%s: vector %d alone has other bytes, or bound %g, not %g (%v)", what, i, b.Bounds[0], a.Bounds[i], err)
 			}
 		}
+		if len(bc.rows) > 0 {
+			steps, err := bc.run.Steps(ctx)
+			if err != nil {
+				rt.Fatal(err)
+			}
+			coef := [][]float64{make([]float64, len(bc.rows)), make([]float64, len(bc.rows))}
+			for i := range coef[0] {
+				coef[0][i], coef[1][i] = rng.NormFloat64(), 0
+			}
+			coef[1][0] = 1
+			two := [][]float64{make([]float64, d), make([]float64, d)}
+			a, err := bc.run.IHVPCombines64(ctx, two, steps.Steps, coef, opts...)
+			if err != nil {
+				rt.Fatalf("%s: %v", what, err)
+			}
+			for i := range two {
+				y := make([]*big.Float, d)
+				for j := range y {
+					y[j] = bigOf(0)
+					for r, g := range bc.rows {
+						y[j].Add(y[j], bigOf(0).Mul(bigOf(coef[i][r]), bigOf(float64(g[j]))))
+					}
+				}
+				for b := range bc.borders[:len(bc.borders)-1] {
+					bc.solve(bc.borders[b], bc.borders[b+1], lambda, [][]*big.Float{y[bc.borders[b]:bc.borders[b+1]]})
+				}
+				if e := bigError(two[i], y); !(e <= a.Bounds[i]) {
+					rt.Fatalf("%s: combination %d is off by %g, bound %g", what, i, e, a.Bounds[i])
+				}
+			}
+			one := make([]float64, d)
+			if _, err := bc.run.IHVPStep64(ctx, one, steps.Steps[0], opts...); err != nil || !slices.Equal(bits64(one), bits64(two[1])) {
+				rt.Fatalf("%s: a step alone has other bytes (%v)", what, err)
+			}
+		}
 		diag, single := make([]float64, d), make([]float32, d)
 		a, err = bc.run.Diag64(ctx, diag, opts...)
 		if err != nil {
