@@ -161,6 +161,7 @@ type call struct {
 	token        *uint64
 	stepDeadline time.Duration
 	noWait       bool
+	labels       []string   // of the gradients, or nil
 	weight       float64    // of the gradient; 0: 1
 	wire         wire.DType // of what is sent; "": the caller's
 	result       wire.DType // of what is fetched; "": the caller's
@@ -337,6 +338,15 @@ func publishCall(opts []PublishOption) (*call, error) {
 	return c, err
 }
 
+// publishOne is for one gradient.
+func publishOne(opts []PublishOption) (*call, error) {
+	c, err := publishCall(opts)
+	if err == nil {
+		err = c.checkLabels(1)
+	}
+	return c, err
+}
+
 // preconditionCall is for results of type T.
 func preconditionCall[T Float](opts []PreconditionOption) (*call, error) {
 	c, err := collect(opts, PreconditionOption.precondition)
@@ -345,6 +355,9 @@ func preconditionCall[T Float](opts []PreconditionOption) (*call, error) {
 	}
 	if err == nil {
 		err = fits[T]("result", c.result)
+	}
+	if err == nil {
+		err = c.checkLabels(1)
 	}
 	return c, err
 }

@@ -22,6 +22,7 @@ type question struct {
 	values []float64   // the answer, where it is numbers
 	byRow  bool        // the numbers are of the rows of a window
 	steps  []wire.Step // of these
+	labels []string    // of these, or nil
 
 	progress func(done, total int64) // WithProgress, or nil
 	blocks   *blocks                 // nil: the whole of H

@@ -114,6 +114,7 @@ func (a Answer) Bound() float64 {
 type Window struct {
 	Version wire.Version
 	Steps   []wire.Step
+	Labels  []string // of Run.Labels: one a step, "" where it has none; nil where none has one
 }
 
 // Attach creates a run, or joins the one of that name. One that exists and differs is an error
@@ -201,14 +202,15 @@ func checkInfo(info *wire.Info, name string) error {
 	return nil
 }
 
-// Spec is what the run is, as was heard last: damping and divisor may be set (Set) by any client.
+// Spec is what the run is, as was heard last: damping and divisor may be set (Set), and the
+// window resized (Resize), by any client.
 func (r *Run) Spec() wire.RunSpec { return r.info().Spec }
 
 // Dim is d, the number of the run's parameters.
 func (r *Run) Dim() int64 { return r.spec.Dim }
 
 // MaxVectors is the most vectors that one query takes.
-func (r *Run) MaxVectors() int { return wire.MaxVectorsFor(r.spec.Slots()) }
+func (r *Run) MaxVectors() int { return wire.MaxVectorsFor(r.Spec().Slots()) }
 
 // Status asks how the run stands.
 func (r *Run) Status(ctx context.Context) (wire.Info, error) {

@@ -80,14 +80,14 @@ func (r *Run) Scalars(ctx context.Context, dampings []float64, opts ...QueryOpti
 func (r *Run) scalarsCall(dampings []float64, opts []QueryOption) (*call, []float64, error) {
 	c, err := spectrumCall(opts)
 	if dampings == nil {
-		dampings = []float64{r.spec.Damping}
+		dampings = []float64{r.Spec().Damping}
 	}
 	if n := len(dampings); err == nil && (n < 1 || n > MaxDampings) {
 		err = wire.Invalid("dampings", n, fmt.Sprintf("in [1, %d]", MaxDampings))
 	}
 	for _, lambda := range dampings {
 		if err == nil {
-			err = wire.CheckDampingOf("damping", lambda, r.spec.Window)
+			err = wire.CheckDampingOf("damping", lambda, r.Spec().Window)
 		}
 	}
 	return c, dampings, err

@@ -72,12 +72,13 @@ type Note struct {
 	Steps []wire.Step
 }
 
-// Config of a core. All fields are needed but InlineRows.
+// Config of a core. All fields are needed but Carried and InlineRows.
 type Config struct {
 	Coordinator string // its name
 	Record      Record
 	Epoch       wire.Epoch
 	Workers     []wire.Hello // as last heard of
+	Carried     *Carried     // of the core before, or nil
 	Had         []wire.Step  // in the window, as this coordinator's last core knew it; to tell of a total loss
 	TickMS      int64
 	SilentMS    int64 // a worker that is silent for so long is lost
@@ -139,6 +140,7 @@ type Core struct {
 	gone       ring[wire.QueryID, *wire.Error]
 	ended      ring[callerToken, *wire.Error] // so that a late copy of a request opens nothing
 
+	carried  *Carried
 	changing *change // is under way
 	changes  []*change
 	changed  ring[callerToken, outcome]
@@ -183,6 +185,7 @@ type shardOf struct {
 type row struct {
 	wire.Row
 	version wire.Version // that it was committed at, as far as is known
+	label   string
 }
 
 // waiter is a client's long poll.
@@ -508,6 +511,10 @@ func (c *Core) request(e *Effects, in Request) error {
 		return c.change(e, in, m.Token)
 	case *wire.Set:
 		return c.change(e, in, m.Token)
+	case *wire.Resize:
+		return c.change(e, in, m.Token)
+	case *wire.LabelsRequest:
+		return c.labelsRequest(e, in, m)
 	case *wire.Freeze:
 		return c.change(e, in, m.Token)
 	case *wire.FrozenRequest:

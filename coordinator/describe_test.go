@@ -24,7 +24,19 @@ func describe(m wire.Message) string {
 		slots, _ := wire.SlotList(m.Payload)
 		return head() + fmt.Sprintf(" slots=%s block=%d:%d", list(slots, func(s wire.Slot) string { return fmt.Sprint(s) }), m.I0, m.I1)
 	case *wire.Stage:
-		return head() + fmt.Sprintf(" step=%d attempt=%s slot=%d token=%d", m.Step, id(m.Attempt), m.Slot, m.Token) + describeWeight(m.Weight)
+		s := head() + fmt.Sprintf(" step=%d attempt=%s slot=%d token=%d", m.Step, id(m.Attempt), m.Slot, m.Token) + describeWeight(m.Weight)
+		if m.Label != "" {
+			s += " label=" + m.Label
+		}
+		return s
+	case *wire.Reshape:
+		return head() + fmt.Sprintf(" version=%d slots=%d rows=%s", m.Version, m.Slots, list(wire.Rows(m.Payload), describeRow))
+	case *wire.SlotLabels:
+		slots, _ := wire.SlotList(m.Payload)
+		return head() + fmt.Sprintf(" slots=%v", slots)
+	case *wire.Labels:
+		steps, _ := wire.LabelList(m.Payload, m.N)
+		return fmt.Sprintf("labels version=%d from=%d %s of %d", m.Version, m.From, list(steps, describeLabelled), m.Rows)
 	case *wire.Multiply:
 		slots, _ := wire.SlotList(m.Payload)
 		return head() + fmt.Sprintf(" step=%d attempt=%s with=%v", m.Step, id(m.Attempt), slots)
@@ -299,4 +311,11 @@ func slotList(m shard.Mask) []int {
 		}
 	}
 	return out
+}
+
+func describeLabelled(l wire.Labelled) string {
+	if len(l.Label) > 20 {
+		return fmt.Sprintf("%d:%s…", l.Step, l.Label[:20])
+	}
+	return fmt.Sprintf("%d:%s", l.Step, l.Label)
 }

@@ -41,11 +41,12 @@ type query struct {
 	unsettled []window.Bound              // that need the shards' norms; nil where scalars do
 	then      func(*Effects, *wire.Error) // hears of a precondition's outcome
 	ready     bool
-	making    *making     // the factor that it waits for, if any
-	spectral  *spectral   // nil but for numbers of the spectrum
-	values    []float64   // the answer, where it is numbers …
-	row       int         // … or, where they are worked out as they are read, how many a row of the window has
-	steps     []wire.Step // of the rows that the numbers are of
+	making    *making         // the factor that it waits for, if any
+	spectral  *spectral       // nil but for numbers of the spectrum
+	values    []float64       // the answer, where it is numbers …
+	row       int             // … or, where they are worked out as they are read, how many a row of the window has
+	steps     []wire.Step     // of the rows that the numbers are of
+	labels    []wire.Labelled // the same with their labels
 	pairs     []wire.Pair
 	function            // of H, other than its inverse
 	checked   *checked  // nil but where residuals are asked for
@@ -325,7 +326,7 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 	q.deadline = c.deadlineOf(m.DeadlineMS, c.cfg.QueryMS, maxQueryMS)
 	switch m.Kind { // numbers outlive the mask: who forgets a row must find them
 	case wire.KindScores, wire.KindPairs, wire.KindSubblock, wire.KindInfluence, wire.KindSelf, wire.KindLeaveOut:
-		q.steps = c.Steps()
+		q.steps, q.labels = c.Steps(), c.labels()
 	}
 	var err error
 	if m.Verify || m.Refine {

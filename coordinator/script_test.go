@@ -187,7 +187,17 @@ func init() {
 				staged = append(staged, st)
 			}
 			p.answer(c, wire.OpAdopt, func(m wire.Control) wire.Message {
-				return &wire.Adopted{Shard: *m.Head(), Version: version, Staged: staged, Payload: rows}
+				return &wire.Adopted{Shard: *m.Head(), Version: version, Staged: staged, Labels: int(c.Int("labels", 0)), Payload: rows}
+			})
+		},
+		"slot-labels": func(p *player, c *script.Cmd) { // step:label, those that are given alone
+			var list []wire.Labelled
+			for _, s := range c.List("of") {
+				step, label, _ := strings.Cut(s, ":")
+				list = append(list, wire.Labelled{Step: wire.Step(parseID(c, step)), Label: label})
+			}
+			p.answer(c, wire.OpSlotLabels, func(m wire.Control) wire.Message {
+				return &wire.SlotLabelsReply{Shard: *m.Head(), N: len(list), Payload: wire.AppendLabels(nil, list)}
 			})
 		},
 		"products": func(p *player, c *script.Cmd) {
@@ -502,6 +512,9 @@ func (p *player) perform(e Effects) {
 			p.printf(" newest=%d", *n)
 		}
 		if ch := e.Save.Change; ch != nil {
+			if m := e.Save.Spec.Window; m != p.cfg.Record.Spec.Window {
+				p.printf(" window=%d", m)
+			}
 			p.printf(" damping=%g divisor=%s change=%s/%d:%d/%d", e.Save.Spec.Damping, e.Save.Spec.Divisor, ch.Caller, ch.Token, ch.Version, ch.Rows)
 		}
 		if f := e.Save.Freeze; f != nil {
@@ -610,7 +623,7 @@ func (p *player) message(c *script.Cmd) wire.Message {
 	}
 	switch c.Name {
 	case "open":
-		m := &wire.Open{Run: run, Step: step, Token: token, DeadlineMS: deadline, Weight: c.Float("weight", 0)}
+		m := &wire.Open{Run: run, Step: step, Token: token, DeadlineMS: deadline, Label: c.Str("label", ""), Weight: c.Float("weight", 0)}
 		if c.Has("precondition") {
 			m.Precondition = &wire.Precondition{Damping: damping, Divisor: divisor, Result: result}
 		}
@@ -683,6 +696,8 @@ func (p *player) message(c *script.Cmd) wire.Message {
 		return m
 	case "set":
 		return &wire.Set{Run: run, Token: token, Damping: damping, Divisor: divisor}
+	case "resize":
+		return &wire.Resize{Run: run, Token: token, Window: int(c.Int("window", 0))}
 	case "freeze":
 		return &wire.Freeze{Run: run, Token: token, Thaw: c.Has("thaw")}
 	case "frozen":
@@ -693,6 +708,12 @@ func (p *player) message(c *script.Cmd) wire.Message {
 		return &wire.Close{Run: run, Epoch: epoch, Query: query}
 	case "steps":
 		m := &wire.StepsRequest{Run: run}
+		if s := c.Str("query", ""); s != "" {
+			m.Query = query
+		}
+		return m
+	case "labels":
+		m := &wire.LabelsRequest{Run: run, Version: wire.Version(c.Int("version", 0)), From: int(c.Int("row", 0))}
 		if s := c.Str("query", ""); s != "" {
 			m.Query = query
 		}

@@ -185,6 +185,7 @@ func (c *Core) keepOpen() {
 		taken[st.Slot] = true
 		c.cursor = st.Slot
 		o := c.newOpen(st.Step, st.Attempt, st.Token, st.Slot, 0)
+		o.unnamed = !slices.ContainsFunc(c.shards[0].adopted.Staged, func(t wire.Staged) bool { return t.Attempt == st.Attempt })
 		o.weight = st.Weight
 		c.open = append(c.open, o)
 	}
@@ -210,7 +211,8 @@ func (c *Core) install(e *Effects) {
 			if left--; left == 0 {
 				c.enter(loading, "rebuilding A from the shards")
 				c.gram = gramLoad{}
-				c.load(e)
+				c.loadCarried()
+				c.loadLabels(e, 0)
 			}
 		})
 	}

@@ -108,13 +108,16 @@ type Precondition struct {
 // Open reserves a slot for a step on every shard. Token tells one publication of a step from
 // another: the same token joins it (data-parallel publishers share one), another token starts it
 // anew, and who held the old one hears CodeSuperseded. DeadlineMS is when an incomplete step is
-// dropped, 0 for a minute. Weight is the gradient's in H, 0 for 1. Reply: OpenReply.
+// dropped, 0 for a minute. Label, of at most MaxLabel bytes, comes back with what is said of the step;
+// all who share a token name the same one. Weight is the gradient's in H, 0 for 1. Reply:
+// OpenReply.
 type Open struct {
 	Run          string        `msgpack:"run"`
 	Step         Step          `msgpack:"step"`
 	Token        uint64        `msgpack:"token"`
 	DeadlineMS   int64         `msgpack:"deadline_ms,omitempty"`
 	Precondition *Precondition `msgpack:"precondition,omitempty"`
+	Label        string        `msgpack:"label,omitempty"`
 	Weight       float64       `msgpack:"weight,omitempty"`
 }
 

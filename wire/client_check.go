@@ -131,7 +131,7 @@ func (m *Info) Validate() error {
 
 // Validate implements Message.
 func (m *Open) Validate() error {
-	if err := cmp.Or(CheckName("run", m.Run), checkDeadline(m.DeadlineMS), checkWeight(m.Weight)); err != nil {
+	if err := cmp.Or(CheckName("run", m.Run), checkDeadline(m.DeadlineMS), CheckLabel("label", m.Label), checkWeight(m.Weight)); err != nil {
 		return err
 	}
 	if p := m.Precondition; p != nil {

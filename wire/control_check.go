@@ -26,7 +26,7 @@ func (m *Adopt) Validate() error {
 
 // Validate implements Message.
 func (m *Adopted) Validate() error {
-	return cmp.Or(m.Shard.Validate(), checkStaged("staged", m.Staged), checkRows(m.Payload))
+	return cmp.Or(m.Shard.Validate(), checkStaged("staged", m.Staged), checkCount("labels", m.Labels, maxSlots), checkRows(m.Payload))
 }
 
 // Validate implements Message.
@@ -83,7 +83,7 @@ func (m *Products) Validate() error {
 
 // Validate implements Message.
 func (m *Stage) Validate() error {
-	return cmp.Or(m.Shard.Validate(), checkSlot("slot", m.Slot), checkWeight(m.Weight))
+	return cmp.Or(m.Shard.Validate(), checkSlot("slot", m.Slot), CheckLabel("label", m.Label), checkWeight(m.Weight))
 }
 
 // Validate implements Message.

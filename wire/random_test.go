@@ -50,7 +50,7 @@ var ranges = map[string][2]int64{
 	"dim": {600, MaxDim}, "window": {1, MaxWindow}, "spare": {1, MaxSpare}, "shards": {1, 20}, "rows": {0, MaxWindow}, "vectors": {1, MaxVectors},
 	"steps": {1, 40}, "min_rows": {0, MaxWindow}, "deadline_ms": {0, MaxDeadlineMS}, "credit_ms": {0, MaxDeadlineMS}, "shard": {0, MaxShards - 1},
 	"whole": {0, MaxShards - 1}, "index": {0, MaxVectors - 1}, "lo": {0, MaxDim / 2}, "n": {1, 1000}, "cols": {1, MaxDim / 2}, "slots": {2, maxSlots},
-	"slot": {0, maxSlots - 1}, "evict_slot": {0, maxSlots - 1}, "columns": {1, MaxDim}, "staged": {0, MaxDim}, "values": {0, MaxValues},
+	"slot": {0, maxSlots - 1}, "evict_slot": {0, maxSlots - 1}, "columns": {1, MaxDim}, "staged": {0, MaxDim}, "values": {0, MaxValues}, "from": {0, MaxWindow}, "labels": {0, maxSlots},
 }
 
 // words are what the strings that are not free can be.
@@ -86,6 +86,8 @@ func fill(t *rapid.T, v reflect.Value, name string) {
 		g := rapid.String()
 		if w, ok := words[name]; ok {
 			g = rapid.SampledFrom(w)
+		} else if name == "label" {
+			g = rapid.StringMatching(`[ -~äα]{0,100}`)
 		} else if slices.Contains([]string{"run", "runs", "name", "worker", "workers", "id", "coord", "after"}, name) {
 			g = rapid.StringMatching(`[a-z0-9][a-z0-9_-]{0,62}`)
 		}
@@ -220,6 +222,17 @@ func repair(t *rapid.T, m Message) {
 		m.Payload = floats(int(m.N))
 	case *Steps:
 		m.Payload = AppendUint64s(nil, make([]Step, m.Rows))
+	case *Labels:
+		m.Rows, m.From = max(m.Rows, 3), 1
+		m.N = 2
+		m.Payload = AppendLabels(nil, []Labelled{{1, rapid.StringMatching(`[ -~äα]{0,100}`).Draw(t, "label")}, {2, ""}})
+	case *Reshape:
+		m.Slots = maxSlots
+		m.Payload = AppendRows(nil, rows)
+	case *SlotLabels:
+		m.Payload = AppendSlots(nil, slots())
+	case *SlotLabelsReply:
+		m.N, m.Payload = 1, AppendLabels(nil, []Labelled{{7, "x"}})
 	case *Chunk:
 		if m.DType == F64 {
 			m.DType = F32
@@ -406,6 +419,9 @@ func spoil(t *testing.T, name string, v reflect.Value, path []int, try func([]in
 		}
 	case reflect.String:
 		values = append(values, "Not A Word", "*", "a.b", "\x00")
+		if strings.HasSuffix(name, ".label") {
+			values = []any{"\x00", "a\nb", "\xff", rep("a", MaxLabel+1)}
+		}
 	case reflect.Float64:
 		values = append(values, math.NaN(), math.Inf(1), math.Inf(-1), -1.0)
 	case reflect.Int, reflect.Int32, reflect.Int64:

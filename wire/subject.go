@@ -25,6 +25,8 @@ const (
 	OpClose  = "close"
 	OpSteps  = "steps"
 	OpValues = "values"
+	OpLabels = "labels"
+	OpResize = "resize"
 	OpForget = "forget"
 	OpSet    = "set"
 	OpFreeze = "freeze"
@@ -58,6 +60,8 @@ const (
 	OpPairs      = "pairs"
 	OpCloseQuery = "close_query"
 	OpRelease    = "release"
+	OpSlotLabels = "slot_labels"
+	OpReshape    = "reshape"
 
 	OpHello = "hello"
 )

@@ -137,6 +137,8 @@ type shardState struct {
 	passes    map[uint64]Token // who waits for a pass over G, by the request's Seq
 	closed    []wire.QueryID   // the last ones, as a ring
 	gone      bool
+	next      *reshaped            // nil: none
+	labels    map[wire.Slot]string // of rows of the window that have one
 
 	erasing map[wire.Slot]JobID // the last job that zeroes it, under way
 }
@@ -147,6 +149,7 @@ type staged struct {
 	attempt  wire.Attempt
 	slot     wire.Slot
 	token    uint64
+	label    string
 	weight   float64 // 0: 1
 	slice    slice
 	waiter   Token // of the coordinator's stage
@@ -351,6 +354,12 @@ func (c *Core) control(e *Effects, in Request, s *shardState, m wire.Control) er
 		return c.evict(e, in, s, m)
 	case *wire.Gram:
 		return c.gram(e, in, s, m)
+	case *wire.Reshape:
+		if err := c.reshape(s, m); err != nil {
+			return err
+		}
+	case *wire.SlotLabels:
+		return c.slotLabels(e, in, s, m)
 	case *wire.Stage:
 		if err := c.stage(e, in, s, m); err != nil {
 			return err

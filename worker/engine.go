@@ -327,6 +327,8 @@ func (g *Engine) do(j Job) (Done, error) {
 	// Its memory lies where the collector doesn't see that it is used.
 	defer runtime.KeepAlive(n)
 	switch op := j.Op.(type) {
+	case Reshape:
+		return Done{}, g.reshape(n, j.Shard, op)
 	case Begin:
 		return Done{}, n.store.Begin(op.Slot)
 	case Erase:
@@ -388,20 +390,8 @@ func (g *Engine) do(j Job) (Done, error) {
 }
 
 func (g *Engine) alloc(key ShardKey, op Alloc) error {
-	cfg := op.Config
-	cfg.Threads, cfg.Pool, cfg.Kernel, cfg.Run = g.Threads, g.Pool, g.Kernel, key.Run
-	bytes, err := shard.Bytes(cfg)
+	store, rows, err := g.newStore(key, op.Config)
 	if err != nil {
-		return err
-	}
-	rows, err := newRegion(bytes)
-	if err != nil {
-		return err
-	}
-	cfg.Region = rows.bytes
-	store, err := shard.New(cfg)
-	if err != nil {
-		rows.free()
 		return err
 	}
 	if rows.keep != nil {
@@ -421,6 +411,26 @@ func (g *Engine) alloc(key ShardKey, op Alloc) error {
 		factors: map[wire.QueryID]square{}, pruned: map[wire.QueryID]pruned{}, blocked: map[wire.QueryID]blocked{}, whites: map[wire.QueryID]white{},
 	}
 	return nil
+}
+
+// newStore makes memory of zeros for a shard's rows.
+func (g *Engine) newStore(key ShardKey, cfg shard.Config) (*shard.Store, *region, error) {
+	cfg.Threads, cfg.Pool, cfg.Kernel, cfg.Run = g.Threads, g.Pool, g.Kernel, key.Run
+	bytes, err := shard.Bytes(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	rows, err := newRegion(bytes)
+	if err != nil {
+		return nil, nil, err
+	}
+	cfg.Region = rows.bytes
+	store, err := shard.New(cfg)
+	if err != nil {
+		rows.free()
+		return nil, nil, err
+	}
+	return store, rows, nil
 }
 
 func (n *numbersOf) free() {

@@ -304,7 +304,11 @@ func (p *player) message(c *script.Cmd) wire.Message {
 		i0, i1 := c.Range("block", 0, int64(len(of)))
 		return &wire.Gram{Shard: head, I0: int(i0), I1: int(i1), Payload: wire.AppendSlots(nil, of)}
 	case "stage":
-		return &wire.Stage{Shard: head, Step: step, Attempt: attempt, Slot: slot, Token: uint64(c.Int("token", 0)), Weight: c.Float("weight", 0)}
+		return &wire.Stage{Shard: head, Step: step, Attempt: attempt, Slot: slot, Token: uint64(c.Int("token", 0)), Label: c.Str("label", ""), Weight: c.Float("weight", 0)}
+	case "reshape":
+		return &wire.Reshape{Shard: head, Version: version, Slots: int(c.Int("to", 0)), Payload: wire.AppendRows(nil, parseRows(c, "rows"))}
+	case "slot-labels":
+		return &wire.SlotLabels{Shard: head, Payload: wire.AppendSlots(nil, parseSlots(c, "of"))}
 	case "multiply":
 		return &wire.Multiply{Shard: head, Step: step, Attempt: attempt, Payload: wire.AppendSlots(nil, parseSlots(c, "with"))}
 	case "commit":

@@ -43,6 +43,13 @@ func (c *Core) adopt(e *Effects, in Request, m *wire.Adopt) error {
 	r.epoch = m.Epoch
 	defer c.leave(m.Run) // if the shard is refused
 	s := r.shards[m.Shard.Shard]
+	if s != nil && s.slots != m.Slots && s.placed == m.Placed {
+		if s.next == nil || s.next.slots != m.Slots {
+			// Whoever asks has read a record of before, or one that is yet to be believed: the rows are there.
+			return wire.Errorf(wire.CodeConflict, "slots", m.Slots, fmt.Sprintf("%d, which shard %d has", s.slots, m.Shard.Shard))
+		}
+		c.become(e, s)
+	}
 	if s != nil && (s.placed != m.Placed || s.lo != m.Lo || s.cols != m.Cols || s.slots != m.Slots || s.store != m.Store) {
 		c.free(e, s) // rows of an earlier placement: the run went on without them
 		c.runs[m.Run], s = r, nil
@@ -98,6 +105,7 @@ func (c *Core) adopted(e *Effects, s *shardState) {
 	reply := &wire.Adopted{
 		Shard:   wire.Shard{Seq: s.adoptSeq, Run: s.run, Epoch: s.adopted, Shard: s.index},
 		Version: s.version,
+		Labels:  s.labelled(),
 		Payload: wire.AppendRows(nil, s.rows()),
 	}
 	for _, step := range sortedKeys(s.staged) {
@@ -125,6 +133,7 @@ func (s *shardState) evict(slot wire.Slot) {
 	i, found := s.find(slot)
 	invariant.That(found, "slot %d holds no row", slot)
 	s.bySlot = slices.Delete(s.bySlot, i, i+1)
+	delete(s.labels, slot)
 }
 
 // row is the row of the window in a slot.

@@ -196,10 +196,12 @@ func phaseOf(m wire.Message) string {
 		return "open"
 	case *wire.Wait:
 		return "wait"
-	case *wire.Forget, *wire.Set, *wire.Freeze:
+	case *wire.Forget, *wire.Set, *wire.Resize, *wire.Reshape, *wire.Freeze:
 		return "change"
-	case *wire.Query, *wire.Result, *wire.Values:
+	case *wire.Query, *wire.Result, *wire.Values, *wire.LabelsRequest:
 		return "query"
+	case *wire.SlotLabels:
+		return "gram"
 	case *wire.Close, *wire.CloseQuery:
 		return "close"
 	case *wire.Hold, *wire.Whiten, *wire.Recall:

@@ -270,6 +270,7 @@ func (c *client) answer(q *question, r *wire.QueryReply, slow ms, abandon bool, 
 		x, code := c.values(r, ready.Values, slow, until)
 		if code == "" {
 			w.check.answered(c, q, r, ready, [][]float64{x})
+			c.labelsOf(r)
 		}
 		return code
 	}

@@ -149,8 +149,8 @@ func TestUnknownNames(t *testing.T) {
 	}, refusal{wire.CodeUnknownStep, "step", "11", "window of bad"})
 
 	for _, m := range []wire.Message{
-		&wire.Open{Run: "ghost", Step: 1}, &wire.Wait{Run: "ghost", Epoch: info.Epoch, Step: 1}, &wire.StepsRequest{Run: "ghost"},
-		&wire.Forget{Run: "ghost", Payload: wire.AppendUint64s(nil, []wire.Step{1})}, &wire.Set{Run: "ghost", Damping: 1}, &wire.Freeze{Run: "ghost"}, &wire.FrozenRequest{Run: "ghost"},
+		&wire.Open{Run: "ghost", Step: 1}, &wire.Wait{Run: "ghost", Epoch: info.Epoch, Step: 1}, &wire.StepsRequest{Run: "ghost"}, &wire.LabelsRequest{Run: "ghost"},
+		&wire.Forget{Run: "ghost", Payload: wire.AppendUint64s(nil, []wire.Step{1})}, &wire.Set{Run: "ghost", Damping: 1}, &wire.Resize{Run: "ghost", Window: 3}, &wire.Freeze{Run: "ghost"}, &wire.FrozenRequest{Run: "ghost"},
 		&wire.Query{Run: "ghost", Kind: wire.KindVector, Vectors: 1, DType: wire.F32, Result: wire.F32},
 		&wire.Result{Run: "ghost", Epoch: info.Epoch}, &wire.Close{Run: "ghost", Epoch: info.Epoch}, &wire.LayoutRequest{Run: "ghost"},
 	} {

@@ -85,7 +85,9 @@ func everything(t *testing.T, run *client.Run, root []float64, v []float64) []fi
 		vector("sample", func(x []float64) (client.Answer, error) { return run.Sample64(ctx, x, 7, 3, opts...) })
 		vector("root", func(x []float64) (client.Answer, error) { return run.InvSqrt64(ctx, x, v, opts...) })
 		vector("diag", func(x []float64) (client.Answer, error) { return run.Diag64(ctx, x, opts...) })
-		vector("column", func(x []float64) (client.Answer, error) { return run.Columns64(ctx, [][]float64{x}, []int64{2}, opts...) })
+		vector("column", func(x []float64) (client.Answer, error) {
+			return run.Columns64(ctx, [][]float64{x}, []int64{2}, opts...)
+		})
 		for _, size := range []int64{2, 100} {
 			blocks := append(opts[:len(opts):len(opts)], client.WithBlocks(size))
 			vector("ihvp in blocks", func(x []float64) (client.Answer, error) { return run.IHVP64(ctx, x, v, blocks...) })
