@@ -57,13 +57,16 @@ func (o Blocks) use() use {
 	return use{track: queryTrack, slot: -1, query: o.Query, list: o.Spec.Slots}
 }
 
-// blocksBytes is the memory of such a query: its results, and a factor.
+// blocksBytes is the memory of such a query that lasts: its results, and the L of a block in several shards.
 func blocksBytes(cols int64, vectors, rows int) int64 {
 	if vectors == 0 {
 		return 0
 	}
 	return 8*cols*int64(vectors) + squareBytes(rows)
 }
+
+// blockWorkBytes is what it takes beside while a block is worked out: A, K and its factor.
+func blockWorkBytes(rows int) int64 { return squareBytes(rows) * 5 / 2 }
 
 // blocks does what the owner asks of a query of blocks.
 func (c *Core) blocks(e *Effects, in Request, s *shardState, m *wire.Blocks) error {
@@ -226,7 +229,7 @@ func (c *Core) beginBlocks(s *shardState, q *query, m *wire.Blocks) (*query, err
 	if first := part.Starts[0]; first > s.lo || part.End < s.lo+s.cols || part.Starts[len(part.Starts)-1] >= part.End {
 		return nil, wire.Invalid("columns", fmt.Sprintf("[%d, %d)", first, part.End), fmt.Sprintf("with the shard's [%d, %d)", s.lo, s.lo+s.cols))
 	}
-	bytes := blocksBytes(s.cols, m.Vectors, len(list))
+	bytes := blocksBytes(s.cols, m.Vectors, len(list)) + blockWorkBytes(len(list))
 	if free := c.cfg.Capacity - c.used; bytes > free {
 		return nil, wire.Errorf(wire.CodeTooLarge, "memory", fmt.Sprintf("%d bytes for the blocks of a query on shard %d", bytes, s.index),
 			fmt.Sprintf("at most the %d bytes free on worker %s", free, c.cfg.ID))
