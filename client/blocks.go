@@ -18,7 +18,7 @@ type blocks struct {
 // BlocksOption replaces H by its diagonal blocks, in IHVPs, Diag, DiagTo, Element, Subblock, Prune, BlockScalars and their kin: it is an option of queries. Other queries
 // refuse it. An IHVP is H_b⁻¹v_b in the columns of block b, the diagonal that of each H_b⁻¹; pruning scores and adapts by them. The workers
 // work the whole answer out in float64, min(q, n)²·max(q, n)/2 products for a block of q columns and n rows, and keep it, 8 bytes a column
-// and vector, till it is fetched. So a pass over large blocks takes long, and WithProgress hears of it only then: give ctx the time. The bound is of
+// and vector, till it is fetched. So large blocks take long: give ctx the time. WithProgress hears of shards as they are done, then of columns as they are fetched. The bound is of
 // the whole answer. wire.CodeIllConditioned where it is above 1e-3, or where a block is singular in float64.
 type BlocksOption func(*call) error
 

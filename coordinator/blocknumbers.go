@@ -196,6 +196,7 @@ func (x *scalars) next(e *Effects, i int) error {
 		return nil
 	}
 	lo, hi := q.blocks.part.At(x.first[i])
+	q.done, q.total = lo, c.rec.Spec.Dim
 	a := &across{c: c, q: q, what: wire.BlocksDiag, lo: lo, hi: hi, shards: c.shardsOf(lo, hi)}
 	a.loaded = func(e *Effects, win *window.Window) error { return x.spectrum(e, win, i, hi-lo) }
 	width := hi - lo

@@ -19,6 +19,7 @@ type blocking struct {
 	error2  []float64  // of each vector: ‖x̂ − x‖² is at most …
 	norm2   []float64  // … and ‖x̂‖²
 	vectors int
+	working bool        // the shards work their blocks out: how far they are is told by columns
 	job     uint64      // under way; 0: none
 	weights []float64   // of the rows; nil: all are 1
 	as      [][]float64 // combinations, a number a row
@@ -125,6 +126,10 @@ func (c *Core) scatterTo(e *Effects, q *query, shards []int, want int, ask func(
 				return
 			}
 			q.parts[i] = wire.Floats(num.Payload)
+			if q.blocks != nil && q.blocks.working {
+				lo, hi := c.rangeOf(s)
+				q.done += hi - lo
+			}
 			if q.left--; q.left > 0 {
 				return
 			}
@@ -144,9 +149,11 @@ func (c *Core) blocksWork(e *Effects, q *query, what string, then func(*Effects)
 	for _, a := range b.as {
 		payload = wire.AppendFloats(payload, a)
 	}
+	b.working, q.done, q.total = true, 0, c.rec.Spec.Dim
 	c.scatterTo(e, q, c.everyShard(), 2*b.vectors, func(int) wire.Control {
 		return &wire.Blocks{Query: q.id, Do: wire.BlocksWork, What: what, Payload: payload}
 	}, func(e *Effects, parts [][]float64) error {
+		b.working = false
 		for i, x := range sumInOrder(parts) {
 			if i%2 == 0 {
 				b.error2[i/2] = x

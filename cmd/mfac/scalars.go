@@ -116,7 +116,10 @@ type blockNumbers struct {
 }
 
 func (t *tool) blockScalars(ctx context.Context, r *client.Run, dampings []float64, blocks client.BlocksOption, opts []client.QueryOption) error {
-	list, err := r.BlockScalars(ctx, dampings, blocks, opts...)
+	progress, end := t.working("scalars " + r.Spec().Name)
+	defer end()
+	list, err := r.BlockScalars(ctx, dampings, blocks, append(opts, progress)...)
+	end()
 	if err != nil {
 		return err
 	}
