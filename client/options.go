@@ -169,6 +169,7 @@ type call struct {
 	refine       bool
 	progress     func(done, total int64)
 	blocks       *blocks
+	phases       func(Phase)
 }
 
 // ResultOption changes how a result is computed: it is an option of queries and preconditions.

@@ -26,10 +26,11 @@ type question struct {
 
 	progress func(done, total int64) // WithProgress, or nil
 	blocks   *blocks                 // nil: the whole of H
+	phases   func(Phase)             // WithPhases, or nil
 }
 
 func (r *Run) question(kind string, vectors int, out output, c *call) *question {
-	return &question{r: r, out: out, n: r.spec.Dim, progress: c.progress, blocks: c.blocks, req: wire.Query{
+	return &question{r: r, out: out, n: r.spec.Dim, progress: c.progress, phases: c.phases, blocks: c.blocks, req: wire.Query{
 		Run: r.name, Kind: kind, Vectors: vectors, Result: out.dtype(), Damping: c.damping, Divisor: c.divisor,
 		AtLeast: c.atLeast, Exactly: c.exactly, MinRows: c.minRows, Verify: c.verify, Refine: c.refine,
 	}}
@@ -179,9 +180,7 @@ func (q *question) wait(ctx context.Context, info *wire.Info, id wire.QueryID) (
 		if reply.State != wire.StatePending {
 			return reply, nil
 		}
-		if q.progress != nil && reply.Total > 0 {
-			q.progress(reply.Done, reply.Total)
-		}
+		q.under(reply)
 		if !leisurely(ctx, asked) {
 			return nil, ended(ctx, nil)
 		}

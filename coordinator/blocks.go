@@ -149,7 +149,15 @@ func (c *Core) blocksWork(e *Effects, q *query, what string, then func(*Effects)
 	for _, a := range b.as {
 		payload = wire.AppendFloats(payload, a)
 	}
-	b.working, q.done, q.total = true, 0, c.rec.Spec.Dim
+	phase := ""
+	switch {
+	case q.prune != nil && what == wire.BlocksDiag:
+		phase = "scores"
+	case q.prune != nil:
+		phase = "update"
+	}
+	q.under(phase, 0, c.rec.Spec.Dim)
+	b.working = true
 	c.scatterTo(e, q, c.everyShard(), 2*b.vectors, func(int) wire.Control {
 		return &wire.Blocks{Query: q.id, Do: wire.BlocksWork, What: what, Payload: payload}
 	}, func(e *Effects, parts [][]float64) error {
@@ -426,8 +434,11 @@ func (c *Core) pruneBlocks(e *Effects, q *query) {
 	})
 }
 
-// pruneChange works out what becomes of the weights that are left.
-func (c *Core) pruneChange(e *Effects, q *query) {
+// pruneChosen goes on when the weights that are pruned are chosen.
+func (c *Core) pruneChosen(e *Effects, q *query) error {
+	if q.blocks == nil {
+		return c.pruneProducts(e, q)
+	}
 	what := wire.BlocksSolve
 	if q.prune.rule == wire.RuleJoint {
 		what = wire.BlocksJoint
@@ -436,4 +447,5 @@ func (c *Core) pruneChange(e *Effects, q *query) {
 		c.blocksResult(e, q)
 		return nil
 	})
+	return nil
 }

@@ -388,7 +388,7 @@ func (c *Core) onTick(e *Effects) {
 		if q.deadline <= c.tick && !q.closing {
 			c.closeQuery(e, q, wire.Errorf(wire.CodeVersionGone, "query", uint64(q.id), "closed by its deadline", "version %d is not held any more", q.version))
 		}
-		q.waiters = c.pending(e, q.waiters, &wire.ResultReply{State: wire.StatePending, Version: q.version, Rows: len(q.slots), Done: q.done, Total: q.total})
+		q.waiters = c.pending(e, q.waiters, &wire.ResultReply{State: wire.StatePending, Version: q.version, Rows: len(q.slots), Phase: q.phase, Done: q.done, Total: q.total})
 	}
 	c.pendingChanges(e)
 	c.endKept(e)

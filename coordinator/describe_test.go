@@ -93,10 +93,19 @@ func describe(m wire.Message) string {
 			s += " " + m.Kind
 		case wire.PruneGram:
 			s += fmt.Sprintf(" %v rows %d:%d", m.Slots(), m.I0, m.I1)
+		case wire.PruneScore:
+			if m.I1 > 0 {
+				s += fmt.Sprintf(" part %d of %d", m.I0, m.I1)
+			}
+		case wire.PruneGroup:
+			s += fmt.Sprintf(" %d:%d of %v", m.Keep, m.Of, wire.StripList(m.Payload))
 		case wire.PruneCount:
 			s += fmt.Sprintf(" %d bits of %#x", m.Known, m.Key)
 		case wire.PruneChoose:
 			s += fmt.Sprintf(" %s key=%#x ties=%d", m.Rule, m.Key, m.Ties)
+			if m.Of > 0 {
+				s += fmt.Sprintf(" %d:%d at=%v", m.Keep, m.Of, wire.Indices(m.Payload))
+			}
 		case wire.PruneDots:
 			s += fmt.Sprintf(" mask=%v", slotList(m.Mask))
 		case wire.PruneResult:
@@ -174,6 +183,9 @@ func describe(m wire.Message) string {
 		}
 		if m.Total > 0 {
 			s += fmt.Sprintf(" done=%d/%d", m.Done, m.Total)
+		}
+		if m.Phase != "" {
+			s += " phase=" + m.Phase
 		}
 		return s
 	case *wire.ValuesReply:

@@ -54,9 +54,14 @@ type query struct {
 	closing   bool
 	waiters   []waiter
 
-	formed      *formed // nil but for what needs the form of A and is not answered yet
-	done, total int64   // of the job that it waits for
+	formed *formed // nil but for what needs the form of A and is not answered yet
+
+	phase       string // what is being done, for who waits; "" where that is plain
+	done, total int64  // of the phase, or of the job that it waits for
 }
+
+// under takes note of how far a query is.
+func (q *query) under(phase string, done, total int64) { q.phase, q.done, q.total = phase, done, total }
 
 // callerToken makes a request for a query idempotent.
 type callerToken struct {

@@ -649,6 +649,13 @@ func (p *player) message(c *script.Cmd) wire.Message {
 			m.DType, m.Payload = wire.F32, wire.AppendFloats(nil, c.Floats("dampings"))
 		case "prune":
 			m.DType, m.Sparsity, m.Rule, m.Masked = wire.F32, c.Float("sparsity", 0.5), c.Str("rule", wire.RuleSummed), c.Has("masked")
+			if s := c.Str("pattern", ""); s != "" {
+				pattern, err := wire.ParsePattern(s)
+				if err != nil {
+					c.Fail("pattern: %w", err)
+				}
+				m.Sparsity, m.Keep, m.Of, m.Payload = 0, pattern.Keep, pattern.Of, wire.AppendStrips(nil, parseStrips(c))
+			}
 		case "compensate":
 			m.DType, m.Masked = wire.F32, true
 		case "pairs":
@@ -726,4 +733,16 @@ func (p *player) message(c *script.Cmd) wire.Message {
 		return &wire.List{}
 	}
 	return nil
+}
+
+// parseStrips reads strips=lo:len,….
+func parseStrips(c *script.Cmd) (strips []wire.Strip) {
+	for _, s := range c.List("strips") {
+		var x wire.Strip
+		if _, err := fmt.Sscanf(s, "%d:%d", &x.Lo, &x.Len); err != nil {
+			c.Fail("strips: %w", err)
+		}
+		strips = append(strips, x)
+	}
+	return strips
 }

@@ -22,8 +22,10 @@ const (
 	smallWork = 1 << 20
 
 	// shortWork is the number of products below which a task of a pool is short: less than a ms.
-	// A chunk's is not: the caller's core has more chunks to take from the bus meanwhile.
+	// A chunk's is not: the caller's core has more chunks to take from the bus meanwhile. waitedFor is
+	// the same for a query's whole pass, whose caller has nothing else to do: some 2 ms.
 	shortWork = 1 << 22
+	waitedFor = 1 << 25
 
 	// leastUnits is how many units a pass that is no Sum has for each thread, where there are tiles
 	// enough: who has none left waits for others by less than a part in so many.
@@ -75,6 +77,9 @@ type pass struct {
 	solve  bool
 	scaled bool
 	lambda float64
+
+	arriving bool // a Sum's, of columns as they come
+
 	answer Answer
 	w      []float64
 	white  []float64 // of opWhiten and opSquares
@@ -146,7 +151,7 @@ func (s *storage) done(p *pass) {
 	p.tree.end()
 	p.mask, p.slots, p.x, p.own, p.c, p.dst, p.bytes, p.out = nil, nil, nil, [2]Vector{}, nil, nil, nil, nil
 	p.each, p.sumPart = nil, nil
-	p.norms, p.solve, p.scaled, p.base, p.answer, p.w, p.white = false, false, false, 0, Answer{}, nil, nil
+	p.norms, p.solve, p.scaled, p.arriving, p.base, p.answer, p.w, p.white = false, false, false, false, 0, Answer{}, nil, nil
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.passes = append(s.passes, p)
@@ -180,7 +185,7 @@ func (s *Store) do(p *pass, units pool.Span, work int64) error {
 	}
 	if s.pool != nil && work >= s.smallWork {
 		spec := s.spec
-		spec.Short = work < shortWork
+		spec.Short = work < shortWork || work < waitedFor && spec.Class == pool.Query && p.tiles == s.tiles() && !p.arriving
 		return s.pool.Do(spec, units, p)
 	}
 	p.next.Store(int64(units.First))
@@ -210,7 +215,7 @@ func (p *pass) Unit(w *pool.Worker, i int) {
 	hi := min(lo+1<<p.levels, p.tiles)
 	switch p.op {
 	case opColumns:
-		for t := lo; t < hi; t++ {
+		for t := lo + p.columnsTiles(sc, p.first+lo, p.first+hi); t < hi; t++ {
 			p.columns(sc, p.first+t)
 		}
 	case opTouch:
@@ -234,6 +239,9 @@ func (p *pass) Unit(w *pool.Worker, i int) {
 // is added to is there: below tile t lie as many as t has bits set.
 func (p *pass) sum(sc *scratch, lo, hi int) []float64 {
 	n := p.tree.n
+	if sum := p.dotsTiles(sc, lo, hi); sum != nil {
+		return sum
+	}
 	stack := grow(&sc.stack, (mostLevels+1)*n)
 	depth := 0
 	for t := range hi - lo {

@@ -174,7 +174,8 @@ const (
 //	diag     nothing
 //	column   payload: Vectors × uint64 indices of columns
 //	subblock payload: up to MaxIndices uint64 indices of columns; its answer is numbers
-//	prune    weights of dtype DType follow as vector 0; where Masked a mask (MaskFree, …) as vector 1
+//	prune    weights of dtype DType follow as vector 0; where Masked a mask (MaskFree, …) as vector 1;
+//	         payload: with a pattern its strips, two uint64 each, the first from column 0
 //	compensate  changes follow as vector 0, a mask of those that are prescribed as vector 1
 //	fisher, hessian  as vector
 //	sample   Vectors samples of Seed, numbers First, First+1 and so on
@@ -211,6 +212,8 @@ type Query struct {
 	Masked     bool    `msgpack:"masked,omitempty"`
 	Block      int64   `msgpack:"block,omitempty"`
 	Starts     int     `msgpack:"starts,omitempty"`
+	Keep       int     `msgpack:"keep,omitempty"` // of a prune: at most so many …
+	Of         int     `msgpack:"of,omitempty"`   // … of each so many weights are not 0; Pattern
 	Payload    []byte  `msgpack:"-"`
 }
 
@@ -248,8 +251,9 @@ type ResultReply struct {
 
 	Residuals []float64 `msgpack:"residuals,omitempty"`
 
-	Done  int64 `msgpack:"done,omitempty"`
-	Total int64 `msgpack:"total,omitempty"`
+	Phase string `msgpack:"phase,omitempty"` // of a query that is pending: what is being done …
+	Done  int64  `msgpack:"done,omitempty"`  // … so much of it
+	Total int64  `msgpack:"total,omitempty"` // … of so much
 }
 
 // Close ends a query and lets go of its version. Reply: OK, also for a query that is gone.

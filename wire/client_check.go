@@ -186,7 +186,7 @@ func (m *Query) Validate() error {
 	); err != nil {
 		return err
 	}
-	if err := m.checkFunction(); err != nil {
+	if err := cmp.Or(m.checkFunction(), m.checkPattern()); err != nil {
 		return err
 	}
 	switch m.Kind {
@@ -257,7 +257,7 @@ func (m *ResultReply) Validate() error {
 
 // checkProgress checks how far a pending result is.
 func checkProgress(m *ResultReply) error {
-	if err := checkWithin("total", m.Total, 0, 1<<62); err != nil {
+	if err := cmp.Or(checkPhase(m.Phase), checkWithin("total", m.Total, 0, 1<<62)); err != nil {
 		return err
 	}
 	return checkWithin("done", m.Done, 0, m.Total)

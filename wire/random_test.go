@@ -155,9 +155,11 @@ func repair(t *rapid.T, m Message) {
 		m.State = rapid.SampledFrom([]string{StatePending, StateCommitted}).Draw(t, "state")
 	case *ResultReply:
 		m.State = rapid.SampledFrom([]string{StatePending, StateReady}).Draw(t, "state")
+		m.Phase = "scores"
 		m.Done &= m.Total
 	case *Query:
 		m.Sparsity, m.Rule = rapid.Float64Range(0, 0.999).Draw(t, "sparsity"), rapid.SampledFrom([]string{"", RuleSummed, RuleJoint}).Draw(t, "rule")
+		m.Keep, m.Of = 0, 0
 		m.Kind = rapid.SampledFrom([]string{
 			KindVector, KindCombine, KindRow, KindFisher, KindHessian, KindSample, KindDiag, KindColumn, KindSubblock, KindPrune, KindCompensate,
 			KindScalars, KindSpectrum, KindScores, KindPairs, KindInfluence, KindSelf,
@@ -174,6 +176,9 @@ func repair(t *rapid.T, m Message) {
 			m.Vectors = 1
 		case KindPrune, KindCompensate:
 			m.Vectors, m.Rule, m.Masked = 1, RuleJoint, true
+			if m.Kind == KindPrune && rapid.Bool().Draw(t, "patterned") {
+				m.Sparsity, m.Keep, m.Of, m.Payload = 0, 2, 4, AppendStrips(nil, []Strip{{Lo: 0, Len: 9}, {Lo: 18, Len: 1}})
+			}
 		case KindColumn:
 			m.Payload = AppendIndices(nil, make([]int64, m.Vectors))
 		case KindSubblock:
@@ -294,10 +299,12 @@ func repair(t *rapid.T, m Message) {
 		}
 		m.Payload = append(AppendSlots(nil, order), floats(int(m.N))...)
 	case *Prune:
-		m.Known, m.Key, m.Rule, m.Kind = 0, 0, RuleSummed, KindPrune
-		switch m.Do = rapid.SampledFrom([]string{PruneBegin, PruneGram, PruneScore, PruneCount, PruneChoose, PruneDots, PruneResult}).Draw(t, "do"); m.Do {
+		m.Known, m.Key, m.Rule, m.Kind, m.Keep, m.Of, m.I0, m.I1 = 0, 0, RuleSummed, KindPrune, 0, 0, 3, 7
+		switch m.Do = rapid.SampledFrom([]string{PruneBegin, PruneGram, PruneScore, PruneCount, PruneGroup, PruneChoose, PruneDots, PruneResult}).Draw(t, "do"); m.Do {
 		case PruneGram:
 			m.I0, m.I1, m.Payload = 0, 2, AppendSlots(nil, []Slot{5, 9})
+		case PruneGroup:
+			m.Keep, m.Of, m.Payload = 2, 4, AppendStrips(nil, []Strip{{Lo: 5, Len: 9}, {Lo: 14, Len: 1}})
 		case PruneResult:
 			m.Payload = floats(6)
 		}

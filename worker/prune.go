@@ -38,6 +38,9 @@ type Prune struct {
 	Rule    string
 	Mask    shard.Mask // dots
 	Blocks  bool       // score: the diagonal is there
+	Pattern wire.Pattern
+	Strips  []wire.Strip // group
+	Index   []int64      // choose, with a pattern: columns of the run
 }
 
 func (o Prune) use() use {
@@ -72,7 +75,7 @@ func (c *Core) prune(e *Effects, in Request, s *shardState, m *wire.Prune) error
 	case p.seq != 0 && p.done == nil:
 		return wire.Errorf(wire.CodeBusy, "query", uint64(q.id), "done with what it was asked for before")
 	}
-	op := Prune{Query: q.id, Do: m.Do, Kind: p.kind, Col: s.lo, I0: m.I0, I1: m.I1, Damping: q.damping, Key: m.Key, Known: m.Known, Ties: m.Ties, Rule: m.Rule}
+	op := Prune{Query: q.id, Do: m.Do, Kind: p.kind, Col: s.lo, Pattern: wire.Pattern{Keep: m.Keep, Of: m.Of}, I0: m.I0, I1: m.I1, Damping: q.damping, Key: m.Key, Known: m.Known, Ties: m.Ties, Rule: m.Rule}
 	var err error
 	switch m.Do {
 	case wire.PruneGram:
@@ -87,6 +90,14 @@ func (c *Core) prune(e *Effects, in Request, s *shardState, m *wire.Prune) error
 				op.Slots = append(op.Slots, int(t))
 			}
 		}
+		op.Lo, op.N = scorePart(s.cols, m.I0, m.I1)
+	case wire.PruneGroup:
+		op.Strips = wire.StripList(m.Payload)
+		if lo, end := op.Strips[0].Lo, op.Strips[len(op.Strips)-1].Lo; lo > s.lo || end < s.lo+s.cols {
+			err = wire.Invalid("strips", fmt.Sprintf("of columns [%d, %d)", lo, end), fmt.Sprintf("of the shard's [%d, %d)", s.lo, s.lo+s.cols))
+		}
+	case wire.PruneChoose:
+		op.Index, err = s.checkChosen(m)
 	case wire.PruneDots, wire.PruneResult:
 		op.Mask, err = s.checkMask(m.Mask)
 	}
@@ -107,14 +118,31 @@ func (c *Core) prune(e *Effects, in Request, s *shardState, m *wire.Prune) error
 	return nil
 }
 
+// scorePart is the columns of part i of n; all where n is 0.
+func scorePart(cols int64, i, n int) (lo, count int64) {
+	if n == 0 {
+		return 0, cols
+	}
+	at := func(i int) int64 { // whole blocks, of which cols/n·n and the rest each fit
+		if i == n {
+			return cols
+		}
+		return (cols/int64(n)*int64(i) + cols%int64(n)*int64(i)/int64(n)) / diagCols * diagCols
+	}
+	lo = at(i)
+	return lo, at(i+1) - lo
+}
+
 // pruneJob does what was asked. Scores are worked out some columns at a time: other queries' jobs come
 // in between.
 func (c *Core) pruneJob(e *Effects, s *shardState, q *query, op Prune) {
+	end := op.Lo + op.N
 	if op.Do == wire.PruneScore && !op.Blocks {
-		op.N = min(s.cols-op.Lo, max(1, pruneProducts/int64(len(q.factor.slots)*len(q.factor.slots)+1)/diagCols)*diagCols)
+		op.N = min(op.N, max(1, pruneProducts/int64(len(q.factor.slots)*len(q.factor.slots)+1)/diagCols)*diagCols)
 	}
 	c.queryJob(e, s, q, op, func(e *Effects, d Done) {
-		if op.Lo += op.N; d.Err == nil && op.N > 0 && op.Lo < s.cols {
+		if op.Lo += op.N; d.Err == nil && op.Lo < end {
+			op.N = end - op.Lo
 			c.pruneJob(e, s, q, op)
 			return
 		}
@@ -177,6 +205,7 @@ type pruned struct {
 	state  []byte    // a column
 	x      []float64 // a column: [H⁻¹]_jj, then what the rows are multiplied with
 	memory *region
+	strips []wire.Strip // of a pattern
 }
 
 func (n *numbersOf) prunedOf(id wire.QueryID) (pruned, error) {
@@ -227,7 +256,16 @@ func (n *numbersOf) prune(op Prune, abort *pool.Cancel) (Done, error) {
 			out[i] = float64(c)
 		}
 		return Done{Floats: out}, err
+	case wire.PruneGroup:
+		p.strips = op.Strips
+		n.mu.Lock()
+		n.pruned[op.Query] = p
+		n.mu.Unlock()
+		return n.pruneGroup(op, p, views[0])
 	case wire.PruneChoose:
+		if !op.Pattern.IsZero() {
+			return n.pruneChooseGroups(op, p, views[0], abort)
+		}
 		return n.pruneChoose(op, p, store, views[0], abort)
 	case wire.PruneDots:
 		out := make([]float64, store.Slots())
@@ -368,12 +406,17 @@ func (n *numbersOf) pruneChoose(op Prune, p pruned, store *shard.Store, weights 
 		}
 		p.x[j] = w
 	})
+	p.clearRest()
+	return Done{Floats: []float64{float64(count)}}, err
+}
+
+// clearRest leaves in x what is chosen alone.
+func (p pruned) clearRest() {
 	for j, s := range p.state {
 		if s != chosen {
 			p.x[j] = 0
 		}
 	}
-	return Done{Floats: []float64{float64(count)}}, err
 }
 
 // prunedBytes works out columns of the result: w + Gᵀc where the column is free.

@@ -360,6 +360,14 @@ func (p *player) message(c *script.Cmd) wire.Message {
 		case wire.PruneGram:
 			of := parseSlots(c, "of")
 			m.I1, m.Payload = len(of), wire.AppendSlots(nil, of)
+		case wire.PruneScore:
+			m.I0, m.I1 = int(c.Int("i0", 0)), int(c.Int("i1", 0))
+		case wire.PruneGroup:
+			m.Keep, m.Of, m.Payload = 2, 4, wire.AppendStrips(nil, parseStrips(c))
+		case wire.PruneChoose:
+			if c.Has("groups") {
+				m.Keep, m.Of, m.Payload = 2, 4, wire.AppendIndices(nil, parseIndices(c, "at"))
+			}
 		case wire.PruneDots:
 			m.Mask = parseMask(c, slots)
 		case wire.PruneResult:
@@ -423,4 +431,16 @@ func (p *player) message(c *script.Cmd) wire.Message {
 		return &wire.InfoRequest{Run: run}
 	}
 	return nil
+}
+
+// parseStrips reads strips=lo:len,….
+func parseStrips(c *script.Cmd) (strips []wire.Strip) {
+	for _, s := range c.List("strips") {
+		var x wire.Strip
+		if _, err := fmt.Sscanf(s, "%d:%d", &x.Lo, &x.Len); err != nil {
+			c.Fail("strips: %w", err)
+		}
+		strips = append(strips, x)
+	}
+	return strips
 }

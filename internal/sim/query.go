@@ -15,7 +15,9 @@ type question struct {
 	columns  []int64 // of H⁻¹
 	rule     string  // of a prune
 	sparsity float64
-	block    int64 // columns of a block; 0: the whole of H
+	block    int64        // columns of a block; 0: the whole of H
+	pattern  wire.Pattern // in place of sparsity
+	strips   []wire.Strip
 	atLeast  wire.Version
 	exactly  wire.Version
 	minRows  int
@@ -151,6 +153,9 @@ func (q *question) message(token uint64) *wire.Query {
 	case wire.KindDiag:
 	case wire.KindPrune, wire.KindCompensate:
 		m.DType, m.Rule, m.Sparsity, m.Masked = q.dtype, q.rule, q.sparsity, len(q.vectors) > 1
+		if !q.pattern.IsZero() {
+			m.Sparsity, m.Keep, m.Of, m.Payload = 0, q.pattern.Keep, q.pattern.Of, wire.AppendStrips(nil, q.strips)
+		}
 	case wire.KindColumn, wire.KindSubblock:
 		m.Payload = wire.AppendIndices(nil, q.columns)
 	default:
