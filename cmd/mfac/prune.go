@@ -216,6 +216,8 @@ func (t *tool) change(cmd *cobra.Command, o *changing, prune bool) error {
 		if err != nil {
 			return err
 		}
+		ctx, cancel := patiently(ctx)
+		defer cancel()
 		a := changed{Run: o.run, Output: o.out, Dim: r.Dim()}
 		o.options = append(o.options, client.WithPhases(t.phases(o.run)))
 		// float64 weights are sent as they are, also where the result is float32.
