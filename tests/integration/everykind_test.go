@@ -24,10 +24,11 @@ type heard struct {
 
 // kind is a kind of query that is asked for some of the vectors of a table, by their numbers.
 type kind struct {
-	name  string
-	alone bool // not asked for several at once
-	fixed bool // of no damping
-	ask   func(ctx context.Context, which []int, opts ...client.QueryOption) (heard, error)
+	name   string
+	alone  bool // not asked for several at once
+	fixed  bool // of no damping
+	blocks bool // takes blocks, and has none
+	ask    func(ctx context.Context, which []int, opts ...client.QueryOption) (heard, error)
 }
 
 // kinds is every kind of query that there is, of a run with m gradients, in its newest steps, and of the vectors vs.
@@ -114,12 +115,13 @@ func kinds(run *client.Run, steps []wire.Step, vs [][]float64) []kind {
 		}
 		return []float64{run.Spec().Damping}
 	}
+	inBlocks := func(k kind) kind { k.blocks = true; return k }
 	return []kind{
-		vectors("ihvp", run.IHVPs64), vectors("ihvp, refined", run.IHVPs64, client.WithRefine()), vectors("ihvp, verified", run.IHVPs64, client.WithVerify()),
+		inBlocks(vectors("ihvp", run.IHVPs64)), vectors("ihvp, refined", run.IHVPs64, client.WithRefine()), vectors("ihvp, verified", run.IHVPs64, client.WithVerify()),
 		vectors("ihvp in blocks", run.IHVPs64, blocks), vectors("ihvp in blocks across", run.IHVPs64, across),
 		func() kind { k := vectors("fvp", run.FisherVecs64); k.fixed = true; return k }(),
 		vectors("hvp", run.HessianVecs64), vectors("root", run.InvSqrts64),
-		combined("combination"), combined("combination, refined", client.WithRefine()), combined("combination in blocks", blocks), combined("combination in blocks across", across),
+		inBlocks(combined("combination")), combined("combination, refined", client.WithRefine()), combined("combination in blocks", blocks), combined("combination in blocks across", across),
 		{name: "sample", ask: func(ctx context.Context, which []int, opts ...client.QueryOption) (heard, error) {
 			_, x := pick(which)
 			a, err := run.Samples64(ctx, x, 5, int64(which[0]), opts...)
@@ -164,10 +166,10 @@ func kinds(run *client.Run, steps []wire.Step, vs [][]float64) []kind {
 			}
 			return h, err
 		}},
-		one("diag", run.Diag64), one("diag in blocks", run.Diag64, blocks), one("diag in blocks across", run.Diag64, across),
-		subblock("sub-block"), subblock("sub-block in blocks", blocks), subblock("sub-block in blocks across", across),
-		pruned(client.Pruning{Sparsity: 0.5, Rule: wire.RuleSummed}), pruned(client.Pruning{Sparsity: 0.5, Rule: wire.RuleJoint, Mask: mask}),
-		pruned(client.Pruning{Sparsity: 0.5, Rule: wire.RuleSummed, Steps: 2}), pruned(client.Pruning{Pattern: wire.Pattern{Keep: 2, Of: 4}, Rule: wire.RuleJoint}),
+		inBlocks(one("diag", run.Diag64)), one("diag in blocks", run.Diag64, blocks), one("diag in blocks across", run.Diag64, across),
+		inBlocks(subblock("sub-block")), subblock("sub-block in blocks", blocks), subblock("sub-block in blocks across", across),
+		inBlocks(pruned(client.Pruning{Sparsity: 0.5, Rule: wire.RuleSummed})), inBlocks(pruned(client.Pruning{Sparsity: 0.5, Rule: wire.RuleJoint, Mask: mask})),
+		inBlocks(pruned(client.Pruning{Sparsity: 0.5, Rule: wire.RuleSummed, Steps: 2})), inBlocks(pruned(client.Pruning{Pattern: wire.Pattern{Keep: 2, Of: 4}, Rule: wire.RuleJoint})),
 		pruned(client.Pruning{Sparsity: 0.5, Rule: wire.RuleJoint, Mask: mask}, blocks), pruned(client.Pruning{Pattern: wire.Pattern{Keep: 2, Of: 4}}, across),
 		one("compensate", func(ctx context.Context, x []float64, opts ...client.QueryOption) (client.Answer, error) {
 			return run.Compensate64(ctx, x, delta, fixed, opts...)
@@ -289,5 +291,79 @@ func TestEveryKind(t *testing.T) {
 		if equal(h, ask(q, all)) {
 			t.Errorf("%s: another λ changes nothing", q.name)
 		}
+	}
+}
+
+// TestEveryKindSame: one block of all columns is the whole of H, in all that knows blocks, and a gradient that is published and forgotten
+// leaves every answer what it was: within the bounds of both.
+func TestEveryKindSame(t *testing.T) {
+	t.Parallel()
+	const d, m = 600, 6
+	c := start(t, shape{workers: 2})
+	r := rand.New(rand.NewPCG(52, 53))
+	vs := [][]float64{widened(normal(r, d)), widened(normal(r, d))}
+	ctx := within(t, time.Minute)
+	run := c.attach(c.client(), client.RunConfig{Name: "same", Dim: d, Window: m + 2, Damping: 0.05, HalfLife: 9, Shards: 3})
+	var steps []wire.Step
+	for i := range m {
+		if _, err := run.Publish(ctx, wire.Step(i), normal(r, d), client.WithWeight(1+float64(i%3))); err != nil {
+			t.Fatal(err)
+		}
+		steps = append(steps, wire.Step(i))
+	}
+	near := func(what string, a, b heard) {
+		t.Helper()
+		for j := range a.x {
+			if off := floats.Distance(a.x[j], b.x[j], 2); !(off <= a.bounds[j]+b.bounds[j]) {
+				t.Errorf("%s: number %d is off by %.3g, bounds %.3g and %.3g", what, j, off, a.bounds[j], b.bounds[j])
+			}
+		}
+	}
+	ask := func(q kind, opts ...client.QueryOption) heard {
+		t.Helper()
+		h, err := q.ask(ctx, []int{0, 1}, opts...)
+		if err != nil {
+			t.Fatalf("%s: %v", q.name, err)
+		}
+		return h
+	}
+	all := kinds(run, steps, vs)
+	before, whole := make([]heard, len(all)), 0
+	for i, q := range all {
+		before[i] = ask(q)
+		if q.blocks {
+			near(q.name+" in one block", ask(q, client.WithBlocksAcross(d)), before[i])
+			whole++
+		}
+	}
+	if whole < 8 {
+		t.Errorf("%d kinds in one block", whole)
+	}
+	one, err := run.BlockScalars(ctx, nil, client.WithBlocksAcross(d))
+	if err != nil || len(one) != 1 {
+		t.Fatal(one, err)
+	}
+	plain, err := run.Scalars(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair := func(name string, a, b client.Estimate) {
+		near(name, heard{[][]float64{{a.Value}}, []float64{a.Error}}, heard{[][]float64{{b.Value}}, []float64{b.Error}})
+	}
+	pair("trace", one[0].Trace, plain.Trace)
+	pair("norm", one[0].Frobenius, plain.Frobenius)
+	pair("log det H", one[0].At[0].LogDet, plain.At[0].LogDet)
+	pair("tr H⁻¹", one[0].At[0].TraceInverse, plain.At[0].TraceInverse)
+	pair("dimension", one[0].At[0].EffectiveDim, plain.At[0].EffectiveDim)
+	pair("the largest eigenvalue", one[0].At[0].Largest, plain.At[0].Largest)
+
+	if _, err := run.Publish(ctx, m+3, normal(r, d), client.WithWeight(100)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := run.Forget(ctx, m+3); err != nil {
+		t.Fatal(err)
+	}
+	for i, q := range all {
+		near(q.name+" after a gradient that was forgotten", ask(q), before[i])
 	}
 }
