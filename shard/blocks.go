@@ -92,6 +92,9 @@ type blockScratch struct {
 }
 
 func (s *Store) blocks(spec BlockSpec) (*blockRun, error) {
+	if s.scales != nil { // K would need them
+		return nil, outOf("scales of λ", "given", "left out for blocks")
+	}
 	for _, t := range spec.Slots {
 		if err := s.checkSlot(t); err != nil {
 			return nil, err
