@@ -10,9 +10,12 @@ import "encoding/binary"
 // It runs before msgpack/v5 sees the bytes: there, an array that declares 2³¹ elements is
 // allocated before the first one is read, and each level of nesting takes stack, even in a field
 // that is skipped; neither can be recovered from.
-func scan(p []byte) error {
-	if len(p) > MaxMeta {
-		return Errorf(CodeTooLarge, "message bytes", len(p), "at most "+itoa(MaxMeta))
+func scan(p []byte) error { return scanUpTo(p, MaxMeta) }
+
+// scanUpTo is scan with another limit of bytes.
+func scanUpTo(p []byte, most int) error {
+	if len(p) > most {
+		return Errorf(CodeTooLarge, "message bytes", len(p), "at most "+itoa(most))
 	}
 	if len(p) == 0 {
 		return Errorf(CodeMalformed, "message", "empty", "a msgpack map")

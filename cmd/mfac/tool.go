@@ -68,7 +68,7 @@ Results go to stdout, errors to stderr; exit code 1 is an error, 2 a command tha
 	f.StringVar(&t.name, "name", "", "this client's `name`, which NATS permissions are given to (default random)")
 	f.DurationVar(&t.timeout, "timeout", 0, "give up after this `time` (default 20s; publish and ihvp 2m for each gradient or query)")
 	f.BoolVar(&t.json, "json", false, "print JSON")
-	root.AddCommand(t.demoCommand(), t.upCommand(), t.runCommand(), t.publishCommand(), t.ihvpCommand(), t.fvpCommand(), t.hvpCommand(), t.sampleCommand(),
+	root.AddCommand(t.demoCommand(), t.upCommand(), t.agentCommand(), t.runCommand(), t.publishCommand(), t.ihvpCommand(), t.fvpCommand(), t.hvpCommand(), t.sampleCommand(),
 		t.diagCommand(), t.columnCommand(), t.elementCommand(), t.subblockCommand(), t.pruneCommand(), t.compensateCommand(),
 		t.scoresCommand(), t.influenceCommand(), t.forgetCommand(), t.scalarsCommand(), t.spectrumCommand(), t.tuneCommand(), t.invSqrtCommand(), t.pairsCommand(), t.statusCommand(), t.versionCommand())
 	return root

@@ -37,6 +37,7 @@ var may = map[string][]string{
 	"internal/demo":        {},
 	"internal/config":      {"wire", "internal/natsx"},
 	"internal/cluster":     {"wire", "client", "coordinator", "worker", "internal/config", "internal/natsx"},
+	"internal/agent":       {"wire", "client", "internal/cluster"},
 	"internal/sim":         {"wire", "coordinator", "coordinator/window", "worker", "shard", "shard/kernel", "internal/dtype", "internal/normal", "internal/invariant", "internal/planted"},
 	"internal/script":      {},
 	"internal/lint":        {},
