@@ -391,8 +391,6 @@ func (b *blockRun) combine(bs *blockScratch, c []float64, k int, t Block, f func
 	}
 }
 
-func (b *blockRun) primal(q int) bool { return q <= b.n && q <= mostPrimal }
-
 // keptOf lists a block's columns that are not left out.
 func (b *blockRun) keptOf(bs *blockScratch, blk Block) []int64 {
 	bs.cols = bs.cols[:0]
