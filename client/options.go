@@ -148,7 +148,7 @@ type PublishOption interface{ publish(*call) error }
 // ResultOption or WithWire.
 type PreconditionOption interface{ precondition(*call) error }
 
-// QueryOption is an option of a query: a ResultOption, a WindowOption, WithWire or WithProgress.
+// QueryOption is an option of a query: a ResultOption, a WindowOption, a BlocksOption, WithWire or WithProgress.
 type QueryOption interface{ query(*call) error }
 
 // call is what the options of one call set.
@@ -168,6 +168,7 @@ type call struct {
 	verify       bool
 	refine       bool
 	progress     func(done, total int64)
+	blocks       *blocks
 	phases       func(Phase)
 }
 

@@ -199,6 +199,9 @@ func (q *question) ask(ctx context.Context) (Answer, error) {
 		return Answer{}, asking(q.req.Kind, err)
 	}
 	defer done()
+	if err := q.inBlocks(ctx); err != nil {
+		return Answer{}, asking(q.req.Kind, err)
+	}
 	a, err := q.run(ctx)
 	if err != nil {
 		return Answer{}, asking(q.req.Kind, err)

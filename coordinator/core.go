@@ -151,6 +151,8 @@ type Core struct {
 	gram     gramLoad
 	spectra  spectra
 	makings  []*making // the first is under way
+
+	blockJobs map[uint64]func(*Effects, any)
 }
 
 type phase int
@@ -196,7 +198,7 @@ type waiter struct {
 func NewCore(cfg Config) *Core {
 	c := &Core{
 		cfg: cfg, rec: cfg.Record.clone(), epoch: cfg.Epoch,
-		workers: map[string]*peer{}, calls: map[uint64]*call{},
+		workers: map[string]*peer{}, calls: map[uint64]*call{}, blockJobs: map[uint64]func(*Effects, any){},
 		queryBytes: queryBytes, queries: map[wire.QueryID]*query{}, tokens: map[callerToken]wire.QueryID{},
 		outcomes: newRing[wire.Attempt, outcome](memory), gone: newRing[wire.QueryID, *wire.Error](memory), ended: newRing[callerToken, *wire.Error](memory),
 		why: "starting",

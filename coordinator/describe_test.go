@@ -112,6 +112,35 @@ func describe(m wire.Message) string {
 			s += fmt.Sprintf(" %s mask=%v coef=%s", m.Result, slotList(m.Mask), floats(m.Payload))
 		}
 		return s
+	case *wire.Blocks:
+		s := head() + fmt.Sprintf(" query=%s %s %s", id(m.Query), m.Do, m.What)
+		switch m.Do {
+		case wire.BlocksBegin:
+			slots, weights, part := m.Begun()
+			s += fmt.Sprintf(" vectors=%d damping=%g N=%d rows=%v blocks of %d from %v to %d", m.Vectors, m.Damping, m.N, slots, part.Size, part.Starts, part.End)
+			if weights != nil {
+				s += fmt.Sprintf(" weights=%v", weights)
+			}
+		case wire.BlocksWork:
+			if len(m.Payload) > 0 {
+				s += " coef=" + floats(m.Payload)
+			}
+		case wire.BlocksGram:
+			s += fmt.Sprintf(" cols=%d:%d rows %d:%d", m.Lo, m.Hi, m.I0, m.I1)
+		case wire.BlocksDots:
+			s += fmt.Sprintf(" cols=%d:%d", m.Lo, m.Hi)
+		case wire.BlocksFactor:
+			s += fmt.Sprintf("lo=%d l=%s", m.Lo, floats(m.Payload))
+		case wire.BlocksFinish:
+			s += fmt.Sprintf(" cols=%d:%d coef=%s", m.Lo, m.Hi, floats(m.Payload))
+		case wire.BlocksElements:
+			s += fmt.Sprintf("cols=%d:%d at=%v", m.Lo, m.Hi, wire.Indices(m.Payload))
+		case wire.BlocksInner:
+			s += fmt.Sprintf("cols=%d:%d", m.Lo, m.Hi)
+		case wire.BlocksResult:
+			s += string(m.Result)
+		}
+		return s
 	case *wire.Norms:
 		return head() + " query=" + id(m.Query)
 	case *wire.DotVectors:

@@ -61,7 +61,7 @@ func (c *Core) pruneGroups(e *Effects, q *query) error {
 		}
 		c.scatterEach(e, q, func(int) int { return 1 }, func(s int) wire.Control {
 			return &wire.Prune{Query: q.id, Do: wire.PruneChoose, Rule: p.rule, Keep: p.pattern.Keep, Of: p.pattern.Of, Payload: wire.AppendIndices(nil, index[s])}
-		}, func(e *Effects, _ [][]float64) error { return c.pruneProducts(e, q) })
+		}, func(e *Effects, _ [][]float64) error { return c.pruneChosen(e, q) })
 		return nil
 	})
 	return nil

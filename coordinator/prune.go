@@ -136,6 +136,10 @@ func (c *Core) pruneBegun(e *Effects, q *query, counts []float64) error {
 
 // pruneScores has the shards score, by the factor of the free columns.
 func (c *Core) pruneScores(e *Effects, q *query) error {
+	if q.blocks != nil {
+		c.pruneBlocks(e, q)
+		return nil
+	}
 	if !q.prune.masked {
 		return c.factored(e, q, func(e *Effects) error { return c.pruneFactor(e, q) })
 	}
@@ -224,6 +228,9 @@ func (c *Core) pruneScore(e *Effects, q *query) {
 	}
 	n := float64(len(q.slots))
 	parts := int(min(1+float64(most)*n*n/2/partProducts, wire.MaxScoreParts))
+	if q.blocks != nil { // the diagonal is there
+		parts = 1
+	}
 	var next func(e *Effects, part int) error
 	next = func(e *Effects, part int) error {
 		q.under("scores", int64(part), int64(parts))
@@ -277,7 +284,7 @@ func (c *Core) pruneSearch(e *Effects, q *query) error {
 				c.restart(e, fmt.Sprintf("shards choose %g weights, not %d", n, p.count))
 				return nil
 			}
-			return c.pruneProducts(e, q)
+			return c.pruneChosen(e, q)
 		})
 	return nil
 }

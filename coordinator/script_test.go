@@ -469,6 +469,8 @@ func queryOf(m wire.Message) wire.QueryID {
 		return m.Query
 	case *wire.Prune:
 		return m.Query
+	case *wire.Blocks:
+		return m.Query
 	case *wire.DotVectors:
 		return m.Query
 	case *wire.CloseQuery:
@@ -682,6 +684,12 @@ func (p *player) message(c *script.Cmd) wire.Message {
 			}
 			if c.Name == "column" {
 				m.Vectors = len(m.Payload) / 8
+			}
+		}
+		if m.Block = c.Int("block", 0); m.Block > 0 {
+			for _, s := range c.List("starts") {
+				m.Starts++
+				m.Payload = wire.AppendUint64s(m.Payload, []uint64{parseID(c, s)})
 			}
 		}
 		return m

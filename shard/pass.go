@@ -50,6 +50,8 @@ const (
 	opColumns
 	opTouch
 	opDiag
+	opEach
+	opSum
 	opWhiten
 	opSquares
 )
@@ -87,6 +89,9 @@ type pass struct {
 	dtype  DType
 	out    []byte       // of opGram: not 0 where a column is left out; nil: none is
 	bad    atomic.Int64 // the first column that was not finite, or hi
+
+	each    func(i int)                // of opEach: what is done for each tile
+	sumPart func(i int, dst []float64) // of opSum: a tile's part
 
 	base  int          // of opColumns: the unit of the first tile
 	next  atomic.Int64 // unit, where there is no pool
@@ -145,6 +150,7 @@ func (p *pass) split() {
 func (s *storage) done(p *pass) {
 	p.tree.end()
 	p.mask, p.slots, p.x, p.own, p.c, p.dst, p.bytes, p.out = nil, nil, nil, [2]Vector{}, nil, nil, nil, nil
+	p.each, p.sumPart = nil, nil
 	p.norms, p.solve, p.scaled, p.arriving, p.base, p.answer, p.w, p.white = false, false, false, false, 0, Answer{}, nil, nil
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -219,6 +225,10 @@ func (p *pass) Unit(w *pool.Worker, i int) {
 	case opDiag, opWhiten, opSquares:
 		for t := lo; t < hi; t++ {
 			p.diag(sc, p.first+t)
+		}
+	case opEach:
+		for t := lo; t < hi; t++ {
+			p.each(t)
 		}
 	default:
 		p.tree.add(i, p.sum(sc, lo, hi))
@@ -307,6 +317,8 @@ func (p *pass) part(sc *scratch, tile int, dst []float64) {
 		p.apply(sc, tile, dst)
 	case opMisfit:
 		p.misfit(sc, tile, dst)
+	case opSum:
+		p.sumPart(tile, dst)
 	}
 }
 

@@ -185,6 +185,9 @@ const (
 // Verify and Refine go with vector and combine: Verify has the residuals of the answers measured,
 // Refine has them refined where that makes their residual smaller.
 //
+// With Block, H is replaced by its diagonal blocks: see Partition. The payload's last Starts × uint64 are the columns at which
+// tensors begin, the first one 0; none: one tensor has all columns.
+//
 // Token makes it idempotent: the same caller and token get the same query again.
 type Query struct {
 	Run        string  `msgpack:"run"`
@@ -207,6 +210,8 @@ type Query struct {
 	Sparsity   float64 `msgpack:"sparsity,omitempty"`
 	Rule       string  `msgpack:"rule,omitempty"`
 	Masked     bool    `msgpack:"masked,omitempty"`
+	Block      int64   `msgpack:"block,omitempty"`
+	Starts     int     `msgpack:"starts,omitempty"`
 	Keep       int     `msgpack:"keep,omitempty"` // of a prune: at most so many …
 	Of         int     `msgpack:"of,omitempty"`   // … of each so many weights are not 0; Pattern
 	Payload    []byte  `msgpack:"-"`

@@ -171,6 +171,9 @@ func (m *WaitReply) Validate() error {
 
 // Validate implements Message.
 func (m *Query) Validate() error {
+	if m.Block != 0 || m.Starts != 0 {
+		return m.validateBlocks()
+	}
 	if err := cmp.Or(
 		CheckName("run", m.Run),
 		checkOptions(m.Damping, m.Divisor, m.Result),

@@ -204,6 +204,11 @@ func repair(t *rapid.T, m Message) {
 		case KindRow:
 			m.Vectors, m.Result, m.Payload = 1, F32, AppendUint64s(nil, []Step{9})
 		}
+		if m.Block, m.Starts = 0, 0; takesBlocks(m.Kind) && rapid.Bool().Draw(t, "blocks") {
+			m.Verify, m.Refine = false, false
+			m.Block, m.Starts = rapid.Int64Range(1, MaxDim).Draw(t, "block"), 2
+			m.Payload = AppendIndices(m.Payload, []int64{0, 7})
+		}
 	case *Frozen:
 		m.State = rapid.SampledFrom([]string{StateThawed, StateMaking, StateFrozen, StateWithout}).Draw(t, "state")
 		m.Done = min(m.Done, m.Columns)
@@ -301,6 +306,22 @@ func repair(t *rapid.T, m Message) {
 		case PruneGroup:
 			m.Keep, m.Of, m.Payload = 2, 4, AppendStrips(nil, []Strip{{Lo: 5, Len: 9}, {Lo: 14, Len: 1}})
 		case PruneResult:
+			m.Payload = floats(6)
+		}
+	case *Blocks:
+		do := []string{BlocksBegin, BlocksWork, BlocksGram, BlocksDots, BlocksFactor, BlocksFinish, BlocksResult, BlocksElements, BlocksInner}
+		m.Do, m.What = rapid.SampledFrom(do).Draw(t, "do"), BlocksSolve
+		m.Damping, m.N, m.Size, m.Rows, m.Lo, m.Hi, m.I0, m.I1 = 0.5, 3, 4, 2, 5, 9, 1, 3
+		switch m.Do {
+		case BlocksBegin:
+			var weights []float64
+			if m.Weights {
+				weights = []float64{0.5, 2}
+			}
+			m.Payload = BeginPayload([]Slot{5, 9}, weights, Partition{[]int64{0, 7}, 9, 4})
+		case BlocksElements:
+			m.Payload = AppendIndices(nil, []int64{5, 8})
+		case BlocksFactor, BlocksFinish:
 			m.Payload = floats(6)
 		}
 	case *Columns:

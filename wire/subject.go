@@ -56,6 +56,7 @@ const (
 	OpWhiten     = "whiten"
 	OpRecall     = "recall"
 	OpPrune      = "prune"
+	OpBlocks     = "blocks"
 	OpPairs      = "pairs"
 	OpCloseQuery = "close_query"
 	OpRelease    = "release"

@@ -210,6 +210,7 @@ type query struct {
 	of       wire.QueryID // the hold whose W a diagonal query reads, …
 	rows     int          // … of so many rows
 	prune    *pruning
+	blocks   *blocking
 	ones     []int64 // the columns of a column query, from the shard's first one; some are other shards'
 }
 
@@ -399,6 +400,8 @@ func (c *Core) control(e *Effects, in Request, s *shardState, m wire.Control) er
 		}
 	case *wire.Prune:
 		return c.prune(e, in, s, m)
+	case *wire.Blocks:
+		return c.blocks(e, in, s, m)
 	case *wire.Norms:
 		return c.norms(e, in, s, m)
 	case *wire.Apply:

@@ -129,6 +129,14 @@ func describeJob(j Job) string {
 		if op.Do == wire.PruneScore {
 			what += fmt.Sprintf(", %d columns from %d", op.N, op.Lo)
 		}
+	case Blocks:
+		what = fmt.Sprintf("blocks %s %s of query %d", op.Do, op.What, op.Query)
+		switch op.Do {
+		case wire.BlocksWork:
+			what += fmt.Sprintf(": %v", op.Blocks)
+		case wire.BlocksGram, wire.BlocksDots, wire.BlocksFinish, wire.BlocksElements, wire.BlocksInner:
+			what += fmt.Sprintf(", columns %d to %d", op.Part.Lo, op.Part.Hi)
+		}
 	case Residuals:
 		what = fmt.Sprintf("residuals of query %d", op.Query)
 	case Apply:

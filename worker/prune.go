@@ -37,6 +37,7 @@ type Prune struct {
 	Ties    int64
 	Rule    string
 	Mask    shard.Mask // dots
+	Blocks  bool       // score: the diagonal is there
 	Pattern wire.Pattern
 	Strips  []wire.Strip // group
 	Index   []int64      // choose, with a pattern: columns of the run
@@ -80,7 +81,9 @@ func (c *Core) prune(e *Effects, in Request, s *shardState, m *wire.Prune) error
 	case wire.PruneGram:
 		op.Slots, err = s.checkSlots(m.Slots())
 	case wire.PruneScore:
-		if q.factor == nil || q.factor.left > 0 {
+		if q.blocks != nil { // the diagonal is there
+			op.Blocks = true
+		} else if q.factor == nil || q.factor.left > 0 {
 			err = wire.Errorf(wire.CodeConflict, "factor", "not there", "whole before scores are worked out")
 		} else {
 			for _, t := range q.factor.slots {
@@ -134,7 +137,7 @@ func scorePart(cols int64, i, n int) (lo, count int64) {
 // in between.
 func (c *Core) pruneJob(e *Effects, s *shardState, q *query, op Prune) {
 	end := op.Lo + op.N
-	if op.Do == wire.PruneScore {
+	if op.Do == wire.PruneScore && !op.Blocks {
 		op.N = min(op.N, max(1, pruneProducts/int64(len(q.factor.slots)*len(q.factor.slots)+1)/diagCols)*diagCols)
 	}
 	c.queryJob(e, s, q, op, func(e *Effects, d Done) {
@@ -241,6 +244,9 @@ func (n *numbersOf) prune(op Prune, abort *pool.Cancel) (Done, error) {
 		out := make([]float64, op.I1*(op.I1+1)/2-op.I0*(op.I0+1)/2)
 		return Done{Floats: out}, store.GramWithout(out, op.Slots, op.I0, op.I1, p.state)
 	case wire.PruneScore:
+		if op.Blocks {
+			return Done{}, p.check(op.Col, p.x, 0, -1)
+		}
 		return Done{}, n.pruneScore(op, p, store)
 	case wire.PruneCount:
 		counts := make([]int64, selection.Bins)
@@ -354,10 +360,18 @@ func (n *numbersOf) pruneScore(op Prune, p pruned, store *shard.Store) error {
 			return err
 		}
 		copy(h, wire.Floats(b))
-		for j, x := range h {
-			if at := lo + int64(j); p.state[at] == free && (at == bad || !(x > 0) || math.IsInf(2*x, 1)) {
-				return wire.Errorf(wire.CodeIllConditioned, "diagonal of H⁻¹", fmt.Sprintf("%g at column %d", x, op.Col+at), "> 0 and finite", "a larger damping helps")
-			}
+		if err := p.check(op.Col, h, lo, bad); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// check checks a diagonal h of H⁻¹ from column lo on; bad is one that is not finite, or −1. col is the shard's first column.
+func (p pruned) check(col int64, h []float64, lo, bad int64) error {
+	for j, x := range h {
+		if at := lo + int64(j); p.state[at] == free && (at == bad || !(x > 0) || math.IsInf(2*x, 1)) {
+			return wire.Errorf(wire.CodeIllConditioned, "diagonal of H⁻¹", fmt.Sprintf("%g at column %d", x, col+at), "> 0 and finite", "a larger damping helps")
 		}
 	}
 	return nil
@@ -416,7 +430,12 @@ func (n *numbersOf) prunedBytes(dst []byte, op Compute, store *shard.Store) (bad
 		return -1, unknownQuery(op.Query)
 	}
 	x, w := make([]float64, op.N), make([]float64, op.N)
-	if err := store.Combine(x, op.Coef, op.Mask, op.Lo, op.Lo+op.N); err != nil {
+	if op.Coef == nil {
+		err = n.blockedChange(x, op)
+	} else {
+		err = store.Combine(x, op.Coef, op.Mask, op.Lo, op.Lo+op.N)
+	}
+	if err != nil {
 		return -1, err
 	}
 	if err := store.Load(w, views[0], op.Lo); err != nil {

@@ -374,6 +374,27 @@ func (p *player) message(c *script.Cmd) wire.Message {
 			m.Mask, m.Result, m.Payload = parseMask(c, slots), result, wire.AppendFloats(nil, c.Floats("coef"))
 		}
 		return m
+	case "blocks":
+		m := &wire.Blocks{Shard: head, Query: query, Do: c.Word(), What: c.Str("what", ""), Result: result}
+		switch m.Do {
+		case wire.BlocksBegin:
+			of, starts := parseSlots(c, "of"), parseIndices(c, "starts")
+			m.Vectors, m.Damping, m.N, m.Size, m.Rows = vectors, c.Float("damping", 1), int(c.Int("n", 2)), c.Int("size", 3), len(of)
+			weights := c.Floats("weights")
+			m.Weights = weights != nil
+			m.Payload = wire.BeginPayload(of, weights, wire.Partition{Starts: starts, End: c.Int("end", 16), Size: m.Size})
+		case wire.BlocksWork:
+			m.Payload = wire.AppendFloats(nil, c.Floats("coef"))
+		case wire.BlocksGram, wire.BlocksDots, wire.BlocksFinish:
+			m.Lo, m.Hi = c.Range("cols", lo, hi)
+			m.I1, m.Payload = int(c.Int("rows", 2)), wire.AppendFloats(nil, c.Floats("coef"))
+		case wire.BlocksElements, wire.BlocksInner:
+			m.Lo, m.Hi = c.Range("cols", lo, hi)
+			m.Payload = wire.AppendIndices(nil, parseIndices(c, "at"))
+		case wire.BlocksFactor:
+			m.Lo, m.Payload = c.Int("lo", 0), wire.AppendFloats(nil, c.Floats("l"))
+		}
+		return m
 	case "apply":
 		return &wire.Apply{Shard: head, Query: query, Damping: c.Float("damping", 1)}
 	case "residual":

@@ -168,7 +168,7 @@ func (s *Service) subscribe() error {
 	if err == nil {
 		err = rpc.Endpoints(svc, ctl, []string{
 			wire.OpAdopt, wire.OpInstall, wire.OpGram, wire.OpSlotLabels, wire.OpReshape, wire.OpStage, wire.OpProducts, wire.OpCommit, wire.OpEvict, wire.OpDrop,
-			wire.OpPrepare, wire.OpCoef, wire.OpNorms, wire.OpPairs, wire.OpApply, wire.OpResidual, wire.OpRefine, wire.OpFactor, wire.OpColumns, wire.OpHold, wire.OpWhiten, wire.OpRecall, wire.OpPrune, wire.OpCloseQuery, wire.OpRelease,
+			wire.OpPrepare, wire.OpCoef, wire.OpNorms, wire.OpPairs, wire.OpApply, wire.OpResidual, wire.OpRefine, wire.OpFactor, wire.OpColumns, wire.OpHold, wire.OpWhiten, wire.OpRecall, wire.OpPrune, wire.OpBlocks, wire.OpCloseQuery, wire.OpRelease,
 		}, s.log, accept)
 	}
 	if err == nil {

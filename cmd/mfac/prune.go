@@ -29,6 +29,7 @@ type changing struct {
 	wide         bool
 	minRows      int
 	options      []client.QueryOption
+	blocking
 }
 
 func (t *tool) pruneCommand() *cobra.Command {
@@ -51,6 +52,8 @@ With --mask keep.npy, a number for each weight: 0 where it may be pruned, 1 wher
 -1 where it was pruned before, which counts towards S·d. H is that of the first ones alone then. With a pattern, a
 group with no 0 in the mask is left as it is: so a mask of ones takes a tensor out.
 
+--blocks replaces H by its diagonal blocks; --blocks tensor by one a tensor, --blocks B by ones of B columns.
+
 Results are float32, worked out in float64 and rounded once; --float64 leaves them as they are. Says how
 many weights of each tensor are 0, where the run has a layout.`,
 		Args: cli.Names("NAME", "w.npy"),
@@ -63,6 +66,11 @@ many weights of each tensor are 0, where the run has a layout.`,
 			if err := o.check(f); err != nil {
 				return err
 			}
+			blocks, err := o.blocking.queryOptions(f)
+			if err != nil {
+				return err
+			}
+			o.options = append(o.options, blocks...)
 			if f.Changed("pattern") {
 				var err error
 				if o.want, err = wire.ParsePattern(o.pattern); err != nil {
@@ -92,6 +100,7 @@ many weights of each tensor are 0, where the run has a layout.`,
 	f.StringVar(&o.rule, "rule", wire.RuleSummed, "`rule` by which the others are adapted: summed or joint")
 	f.IntVar(&o.steps, "steps", 1, "prune in `T` steps with the same gradients, each leaving the same part of what is left")
 	f.StringVar(&o.mask, "mask", "", "`file` that says which weights are not to be touched, and which were pruned before")
+	o.blocking.flags(f)
 	o.flags(f)
 	return cmd
 }

@@ -209,7 +209,7 @@ func phaseOf(m wire.Message) string {
 	case *wire.Stage, *wire.Multiply:
 		return "stage"
 	case *wire.Fetch, *wire.Chunk, *wire.Vec, *wire.Commit, *wire.Evict, *wire.Drop, *wire.Prepare, *wire.Coef, *wire.Norms, *wire.DotVectors,
-		*wire.Apply, *wire.Residual, *wire.Refine, *wire.Factor, *wire.Columns, *wire.Prune,
+		*wire.Apply, *wire.Residual, *wire.Refine, *wire.Factor, *wire.Columns, *wire.Prune, *wire.Blocks,
 		*wire.Adopt, *wire.Install, *wire.Gram, *wire.Release, *wire.Hello:
 		return m.Type()
 	}

@@ -33,7 +33,7 @@ func (w *world) prune(q *question) {
 	for i := range mask {
 		if w.chance(0.2) {
 			mask[i] = 1
-			if !compensate && w.chance(0.5) {
+			if !compensate && (w.chance(0.5) || !q.pattern.IsZero()) { // more than Keep of a group that are 1 are refused
 				mask[i] = -1
 			}
 		}
@@ -98,7 +98,7 @@ func (q *question) pruned(g [][]float64, shift, damping float64) []float64 {
 	for _, j := range order {
 		e := make([]float64, len(w))
 		e[j] = 1
-		h[j] = (1 - combined(g, free, shift, e)[j]) / damping
+		h[j] = (1 - q.combined(g, free, shift, e)[j]) / damping
 		score[j] = w[j] * w[j] / (2 * h[j])
 	}
 	byScore := func(a, b int) int {
@@ -125,7 +125,7 @@ func (q *question) pruned(g [][]float64, shift, damping float64) []float64 {
 			of[j] = false
 		}
 	}
-	for j, c := range combined(g, of, shift, t) {
+	for j, c := range q.combined(g, of, shift, t) {
 		x[j] += c
 	}
 	for _, j := range order {

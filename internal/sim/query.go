@@ -15,6 +15,7 @@ type question struct {
 	columns  []int64 // of H⁻¹
 	rule     string  // of a prune
 	sparsity float64
+	block    int64        // columns of a block; 0: the whole of H
 	pattern  wire.Pattern // in place of sparsity
 	strips   []wire.Strip
 	atLeast  wire.Version
@@ -121,6 +122,7 @@ func (c *client) question() *question {
 	}
 	q.vary(w)
 	q.tune(w)
+	q.inBlocks(w)
 	return q
 }
 
@@ -134,7 +136,7 @@ func (q *question) outputs() int {
 func (q *question) message(token uint64) *wire.Query {
 	m := &wire.Query{
 		Run: runName, Token: token, Kind: q.kind, Vectors: q.outputs(), Result: q.result, Damping: q.damping, Divisor: q.divisor,
-		AtLeast: q.atLeast, Exactly: q.exactly, MinRows: q.minRows,
+		AtLeast: q.atLeast, Exactly: q.exactly, MinRows: q.minRows, Block: q.block,
 	}
 	if q.extra(m) {
 		q.put(m)

@@ -108,6 +108,9 @@ func (k *checker) answered(c *client, q *question, r *wire.QueryReply, ready *wi
 // reference answers a question densely, in float64.
 func (k *checker) reference(q *question, i int, g [][]float64, roots []float64, index map[wire.Step]int, run setting) []float64 {
 	s := k.w.shape
+	if q.block > 0 && !q.prunes() {
+		return k.byBlocks(q, i, g, roots, index, run)
+	}
 	if q.kind == wire.KindRow {
 		r := index[q.steps[0]]
 		return times(1/roots[r], g[r])

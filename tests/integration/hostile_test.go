@@ -59,6 +59,8 @@ func (s *site) endpoints(run string) []endpoint {
 		&wire.Coef{Shard: head, Query: 1, Kind: wire.KindRow, Vectors: 1, Result: wire.F32, Mask: mask}, &wire.Norms{Shard: head, Query: 1}, &wire.DotVectors{Shard: head, Query: 1, Payload: make([]byte, 8)},
 		&wire.Factor{Shard: head, Query: 1, Damping: 1, Result: wire.F32}, &wire.Columns{Shard: head, Query: 1, Mask: mask, Payload: wire.AppendIndices(nil, []int64{0})},
 		&wire.Prune{Shard: head, Query: 1, Do: wire.PruneBegin, Kind: wire.KindPrune}, &wire.Prune{Shard: head, Query: 1, Do: wire.PruneResult, Result: wire.F32, Mask: mask, Payload: make([]byte, 8)},
+		&wire.Blocks{Shard: head, Query: 1, Do: wire.BlocksBegin, What: wire.BlocksDiag, Vectors: 1, Damping: 1, N: 1, Size: 1, Payload: wire.BeginPayload(nil, nil, wire.Partition{Starts: []int64{0}, End: 1})},
+		&wire.Blocks{Shard: head, Query: 1, Do: wire.BlocksResult, Result: wire.F32},
 		&wire.Hold{Shard: head, Query: 1, Damping: 1, Payload: wire.AppendSlots(nil, []wire.Slot{0})}, &wire.Whiten{Shard: head, Query: 1, N: 1},
 		&wire.Recall{Shard: head, Query: 1, Of: 2, Damping: 1, Result: wire.F32},
 		&wire.CloseQuery{Shard: head, Query: 1}, &wire.Release{Shard: head, UID: info.UID},

@@ -88,6 +88,16 @@ func everything(t *testing.T, run *client.Run, root []float64, v []float64) []fi
 		vector("column", func(x []float64) (client.Answer, error) {
 			return run.Columns64(ctx, [][]float64{x}, []int64{2}, opts...)
 		})
+		for _, size := range []int64{2, 100} {
+			blocks := append(opts[:len(opts):len(opts)], client.WithBlocks(size))
+			vector("ihvp in blocks", func(x []float64) (client.Answer, error) { return run.IHVP64(ctx, x, v, blocks...) })
+			vector("diag in blocks", func(x []float64) (client.Answer, error) { return run.Diag64(ctx, x, blocks...) })
+			for _, rule := range []string{wire.RuleSummed, wire.RuleJoint} {
+				x := make([]float64, d)
+				_, err := run.Prune64(ctx, x, v, client.Pruning{Sparsity: 0.4, Rule: rule}, blocks...)
+				add(fmt.Sprintf("prune %s in blocks of %d at %g", rule, size, lambda), x, noBound, err)
+			}
+		}
 		b, a, err := run.Subblock(ctx, []int64{0, 4, 1}, opts...)
 		add("subblock", b, a.Bound(), err)
 		mask := make([]int8, d)
