@@ -33,6 +33,10 @@ type RunConfig struct {
 	// HalfLife in steps, where it is not 0: a gradient counts 2^(−k/HalfLife) times its weight when the newest in the
 	// window is k steps ahead. Each gradient then costs O(m³) more, see docs/weights.md.
 	HalfLife float64
+	// TensorDamping gives tensors of the Layout, by their names, dampings of their own in place of λ: H = F + Λ. Where
+	// another damping is asked for, or set, than Damping, these change by the same factor. What such a run does not
+	// answer is wire.CodeUnsupported; bounds are relative in the norm of Λ: docs/weights.md.
+	TensorDamping map[string]float64
 }
 
 // spec is the configuration with its defaults; Shards may still be 0.
@@ -60,6 +64,10 @@ func (cfg RunConfig) spec() (wire.RunSpec, []byte, error) {
 	orDefault(&s.Divisor, wire.Capacity)
 	orDefault(&s.Store, wire.F32)
 	orDefault(&s.Durability, wire.DurabilityMemory)
+	var err error
+	if s.Scales, err = scalesOf(cfg.TensorDamping, layout, s); err != nil {
+		return s, nil, err
+	}
 	check := s
 	orDefault(&check.Shards, 1)
 	return s, layout, check.Validate()

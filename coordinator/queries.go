@@ -305,6 +305,9 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 	if err, ok := c.ended.get(key); ok {
 		return err
 	}
+	if err := c.checkScales(m); err != nil {
+		return err
+	}
 	if err := c.checkDamping(m.Damping); err != nil {
 		return err
 	}
@@ -599,7 +602,7 @@ func (c *Core) rounded(q *query) []float64 {
 		}
 		out[i] += r.relative * (1 + b)
 		if size := q.size[i]; size > 0 {
-			out[i] += min(r.absolute*math.Sqrt(float64(c.rec.Spec.Dim))/size, 1) // all zeros are off by 1
+			out[i] += min(r.absolute*math.Sqrt(float64(c.rec.Spec.Dim)*c.rec.Spec.Scales.Most())/size, 1) // all zeros are off by 1
 		}
 	}
 	return out

@@ -55,7 +55,7 @@ func (c *Core) place(e *Effects) {
 		w := c.rec.Placed[s].Worker
 		c.shards[s] = shardOf{worker: w, instance: c.workers[w].hello.Instance}
 		lo, n := c.rec.columns(s)
-		c.call(e, s, &wire.Adopt{Instance: c.shards[s].instance, UID: c.rec.UID, Placed: c.rec.Placed[s].Revision, Lo: lo, Cols: n, Slots: c.rec.Spec.Slots(), Store: c.rec.Spec.Store},
+		c.call(e, s, &wire.Adopt{Instance: c.shards[s].instance, UID: c.rec.UID, Placed: c.rec.Placed[s].Revision, Lo: lo, Cols: n, Slots: c.rec.Spec.Slots(), Store: c.rec.Spec.Store, Scales: c.rec.Spec.Scales},
 			func(e *Effects, m wire.Message) { c.adopted(e, s, m) })
 	}
 }

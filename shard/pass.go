@@ -183,6 +183,9 @@ func (s *Store) do(p *pass, units pool.Span, work int64) error {
 	if err := s.spec.Abort.Err(); err != nil {
 		return err
 	}
+	if err := p.checkAware(); err != nil {
+		return err
+	}
 	if s.pool != nil && work >= s.smallWork {
 		spec := s.spec
 		spec.Short = work < shortWork || work < waitedFor && spec.Class == pool.Query && p.tiles == s.tiles() && !p.arriving
@@ -267,6 +270,7 @@ func (p *pass) part(sc *scratch, tile int, dst []float64) {
 		g := s.tile(tile)
 		x := grow(&sc.x, g.Cols())
 		s.kernel.Row(x, g, p.slot)
+		s.over(x, int64(tile)*TileCols)
 		if tile+1 < s.tiles() {
 			s.kernel.FetchRow(s.tile(tile+1), p.slot)
 		}
@@ -276,25 +280,33 @@ func (p *pass) part(sc *scratch, tile int, dst []float64) {
 		cols := g.Cols()
 		x := grow(&sc.x, k*cols)
 		for i := range k {
-			p.x[i].load(s.kernel, x[i*cols:(i+1)*cols], int64(tile)*TileCols)
+			s.load(p.x[i], x[i*cols:(i+1)*cols], int64(tile)*TileCols)
 		}
-		s.kernel.Dots(&sc.Scratch, dst[:k*s.slots], g, x, p.mask)
 		if p.norms {
 			for i := range k {
 				xi := x[i*cols:][:dotCols(s.width(tile))]
-				dst[k*s.slots+i] = s.kernel.Dot(xi, xi)
+				dst[k*s.slots+i] = p.norm2(sc, xi, tile)
 			}
 		}
+		for i := range k {
+			s.over(x[i*cols:(i+1)*cols], int64(tile)*TileCols)
+		}
+		s.kernel.Dots(&sc.Scratch, dst[:k*s.slots], g, x, p.mask)
 	case opDot:
 		n := dotCols(s.width(tile))
 		x := grow(&sc.x, 2*n)
-		p.x[0].load(s.kernel, x[:n], int64(tile)*TileCols)
-		p.x[1].load(s.kernel, x[n:], int64(tile)*TileCols)
+		s.load(p.x[0], x[:n], int64(tile)*TileCols)
+		s.load(p.x[1], x[n:], int64(tile)*TileCols)
+		s.over(x[n:], int64(tile)*TileCols)
 		dst[0] = s.kernel.Dot(x[:n], x[n:])
 	case opGram:
 		g := s.tile(tile)
 		if p.out != nil {
 			g = p.kept(sc, g, tile)
+		}
+		if s.scales != nil {
+			p.gramOver(sc, dst, g, tile)
+			return
 		}
 		s.kernel.Gram(&sc.Scratch, dst, g, p.slots, p.i0, p.i1)
 	case opResidual:
@@ -303,7 +315,7 @@ func (p *pass) part(sc *scratch, tile int, dst []float64) {
 		r, x := grow(&sc.r, k*cols), grow(&sc.x, cols)
 		s.kernel.Combine(&sc.Scratch, r, g, 0, p.c, p.mask)
 		for i := range k {
-			p.x[i].load(s.kernel, x, int64(tile)*TileCols)
+			s.load(p.x[i], x, int64(tile)*TileCols)
 			for j, c := range r[i*cols:][:s.width(tile)] { // past it x is 0; c may be 0·∞
 				if p.scaled {
 					x[j] = math.FMA(p.lambda, x[j], c)
@@ -311,7 +323,7 @@ func (p *pass) part(sc *scratch, tile int, dst []float64) {
 				}
 				x[j] -= c
 			}
-			dst[i] = s.kernel.Dot(x, x)
+			dst[i] = p.norm2(sc, x, tile)
 		}
 	case opApply:
 		p.apply(sc, tile, dst)
@@ -320,6 +332,17 @@ func (p *pass) part(sc *scratch, tile int, dst []float64) {
 	case opSum:
 		p.sumPart(tile, dst)
 	}
+}
+
+// norm2 is xᵀx of columns of a tile, with scales xᵀR⁻¹x.
+func (p *pass) norm2(sc *scratch, x []float64, tile int) float64 {
+	if p.s.scales == nil {
+		return p.s.kernel.Dot(x, x)
+	}
+	y := grow(&sc.v, len(x))
+	copy(y, x)
+	p.s.over(y, int64(tile)*TileCols)
+	return p.s.kernel.Dot(x, y)
 }
 
 // dotCols is how many columns a dot of two vectors goes over.
@@ -345,15 +368,18 @@ func (p *pass) columns(sc *scratch, tile int) {
 		ri := r[i*n+skip:][:b-a]
 		if p.scaled { // λv + r
 			x := grow(&sc.x, len(ri))
-			p.x[i].load(s.kernel, x, a)
+			s.load(p.x[i], x, a)
 			for j, r := range ri {
 				ri[j] = math.FMA(p.lambda, x[j], r)
 			}
 		}
 		if p.solve { // (v − r)/λ
 			x := grow(&sc.x, len(ri))
-			p.x[i].load(s.kernel, x, a)
+			s.load(p.x[i], x, a)
 			s.kernel.Finish(ri, x, p.lambda)
+		}
+		if p.answer.C == nil { // else it is done
+			s.over(ri, a)
 		}
 		if p.bytes == nil {
 			copy(p.dst[int64(i)*(p.hi-p.lo)+a-p.lo:], ri)

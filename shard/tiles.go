@@ -30,7 +30,7 @@ func (s *storage) whole(hi int) int { return min(hi, int(s.cols/TileCols)) }
 func (p *pass) columnsTiles(sc *scratch, lo, hi int) (done int) {
 	s := p.s
 	start := int64(lo) * TileCols
-	if p.bytes == nil || p.dtype != F32 || p.scaled || p.answer.C != nil || start < p.lo {
+	if s.scales != nil || p.bytes == nil || p.dtype != F32 || p.scaled || p.answer.C != nil || start < p.lo {
 		return 0
 	}
 	hi = min(s.whole(hi), int(p.hi/TileCols))
@@ -54,7 +54,7 @@ func (p *pass) columnsTiles(sc *scratch, lo, hi int) (done int) {
 // dotsTiles is the sum of tiles [lo, hi) of a pass of dots, where a kernel takes all at once, or nil.
 func (p *pass) dotsTiles(sc *scratch, lo, hi int) []float64 {
 	s := p.s
-	if p.op != opDots || p.k != 1 || p.norms || s.whole(hi) != hi {
+	if s.scales != nil || p.op != opDots || p.k != 1 || p.norms || s.whole(hi) != hi {
 		return nil
 	}
 	x := p.x[0].float32s(lo, hi)

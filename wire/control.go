@@ -60,6 +60,7 @@ type Adopt struct {
 	Cols     int64  `msgpack:"cols"`
 	Slots    int    `msgpack:"slots"`
 	Store    DType  `msgpack:"store"`
+	Scales   Scales `msgpack:"scales,omitempty"` // the whole run's
 }
 
 // Adopted is what a shard holds. Payload: its rows (AppendRows). Labels is how many of these, and of the

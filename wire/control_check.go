@@ -21,6 +21,9 @@ func (m *Adopt) Validate() error {
 	if err := checkWithin("slots", m.Slots, 2, maxSlots); err != nil {
 		return err
 	}
+	if _, err := m.Scales.Parse(MaxDim); err != nil {
+		return err
+	}
 	return cmp.Or(CheckRowDType("store", m.Store), CheckRange(m.Lo, m.Cols, MaxDim))
 }
 

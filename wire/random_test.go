@@ -55,7 +55,7 @@ var ranges = map[string][2]int64{
 
 // words are what the strings that are not free can be.
 var words = map[string][]string{
-	"durability": {DurabilityMemory}, "layout": {"", rep("0a", 32)}, "code": {string(CodeBusy), "one_of_later"},
+	"durability": {DurabilityMemory}, "layout": {"", rep("0a", 32)}, "scales": {"", "0:2,5:0.5"}, "code": {string(CodeBusy), "one_of_later"},
 	"store": {"f32", "bf16", "f16"}, "dtype": {"f32", "f64", "bf16", "f16"}, "result": {"f32", "f64", "bf16", "f16"}, "divisor": {string(Capacity), string(Count)},
 }
 

@@ -127,6 +127,7 @@ type shardState struct {
 	lo, cols  int64
 	slots     int
 	store     wire.DType
+	scales    wire.Scales
 	bytes     int64
 	version   wire.Version
 	bySlot    []wire.Row                 // the window, in the order of slots

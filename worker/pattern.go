@@ -105,6 +105,6 @@ func (n *numbersOf) pruneChooseGroups(op Prune, p pruned, weights shard.Vector, 
 		}
 		return nil
 	})
-	p.clearRest()
+	n.clearRest(p, op.Rule)
 	return Done{Floats: []float64{float64(count)}}, err
 }

@@ -338,6 +338,7 @@ func (n *numbersOf) pruneBegin(op Prune, views []shard.Vector, abort *pool.Cance
 			return nil
 		})
 	}
+	n.store.Times(p.x, 0) // products are with R⁻¹x where tensors have dampings of their own
 	out := make([]float64, states)
 	for _, s := range p.state {
 		out[s]++
@@ -406,16 +407,20 @@ func (n *numbersOf) pruneChoose(op Prune, p pruned, store *shard.Store, weights 
 		}
 		p.x[j] = w
 	})
-	p.clearRest()
+	n.clearRest(p, op.Rule)
 	return Done{Floats: []float64{float64(count)}}, err
 }
 
-// clearRest leaves in x what is chosen alone.
-func (p pruned) clearRest() {
+// clearRest leaves in x what is chosen alone. Products are with R⁻¹x where tensors have dampings of their own, which is
+// as the summed rule wants it.
+func (n *numbersOf) clearRest(p pruned, rule string) {
 	for j, s := range p.state {
 		if s != chosen {
 			p.x[j] = 0
 		}
+	}
+	if rule != wire.RuleSummed {
+		n.store.Times(p.x, 0)
 	}
 }
 

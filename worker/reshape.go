@@ -91,7 +91,7 @@ func (c *Core) become(e *Effects, s *shardState) {
 	for _, step := range sortedKeys(s.staged) {
 		c.unstage(e, s, s.staged[step])
 	}
-	op := Reshape{Config: shard.Config{Slots: n.slots, Cols: s.cols, DType: dtype.Of(s.store)}}
+	op := Reshape{Config: configOf(n.slots, s.lo, s.cols, s.store, s.scales)}
 	labels := map[wire.Slot]string{}
 	filled := map[wire.Slot]bool{}
 	for _, r := range n.rows {

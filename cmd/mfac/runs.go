@@ -237,7 +237,11 @@ func (v runView) write(w io.Writer) {
 		line("shard "+strconv.Itoa(p.Shard), "columns [%d, %d) on %s", p.Lo, p.Lo+p.Columns, p.Worker)
 	}
 	for _, t := range v.Tensors {
-		line("tensor", "%s %v at %d", t.Name, t.Shape, t.Offset)
+		of := ""
+		if r := v.Scales.At(t.Offset)[0]; r != 1 {
+			of = fmt.Sprintf(", damping %.6g", r*v.Damping)
+		}
+		line("tensor", "%s %v at %d%s", t.Name, t.Shape, t.Offset, of)
 	}
 }
 

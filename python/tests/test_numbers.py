@@ -227,6 +227,23 @@ def test_labels_and_resize(run: mfac.Run) -> None:
     assert e.value.field == "labels"
 
 
+def test_dampings_of_tensors(client: mfac.Client) -> None:
+    rng = np.random.default_rng(8)
+    layout = {"w": (10, 20), "b": (10,)}
+    run = client.attach("tensors", layout=layout, window=3, damping=1e-2, tensor_damping={"b": 0.5})
+    G = rng.normal(size=(3, 210)).astype(np.float32)
+    run.publish(1, G)
+    H = G.astype(np.float64).T @ G.astype(np.float64) / 3 + np.diag(np.repeat([1e-2, 0.5], [200, 10]))
+    v = rng.normal(size=210)
+    assert np.allclose(run.ihvp(v), np.linalg.solve(H, v), rtol=1e-9)  # of the dense solution: cond H is 1e4
+    with pytest.raises(mfac.Exists):
+        client.attach("tensors", layout=layout, window=3, damping=1e-2)
+    with pytest.raises(mfac.Invalid) as e:
+        client.attach("no-tensor", layout=layout, window=3, tensor_damping={"c": 1.0})
+    assert e.value.field == "damping" and '"c"' in e.value.value
+    client.delete("tensors")
+
+
 def test_frozen(run: mfac.Run) -> None:
     before, said = run.diag(dtype=np.float64), []
     assert run.frozen()["state"] == "thawed"

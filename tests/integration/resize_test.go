@@ -234,9 +234,8 @@ func TestResizeBesides(t *testing.T) {
 		}
 	})
 	r := rand.New(rand.NewPCG(8, 8))
-	m := 6
 	for i := range 2 * sizes {
-		m = 1 + r.IntN(sizes)
+		m := 1 + r.IntN(sizes)
 		done, err := run.Resize(within(t, 30*time.Second), m)
 		if err != nil || done.Rows > m {
 			t.Fatalf("resize to %d: %+v, %v", m, done, err)

@@ -202,8 +202,8 @@ func TestWeightIsScale(t *testing.T) {
 		ctx := within(t, time.Minute)
 		var root []float64
 		for s := range m + 2 {
-			g, k := normal(r, d), 0.0
-			k = math.Exp2(float64(r.IntN(5) - 2))
+			g := normal(r, d)
+			k := math.Exp2(float64(r.IntN(5) - 2))
 			root = append(root, k)
 			if _, err := weighted.Publish(ctx, wire.Step(s+1), g, client.WithWeight(k*k)); err != nil {
 				t.Fatal(err)
@@ -357,6 +357,16 @@ func TestWeightsDense(t *testing.T) {
 		check("after forgetting")
 		publish()
 		check("and the next step")
+		for _, m = range []int{3, 6} {
+			if _, err := run.Resize(ctx, m); err != nil {
+				t.Fatal(err)
+			}
+			n := max(0, len(rows)-m)
+			rows, given, steps = rows[n:], given[n:], steps[n:]
+			check("after a resize")
+			publish()
+			check("and the next step")
+		}
 	}
 }
 
