@@ -28,6 +28,9 @@ func (c *Core) checkScales(m *wire.Query) error {
 	if c.rec.Spec.Scales == "" {
 		return nil
 	}
+	if m.Block != 0 {
+		return wire.Errorf(wire.CodeUnsupported, "block", m.Block, "left out", "a run with dampings of its tensors does not answer for blocks of H yet")
+	}
 	switch m.Kind {
 	case wire.KindVector, wire.KindCombine, wire.KindRow, wire.KindSample, wire.KindDiag, wire.KindColumn, wire.KindSubblock,
 		wire.KindPrune, wire.KindCompensate, wire.KindScores, wire.KindPairs, wire.KindInfluence, wire.KindSelf:

@@ -547,6 +547,10 @@ func TestTensorDampingRefused(t *testing.T) {
 		note("hessian", a, err)
 		a, err = run.InvSqrt64(ctx, x, v)
 		note("invsqrt", a, err)
+		a, err = run.IHVP64(ctx, x, v, client.WithBlocks(2))
+		note("blocks", a, err)
+		a, err = run.Diag64(ctx, x, client.WithTensorBlocks())
+		note("diagonal of blocks", a, err)
 	}
 	_, err := run.Scalars(ctx, nil)
 	note("scalars", nil, err)
