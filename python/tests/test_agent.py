@@ -9,7 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, List, Optional, Set
 
 import numpy as np
 import pytest
@@ -120,7 +120,8 @@ def test_training_goes_on(client: mfac.Client) -> None:
     G = np.random.default_rng(4).normal(size=(40, 500)).astype(np.float32)
     with mfac.connect(client.url) as other:
         run = other.attach("training", dim=500, window=40, damping=1.0)
-        stop, killed = threading.Event(), set()
+        stop = threading.Event()
+        killed: Set[int] = set()
 
         def killer() -> None:
             while len(killed) < 8 and not stop.wait(0.15):
