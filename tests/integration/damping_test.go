@@ -548,6 +548,10 @@ func TestTensorDampingRefused(t *testing.T) {
 		note("hessian", a, err)
 		a, err = run.InvSqrt64(ctx, x, v)
 		note("invsqrt", a, err)
+		a, err = run.IHVP64(ctx, x, v, client.WithBlocks(2))
+		note("blocks", a, err)
+		a, err = run.Diag64(ctx, x, client.WithTensorBlocks())
+		note("diagonal of blocks", a, err)
 	}
 	_, err := run.Scalars(ctx, nil)
 	note("scalars", nil, err)
@@ -560,7 +564,7 @@ func TestTensorDampingRefused(t *testing.T) {
 	for name, blocks := range map[string]client.BlocksOption{"tensors": client.WithTensorBlocks(), "one": client.WithBlocks(3), "across": client.WithBlocksAcross(2)} {
 		inBlocks := func(what string, err error) {
 			asked[what+" in blocks, "+name] = err
-			if err == nil || !strings.Contains(err.Error(), "must be left out of a query of a run with dampings of its tensors") {
+			if err == nil || !strings.Contains(err.Error(), "must be left out: a run with dampings of its tensors does not answer by blocks yet") {
 				t.Errorf("%s in blocks, %s: %v", what, name, err)
 			}
 		}
