@@ -51,7 +51,7 @@ func TestLongCancelled(t *testing.T) {
 	}
 	large := client.WithBlocks(90_000)
 	step := wire.Step(m)
-	for name, ask := range map[string]func(ctx context.Context) error{
+	long := map[string]func(ctx context.Context) error{
 		"diag":           func(ctx context.Context) error { _, err := r.Diag(ctx, x); return err },
 		"diag in blocks": func(ctx context.Context) error { _, err := r.Diag(ctx, x, large); return err },
 		"ihvp in blocks": func(ctx context.Context) error { _, err := r.IHVP(ctx, x, g, large); return err },
@@ -80,7 +80,8 @@ func TestLongCancelled(t *testing.T) {
 			_, err := r.BlockScalars(ctx, nil, client.WithBlocks(50_000))
 			return err
 		},
-	} {
+	}
+	for name, ask := range long {
 		var err error
 		for after := 80 * time.Millisecond; err == nil && after > time.Millisecond; after /= 2 { // what is done by then is asked for less
 			ctx, cancel := context.WithTimeout(t.Context(), after)
@@ -107,4 +108,39 @@ func TestLongCancelled(t *testing.T) {
 		t.Logf("%s: the next step took %v", name, time.Since(began))
 		step++
 	}
+
+	// Nor does forgetting wait for them: who asks about a row that is gone hears so, or has been answered before.
+	gone := 0
+	for name, ask := range long {
+		done := make(chan error, 1)
+		go func() { done <- ask(within(t, time.Minute)) }()
+		eventually(t, func() error { // till it is under way, or has been
+			info, err := r.Status(soon(t))
+			if err == nil && info.Queries == 0 && len(done) == 0 {
+				err = fmt.Errorf("%s is not under way", name)
+			}
+			return err
+		})
+		began := time.Now()
+		if _, err := r.Forget(soon(t), step-1); err != nil {
+			t.Errorf("%s: forget: %v", name, err)
+		}
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("%s: forget took %v", name, took)
+		}
+		switch err := <-done; {
+		case errors.Is(err, wire.ErrVersionGone):
+			gone++
+		case err != nil:
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := r.Publish(soon(t), step, g); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		step++
+	}
+	if gone == 0 {
+		t.Error("no query was under way when one of its rows was forgotten")
+	}
+	t.Logf("%d of %d ended", gone, len(long))
 }
