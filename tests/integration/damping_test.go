@@ -564,7 +564,7 @@ func TestTensorDampingRefused(t *testing.T) {
 	for name, blocks := range map[string]client.BlocksOption{"tensors": client.WithTensorBlocks(), "one": client.WithBlocks(3), "across": client.WithBlocksAcross(2)} {
 		inBlocks := func(what string, err error) {
 			asked[what+" in blocks, "+name] = err
-			if err == nil || !strings.Contains(err.Error(), "must be left out: a run with dampings of its tensors does not answer for blocks of H yet") {
+			if err == nil || !strings.Contains(err.Error(), "must be left out: a run with dampings of its tensors does not answer by blocks yet") {
 				t.Errorf("%s in blocks, %s: %v", what, name, err)
 			}
 		}
