@@ -1,6 +1,7 @@
 """Publishing gradients one after the other, each of them once, whatever happens to the agent meanwhile."""
 
 import contextlib
+import secrets
 import time
 from typing import Callable, Optional, TypeVar
 
@@ -42,8 +43,10 @@ class Feed:
     def put(self, g: Array, step: Optional[int] = None) -> Commit:
         """Publishes g."""
 
+        token = self._token()
+
         def ask(step: int) -> Commit:
-            return self.run.publish(step, g, columns=self._columns, wire=self._wire, timeout=self._timeout)
+            return self.run.publish(step, g, columns=self._columns, wire=self._wire, token=token, timeout=self._timeout)
 
         def settled(_: int) -> Commit:
             info = self.run.status()
@@ -54,10 +57,13 @@ class Feed:
     def precondition(self, g: Array, out: Array, info: Answer) -> None:
         """Publishes g, and fills out with H⁻¹g."""
 
+        token = self._token()
+
         def ask(step: int) -> None:
             self.run.precondition(
-                step, g, out=out, info=info, columns=self._columns, wire=self._wire, damping=self._damping, timeout=self._timeout
-            )
+                step, g, out=out, info=info, columns=self._columns, wire=self._wire, damping=self._damping, token=token,
+                timeout=self._timeout,
+            )  # fmt: skip
 
         def settled(step: int) -> None:
             x = self.run.ihvp_step(step, info=info, damping=self._damping, timeout=self._timeout)
@@ -66,14 +72,22 @@ class Feed:
 
         self._once(g, None, ask, settled)
 
+    def _token(self) -> Optional[int]:
+        """Of one gradient: a second try joins the first, if that is under way still. Ranks have one in common."""
+        return secrets.randbits(63) if self._columns is None else None
+
     def _once(self, g: Array, given: Optional[int], ask: Callable[[int], T], settled: Callable[[int], T]) -> T:
         end = time.monotonic() + self._patience
-        found = False
+        found, tries = False, 0
         while True:
             try:
-                found = found or (self._unsure is not None and self._found(self._unsure, g))
+                before = self._unsure
+                found = found or (before is not None and self._found(before, g))
                 if found:
                     return settled(self.newest)
+                if before is not None and self._columns is not None and tries == 0:
+                    self.newest = max(self.newest, before)  # some columns of another gradient may be there, under the same token
+                tries += 1
                 step = max(self.newest + 1, given or 0)
                 self._unsure = step
                 got = ask(step)
