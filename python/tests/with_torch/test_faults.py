@@ -36,8 +36,8 @@ def test_the_agent_dies_between_steps(client: mfac.Client, name: str, net: Net) 
     """Training goes on with another one, and is what it would have been, bit for bit."""
     model, other = net(), net()
     with mfac.connect(client.url) as mine:
-        train(model, made(model, mine, name), range(15), lambda i: kill_agent() if i % 4 == 2 else None)
-    train(other, made(other, client, f"{name}-undisturbed"), range(15))
+        train(model, made(model, mine, name, window=64), range(15), lambda i: kill_agent() if i % 4 == 2 else None)
+    train(other, made(other, client, f"{name}-undisturbed", window=64), range(15))
     assert weights(model).numpy().tobytes() == weights(other).numpy().tobytes()
     assert client.join(name).status()["newest"] == 15
 
