@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
-	"time"
 	"unsafe"
 
 	"mfac/shard"
@@ -64,13 +63,20 @@ func passFigure(a rowsAsked, op string, m, threads int) figure {
 	if a.variant != "" {
 		name, with = name+"/"+a.variant, "kernel "+a.variant
 	}
+	lines := one(line{
+		name:    fmt.Sprintf("%s/m=%d/threads=%d", name, m, threads),
+		what:    fmt.Sprintf("%s over rows in %s with float64 sums, %s, against the fastest plain loop that reads as many bytes", op, a.dtype, with),
+		atLeast: a.asked(op, threads),
+	})
+	if mixed(op, m) {
+		lines = append(lines, line{
+			name: lines[0].name + "/mix",
+			what: "the same, against that loop where it writes as many numbers, too, part after part on the same threads",
+		})
+	}
 	return figure{
 		must: true, runs: 9,
-		lines: one(line{
-			name:    fmt.Sprintf("%s/m=%d/threads=%d", name, m, threads),
-			what:    fmt.Sprintf("%s over rows in %s with float64 sums, %s, against the fastest plain loop that reads as many bytes", op, a.dtype, with),
-			atLeast: a.asked(op, threads),
-		}),
+		lines: lines,
 		lacks: func(*env) string {
 			if a.variant != "" {
 				if why := lacksKernel(a.variant); why != "" {
@@ -82,6 +88,9 @@ func passFigure(a rowsAsked, op string, m, threads int) figure {
 		setup: func(e *env) (sampler, error) { return passPair(e, a, op, m, threads) },
 	}
 }
+
+// mixed tells whether a pass writes so much for what it reads that this should be known.
+func mixed(op string, m int) bool { return op == "combine" && m <= 64 }
 
 // partCols is how many columns of a result a worker computes at a time: a chunk in float32.
 const partCols = 240 * 1024
@@ -104,11 +113,16 @@ func passPair(e *env, a rowsAsked, op string, m, threads int) (sampler, error) {
 		pass, read = bed.combine(store), [][]byte{bed.region}
 	}
 	plain := e.bestRead(threads, bed.region)
-	p := pair(func() (ours, base time.Duration, err error) {
-		base, _ = timed(func() error { readWith(plain, threads, read...); return nil })
-		ours, err = timed(pass)
-		return ours, base, err
-	}, nil)
+	both := &mix{bed: bed, plain: plain, threads: threads}
+	p := sampler{run: func() ([]float64, error) {
+		base, _ := timed(func() error { readWith(plain, threads, read...); return nil })
+		ours, err := timed(pass)
+		if err != nil || !mixed(op, m) {
+			return []float64{base.Seconds() / ours.Seconds()}, err
+		}
+		least, err := timed(both.run)
+		return []float64{base.Seconds() / ours.Seconds(), least.Seconds() / ours.Seconds()}, err
+	}}
 	if a.variant == "" {
 		p.notes = func() []string { return []string{"kernel " + k.Name()} }
 	}

@@ -23,6 +23,20 @@ func copyAVX(dst, src *byte, n int)
 //go:noescape
 func copyAVX512(dst, src *byte, n int)
 
+// fillAVX2 writes n bytes of ones; n is a multiple of 64, at least 64.
+//
+//go:noescape
+func fillAVX2(p *byte, n int)
+
+// fill writes p, whose length is a multiple of 64.
+func fill(p []byte) {
+	if cpu.X86.HasAVX2 && len(p) > 0 {
+		fillAVX2(&p[0], len(p))
+		return
+	}
+	clear(p)
+}
+
 func vectorLoops() []loop {
 	var out []loop
 	if cpu.X86.HasAVX2 {

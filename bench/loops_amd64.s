@@ -203,3 +203,18 @@ out:
 	SFENCE
 	VZEROUPPER
 	RET
+
+// func fillAVX2(p *byte, n int)
+TEXT ·fillAVX2(SB), NOSPLIT, $0-16
+	MOVQ p+0(FP), DI
+	MOVQ n+8(FP), CX
+	VPCMPEQD Y0, Y0, Y0
+
+line:
+	VMOVDQU Y0, 0(DI)
+	VMOVDQU Y0, 32(DI)
+	ADDQ $64, DI
+	SUBQ $64, CX
+	JNZ  line
+	VZEROUPPER
+	RET

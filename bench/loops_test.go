@@ -32,6 +32,13 @@ func TestLoops(t *testing.T) {
 			}
 		}
 	}
+	for _, n := range []int{64, 192, 4096} {
+		p := bytes.Repeat([]byte{7}, n+128)
+		fill(p[64:][:n])
+		if bytes.Contains(p[64:][:n], []byte{7}) || p[63] != 7 || p[64+n] != 7 {
+			t.Errorf("fill writes %d bytes wrongly", n)
+		}
+	}
 	to, err := mapRegion(1 << 16)
 	if err != nil {
 		t.Fatal(err)

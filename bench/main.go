@@ -10,6 +10,7 @@
 //	go run ./bench table               the table alone, and the pages
 //	go run ./bench grow                step time against d, m, shards, workers, clients, and the pages
 //	go run ./bench billion             d = 1e9 on several processes, and the pages
+//	go run ./bench prune               what pruning at d = 1e7 moves over the coordinator; writes nothing
 //	go run ./bench pages               the pages again from the last results, nothing measured
 //
 // It exits with 1 if a ratio falls short of what is asked of it, and names it. What this machine
@@ -43,9 +44,10 @@ type options struct {
 	runs    int
 	grow    growOptions
 	billion billionOptions
+	prune   pruneOptions
 }
 
-var commands = []string{"all", "table", "grow", "billion", "pages"}
+var commands = []string{"all", "table", "grow", "billion", "prune", "pages"}
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	command := "all"
@@ -65,6 +67,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.IntVar(&o.billion.rows, "rows", 6, "billion: gradients in the window")
 	flags.IntVar(&o.billion.workers, "workers", 4, "billion: worker processes")
 	flags.StringVar(&o.billion.store, "store", "bf16", "billion: dtype of the rows")
+	flags.Int64Var(&o.prune.dim, "prune-dim", 10_000_000, "prune: parameters")
+	flags.IntVar(&o.prune.rows, "prune-rows", 4, "prune: gradients in the window")
+	flags.IntVar(&o.prune.workers, "prune-workers", 4, "prune: workers")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
@@ -78,6 +83,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			return 2
 		}
 		command = "table"
+	}
+	if command == "prune" {
+		return exit(stderr, pruneTraffic(ctx, o.prune, stdout))
 	}
 	if command == "pages" {
 		return exit(stderr, writePages())

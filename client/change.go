@@ -40,7 +40,7 @@ func (r *Run) Set(ctx context.Context, damping float64, divisor wire.Divisor) (C
 	req := &wire.Set{Run: r.name, Token: rand.Uint64(), Damping: damping, Divisor: divisor}
 	err := req.Validate()
 	if err == nil && damping != 0 {
-		err = wire.CheckDampingOf("damping", damping, r.spec.Window)
+		err = wire.CheckDampingOf("damping", damping, r.Spec().Window)
 	}
 	if err != nil {
 		return Commit{}, fmt.Errorf("set run %s: %w", r.name, err)
@@ -48,6 +48,27 @@ func (r *Run) Set(ctx context.Context, damping float64, divisor wire.Divisor) (C
 	c, err := r.change(ctx, wire.OpSet, req)
 	if err != nil {
 		return Commit{}, fmt.Errorf("set run %s: %w", r.name, err)
+	}
+	return c, nil
+}
+
+// Resize gives the run a window of another size m, for all of its clients, and returns when it has it: at
+// which version, and with how many rows. Of a smaller one the oldest gradients leave; those that stay keep
+// every bit. It waits for the steps that are open; others are opened when it is done. Queries that are open
+// are asked anew by their clients. Each worker needs the memory of its slots at the new size, and no more
+// but some 4 MB while rows are moved: where it hasn't got that, wire.CodeTooLarge says so, and the run stays
+// as it was. Errors besides: wire.CodeInvalid, with the limit, as of Attach; wire.CodeFrozen.
+func (r *Run) Resize(ctx context.Context, window int) (Commit, error) {
+	err := wire.CheckWindow("window", window)
+	if err == nil {
+		err = wire.CheckDampingOf("damping", r.Spec().Damping, window)
+	}
+	if err != nil {
+		return Commit{}, fmt.Errorf("resize run %s: %w", r.name, err)
+	}
+	c, err := r.change(ctx, wire.OpResize, &wire.Resize{Run: r.name, Token: rand.Uint64(), Window: window})
+	if err != nil {
+		return Commit{}, fmt.Errorf("resize run %s: %w", r.name, err)
 	}
 	return c, nil
 }

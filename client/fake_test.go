@@ -58,6 +58,7 @@ type fakeRun struct {
 	info    wire.Info
 	layout  []byte
 	rows    []wire.Step
+	labels  map[wire.Step]string // that the steps were opened with
 	grads   map[wire.Step][]float32
 	open    map[wire.Step]*fakeStep
 	done    map[wire.Attempt]*wire.WaitReply
@@ -254,6 +255,13 @@ func (f *fake) serve(worker string, m wire.Message) (wire.Message, *wire.Error) 
 		return &wire.Layout{Payload: r.layout}, nil
 	case *wire.StepsRequest:
 		return &wire.Steps{Version: r.info.Version, Rows: len(r.rows), Payload: wire.AppendUint64s(nil, r.rows)}, nil
+	case *wire.LabelsRequest:
+		var list []wire.Labelled
+		for _, s := range r.rows {
+			list = append(list, wire.Labelled{Step: s, Label: r.labels[s]})
+		}
+		list = list[m.From:]
+		return &wire.Labels{Version: r.info.Version, Rows: len(r.rows), From: m.From, N: len(list), Payload: wire.AppendLabels(nil, list)}, nil
 	case *wire.Delete:
 		if m.UID != r.info.UID {
 			return nil, wire.Errorf(wire.CodeUnknownRun, "uid", m.UID, fmt.Sprint(r.info.UID))
@@ -276,7 +284,7 @@ func (f *fake) create(m *wire.Create) (wire.Message, *wire.Error) {
 		return nil, &wire.Error{Code: wire.CodeNoWorkers}
 	}
 	r := &fakeRun{
-		layout: m.Payload, grads: map[wire.Step][]float32{}, open: map[wire.Step]*fakeStep{},
+		layout: m.Payload, labels: map[wire.Step]string{}, grads: map[wire.Step][]float32{}, open: map[wire.Step]*fakeStep{},
 		done: map[wire.Attempt]*wire.WaitReply{}, queries: map[wire.QueryID]*fakeQuery{},
 		info: wire.Info{Spec: m.Spec, UID: uint64(len(f.runs) + 1), Epoch: wire.Epoch{Incarnation: 7, Revision: 1}, State: wire.StateReady, Workers: f.workers},
 	}
@@ -311,6 +319,8 @@ func runOf(m wire.Message) string {
 	case *wire.LayoutRequest:
 		return m.Run
 	case *wire.StepsRequest:
+		return m.Run
+	case *wire.LabelsRequest:
 		return m.Run
 	case *wire.Delete:
 		return m.Run

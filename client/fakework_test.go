@@ -91,6 +91,7 @@ func (r *fakeRun) openStep(m *wire.Open) (wire.Message, *wire.Error) {
 		st = &fakeStep{attempt: wire.Attempt(r.next), token: m.Token, got: map[int64]int64{}, g: make([]float32, r.info.Spec.Dim)}
 		r.open[m.Step] = st
 	}
+	r.labels[m.Step] = m.Label
 	if m.Precondition != nil {
 		st.pre = m.Precondition
 	}

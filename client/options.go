@@ -148,7 +148,7 @@ type PublishOption interface{ publish(*call) error }
 // ResultOption or WithWire.
 type PreconditionOption interface{ precondition(*call) error }
 
-// QueryOption is an option of a query: a ResultOption, a WindowOption, WithWire or WithProgress.
+// QueryOption is an option of a query: a ResultOption, a WindowOption, a BlocksOption, WithWire or WithProgress.
 type QueryOption interface{ query(*call) error }
 
 // call is what the options of one call set.
@@ -161,12 +161,15 @@ type call struct {
 	token        *uint64
 	stepDeadline time.Duration
 	noWait       bool
+	labels       []string   // of the gradients, or nil
 	weight       float64    // of the gradient; 0: 1
 	wire         wire.DType // of what is sent; "": the caller's
 	result       wire.DType // of what is fetched; "": the caller's
 	verify       bool
 	refine       bool
 	progress     func(done, total int64)
+	blocks       *blocks
+	phases       func(Phase)
 }
 
 // ResultOption changes how a result is computed: it is an option of queries and preconditions.
@@ -336,6 +339,15 @@ func publishCall(opts []PublishOption) (*call, error) {
 	return c, err
 }
 
+// publishOne is for one gradient.
+func publishOne(opts []PublishOption) (*call, error) {
+	c, err := publishCall(opts)
+	if err == nil {
+		err = c.checkLabels(1)
+	}
+	return c, err
+}
+
 // preconditionCall is for results of type T.
 func preconditionCall[T Float](opts []PreconditionOption) (*call, error) {
 	c, err := collect(opts, PreconditionOption.precondition)
@@ -344,6 +356,9 @@ func preconditionCall[T Float](opts []PreconditionOption) (*call, error) {
 	}
 	if err == nil {
 		err = fits[T]("result", c.result)
+	}
+	if err == nil {
+		err = c.checkLabels(1)
 	}
 	return c, err
 }

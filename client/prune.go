@@ -16,6 +16,12 @@ type Pruning struct {
 	// Sparsity is the part of the run's d weights that are 0 in the end: ⌊Sparsity·d⌋, those that were
 	// pruned before included. In [0, 1).
 	Sparsity float64
+	// Pattern, unless zero, takes the place of Sparsity: of each Pattern.Of consecutive weights at most
+	// Pattern.Keep are not 0 in the end, as {2, 4} for the "2:4" of sparse tensor cores. Groups lie along the last dimension of
+	// each tensor of the run's layout, from its start; the last one of a row has what is left, of which
+	// as many may stay. Without a layout all weights are one row. Of each group those with the lowest scores go.
+	// A group whose weights are all in the Mask is left as it is.
+	Pattern wire.Pattern
 	// Rule is wire.RuleSummed ("summed", the default), as M-FAC does, or wire.RuleJoint ("joint"), the
 	// least increase of the quadratic for the weights that are chosen.
 	Rule string
@@ -61,6 +67,9 @@ func prune[T Float](ctx context.Context, r *Run, dst, w []T, p Pruning, opts []Q
 	if err == nil {
 		err = wire.CheckRule(p.Rule)
 	}
+	if err == nil {
+		err = p.checkPattern()
+	}
 	if err == nil && (p.Steps < 0 || p.Steps > maxPruneSteps) {
 		err = wire.Invalid("steps", p.Steps, fmt.Sprintf("in [1, %d]", maxPruneSteps))
 	}
@@ -87,6 +96,13 @@ func pruneOnce[T Float](ctx context.Context, r *Run, out output, w []T, p Prunin
 	}
 	q := r.changeOf(wire.KindPrune, out, vectors[T]{v: in, as: c.wire}, len(in), c)
 	q.req.Sparsity, q.req.Rule = p.Sparsity, p.Rule
+	if !p.Pattern.IsZero() {
+		strips, err := r.strips(ctx)
+		if err != nil {
+			return Answer{}, asking(wire.KindPrune, err)
+		}
+		q.req.Keep, q.req.Of, q.req.Payload = p.Pattern.Keep, p.Pattern.Of, wire.AppendStrips(nil, strips)
+	}
 	return q.ask(ctx)
 }
 
@@ -123,6 +139,7 @@ func pruneSteps[T Float](ctx context.Context, r *Run, dst, w []T, p Pruning, c *
 		if gone == 0 && p.Mask == nil {
 			step.Mask = nil
 		}
+		in.ofSteps(t, p.Steps, c.phases)
 		a, err := pruneOnce(ctx, r, whole(next, wire.F64), now, step, &in)
 		if err != nil {
 			return Answer{}, err
@@ -137,6 +154,7 @@ func pruneSteps[T Float](ctx context.Context, r *Run, dst, w []T, p Pruning, c *
 			}
 		}
 	}
+	in.ofSteps(p.Steps, p.Steps, c.phases)
 	p.Steps = 1
 	if p.Mask = mask; gone == 0 && !slices.Contains(mask, wire.MaskFixed) {
 		p.Mask = nil

@@ -17,6 +17,7 @@ type publication struct {
 	r        *Run
 	step     wire.Step
 	token    uint64
+	label    string
 	shared   bool // with other publishers, who send the other columns
 	own      bool // the token is this call's alone: nobody else can have sent pieces on another grid
 	in       input
@@ -165,7 +166,7 @@ func (p *publication) opening(ctx context.Context) *wire.Open {
 	if p.deadline == 0 {
 		ms = min(millisLeft(ctx)+tickedMS, stepLease.Milliseconds())
 	}
-	return &wire.Open{Run: p.r.name, Step: p.step, Token: p.token, DeadlineMS: clampMillis(ms), Precondition: p.pre, Weight: p.weight}
+	return &wire.Open{Run: p.r.name, Step: p.step, Token: p.token, DeadlineMS: clampMillis(ms), Precondition: p.pre, Label: p.label, Weight: p.weight}
 }
 
 // millisLeft is what is left of a call's context.

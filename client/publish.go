@@ -13,7 +13,7 @@ import (
 // is committed. Steps grow: one not above the newest is wire.CodeNotGrowing. A NaN or Inf refuses
 // the whole gradient with wire.CodeNotFinite.
 func (r *Run) Publish(ctx context.Context, step wire.Step, g []float32, opts ...PublishOption) (Commit, error) {
-	c, err := publishCall(opts)
+	c, err := publishOne(opts)
 	if err == nil {
 		err = r.checkDim("gradient", len(g))
 	}
@@ -29,6 +29,9 @@ func (r *Run) Publish(ctx context.Context, step wire.Step, g []float32, opts ...
 // ctx each row has DefaultDeadline of its own.
 func (r *Run) PublishMany(ctx context.Context, first wire.Step, rows [][]float32, opts ...PublishOption) ([]Commit, error) {
 	c, err := publishCall(opts)
+	if err == nil {
+		err = c.checkLabels(len(rows))
+	}
 	if err != nil {
 		return nil, publishing(first, err)
 	}
@@ -62,6 +65,7 @@ func (r *Run) PublishMany(ctx context.Context, first wire.Step, rows [][]float32
 			break
 		}
 		p := r.publication(first+wire.Step(i), whole(g, c.wire), c)
+		p.label = c.label(i)
 		p.queue, p.place.prev, prev = q, prev, p
 		done[i] = make(chan struct{})
 		wg.Go(func() {
@@ -83,7 +87,7 @@ func (r *Run) PublishMany(ctx context.Context, first wire.Step, rows [][]float32
 
 // PublishFrom is Publish of a gradient that is read in pieces.
 func (r *Run) PublishFrom(ctx context.Context, step wire.Step, src Source[float32], opts ...PublishOption) (Commit, error) {
-	c, err := publishCall(opts)
+	c, err := publishOne(opts)
 	if err != nil {
 		return Commit{}, publishing(step, err)
 	}
@@ -93,7 +97,7 @@ func (r *Run) PublishFrom(ctx context.Context, step wire.Step, src Source[float3
 // PublishColumns publishes columns [lo, lo+len(cols)) of step's gradient, and returns when the
 // step is committed: other publishers send the other columns, with the same token.
 func (r *Run) PublishColumns(ctx context.Context, step wire.Step, lo int64, cols []float32, opts ...PublishOption) (Commit, error) {
-	c, err := publishCall(opts)
+	c, err := publishOne(opts)
 	if err == nil {
 		err = wire.CheckRange(lo, int64(len(cols)), r.spec.Dim)
 	}
@@ -116,7 +120,7 @@ func whole[T Float](v []T, as wire.DType) vectors[T] { return vectors[T]{v: [][]
 
 // publication is that of a whole gradient.
 func (r *Run) publication(step wire.Step, in input, c *call) *publication {
-	p := &publication{r: r, step: step, token: rand.Uint64(), own: c.token == nil, in: in, n: r.spec.Dim, deadline: c.stepDeadline,
+	p := &publication{r: r, step: step, token: rand.Uint64(), label: c.label(0), own: c.token == nil, in: in, n: r.spec.Dim, deadline: c.stepDeadline,
 		beat: stepBeat, noWait: c.noWait, weight: c.weight}
 	if c.token != nil {
 		p.token = *c.token

@@ -149,8 +149,8 @@ func (r *Run) combine(ctx context.Context, out output, steps []wire.Step, coef [
 	if err == nil && c.wire != "" {
 		err = wire.Invalid("wire", c.wire, "left out: no vectors are sent")
 	}
-	if err == nil && (len(steps) < 1 || len(steps) > r.spec.Window) {
-		err = wire.Invalid("steps", len(steps), fmt.Sprintf("in [1, %d], the run's window", r.spec.Window))
+	if err == nil && (len(steps) < 1 || len(steps) > r.Spec().Window) {
+		err = wire.Invalid("steps", len(steps), fmt.Sprintf("in [1, %d], the run's window", r.Spec().Window))
 	}
 	for k := 0; k < len(coef) && err == nil; k++ {
 		err = checkCoef(coef[k], len(steps))
@@ -199,6 +199,9 @@ func (q *question) ask(ctx context.Context) (Answer, error) {
 		return Answer{}, asking(q.req.Kind, err)
 	}
 	defer done()
+	if err := q.inBlocks(ctx); err != nil {
+		return Answer{}, asking(q.req.Kind, err)
+	}
 	a, err := q.run(ctx)
 	if err != nil {
 		return Answer{}, asking(q.req.Kind, err)

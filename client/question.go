@@ -22,12 +22,15 @@ type question struct {
 	values []float64   // the answer, where it is numbers
 	byRow  bool        // the numbers are of the rows of a window
 	steps  []wire.Step // of these
+	labels []string    // of these, or nil
 
 	progress func(done, total int64) // WithProgress, or nil
+	blocks   *blocks                 // nil: the whole of H
+	phases   func(Phase)             // WithPhases, or nil
 }
 
 func (r *Run) question(kind string, vectors int, out output, c *call) *question {
-	return &question{r: r, out: out, n: r.spec.Dim, progress: c.progress, req: wire.Query{
+	return &question{r: r, out: out, n: r.spec.Dim, progress: c.progress, phases: c.phases, blocks: c.blocks, req: wire.Query{
 		Run: r.name, Kind: kind, Vectors: vectors, Result: out.dtype(), Damping: c.damping, Divisor: c.divisor,
 		AtLeast: c.atLeast, Exactly: c.exactly, MinRows: c.minRows, Verify: c.verify, Refine: c.refine,
 	}}
@@ -132,7 +135,7 @@ func (q *question) round(ctx context.Context) (Answer, error) {
 func (q *question) fetch(ctx context.Context, info *wire.Info, reply *wire.QueryReply) error {
 	r, t := q.r, q.out.dtype()
 	grid := r.c.choose(wire.OpFetch, q.n*int64(q.req.Vectors)*int64(t.Size()))
-	if q.req.Kind == wire.KindDiag {
+	if q.req.Kind == wire.KindDiag && q.blocks == nil {
 		grid = chosen{c: r.c, bytes: q.pieceBytes(reply.Rows)}
 	}
 	pieces := cut(info, q.lo, q.n, q.req.Vectors, grid.bytes, t)
@@ -177,9 +180,7 @@ func (q *question) wait(ctx context.Context, info *wire.Info, id wire.QueryID) (
 		if reply.State != wire.StatePending {
 			return reply, nil
 		}
-		if q.progress != nil && reply.Total > 0 {
-			q.progress(reply.Done, reply.Total)
-		}
+		q.under(reply)
 		if !leisurely(ctx, asked) {
 			return nil, ended(ctx, nil)
 		}

@@ -33,6 +33,10 @@ type RunConfig struct {
 	// HalfLife in steps, where it is not 0: a gradient counts 2^(−k/HalfLife) times its weight when the newest in the
 	// window is k steps ahead. Each gradient then costs O(m³) more, see docs/weights.md.
 	HalfLife float64
+	// TensorDamping gives tensors of the Layout, by their names, dampings of their own in place of λ: H = F + Λ. Where
+	// another damping is asked for, or set, than Damping, these change by the same factor. What such a run does not
+	// answer is wire.CodeUnsupported; bounds are relative in the norm of Λ: docs/weights.md.
+	TensorDamping map[string]float64
 }
 
 // spec is the configuration with its defaults; Shards may still be 0.
@@ -60,6 +64,10 @@ func (cfg RunConfig) spec() (wire.RunSpec, []byte, error) {
 	orDefault(&s.Divisor, wire.Capacity)
 	orDefault(&s.Store, wire.F32)
 	orDefault(&s.Durability, wire.DurabilityMemory)
+	var err error
+	if s.Scales, err = scalesOf(cfg.TensorDamping, layout, s); err != nil {
+		return s, nil, err
+	}
 	check := s
 	orDefault(&check.Shards, 1)
 	return s, layout, check.Validate()
@@ -114,6 +122,7 @@ func (a Answer) Bound() float64 {
 type Window struct {
 	Version wire.Version
 	Steps   []wire.Step
+	Labels  []string // of Run.Labels: one a step, "" where it has none; nil where none has one
 }
 
 // Attach creates a run, or joins the one of that name. One that exists and differs is an error
@@ -201,14 +210,15 @@ func checkInfo(info *wire.Info, name string) error {
 	return nil
 }
 
-// Spec is what the run is, as was heard last: damping and divisor may be set (Set) by any client.
+// Spec is what the run is, as was heard last: damping and divisor may be set (Set), and the
+// window resized (Resize), by any client.
 func (r *Run) Spec() wire.RunSpec { return r.info().Spec }
 
 // Dim is d, the number of the run's parameters.
 func (r *Run) Dim() int64 { return r.spec.Dim }
 
 // MaxVectors is the most vectors that one query takes.
-func (r *Run) MaxVectors() int { return wire.MaxVectorsFor(r.spec.Slots()) }
+func (r *Run) MaxVectors() int { return wire.MaxVectorsFor(r.Spec().Slots()) }
 
 // Status asks how the run stands.
 func (r *Run) Status(ctx context.Context) (wire.Info, error) {

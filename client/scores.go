@@ -14,6 +14,7 @@ import (
 type Scores struct {
 	Answer
 	Steps  []wire.Step // of the window's gradients, oldest first
+	Labels []string    // of the same (WithLabel), "" where there is none; nil where none has one
 	Scores [][]float64 // of each vector, a number for each step
 }
 
@@ -65,7 +66,7 @@ func (r *Run) scores(ctx context.Context, in input, k int, c *call) (Scores, err
 	if err != nil {
 		return Scores{}, err
 	}
-	return Scores{Answer: a, Steps: q.steps, Scores: split(q.values, k, a.Rows)}, nil
+	return Scores{Answer: a, Steps: q.steps, Labels: q.labels, Scores: split(q.values, k, a.Rows)}, nil
 }
 
 // Pairs is forms uᵀH⁻¹v, one a pair.
@@ -126,6 +127,7 @@ func pairsOf[T Float](ctx context.Context, r *Run, v [][]T, pairs [][2]int, opts
 type Influence struct {
 	Version wire.Version
 	Steps   []wire.Step // of the window's gradients, oldest first
+	Labels  []string    // of the same, as in Scores
 	Values  [][]float64 // g_iᵀH⁻¹g_j, a row for each i
 	Bounds  []float64   // of the error of each row in the 2-norm, absolute
 }
@@ -137,7 +139,7 @@ func (r *Run) Influence(ctx context.Context, opts ...QueryOption) (Influence, er
 	if err != nil {
 		return Influence{}, err
 	}
-	out := Influence{Version: a.Version, Steps: q.steps}
+	out := Influence{Version: a.Version, Steps: q.steps, Labels: q.labels}
 	for _, row := range split(q.values, a.Rows, a.Rows+1) {
 		out.Values, out.Bounds = append(out.Values, row[:a.Rows:a.Rows]), append(out.Bounds, row[a.Rows])
 	}
@@ -148,6 +150,7 @@ func (r *Run) Influence(ctx context.Context, opts ...QueryOption) (Influence, er
 type SelfInfluence struct {
 	Version   wire.Version
 	Steps     []wire.Step // of the window's gradients, oldest first
+	Labels    []string    // of the same, as in Scores
 	Self      []float64   // gᵀH⁻¹g
 	SelfBound []float64   // of the error of each, absolute
 	Out       []float64   // gᵀ(H − ggᵀ/N)⁻¹g: the same with the gradient left out of H, N as it is
@@ -161,7 +164,7 @@ func (r *Run) SelfInfluence(ctx context.Context, opts ...QueryOption) (SelfInflu
 	if err != nil {
 		return SelfInfluence{}, err
 	}
-	out := SelfInfluence{Version: a.Version, Steps: q.steps}
+	out := SelfInfluence{Version: a.Version, Steps: q.steps, Labels: q.labels}
 	for _, row := range split(q.values, a.Rows, wire.SelfNumbers) {
 		out.Self, out.SelfBound = append(out.Self, row[0]), append(out.SelfBound, row[1])
 		out.Out, out.OutBound = append(out.Out, row[2]), append(out.OutBound, row[3])

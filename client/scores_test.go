@@ -22,11 +22,13 @@ func (f *fake) answering(values []float64, bounds ...float64) *[]*wire.Query {
 		case *wire.Values:
 			n := min(m.N, 2)
 			return &wire.ValuesReply{Lo: m.Lo, N: n, Payload: wire.AppendFloats(nil, values[m.Lo:m.Lo+n])}, true
-		case *wire.StepsRequest:
+		case *wire.LabelsRequest:
 			if m.Query == 0 {
 				f.t.Error("the steps of the present window are asked for, not those of the query's")
 			}
-			return &wire.Steps{Version: 9, Rows: 3, Payload: wire.AppendUint64s(nil, []wire.Step{5, 6, 7})}, true
+			list := []wire.Labelled{{Step: 5}, {Step: 6, Label: "six"}, {Step: 7}}[m.From:] // two at a time
+			n := min(2, len(list))
+			return &wire.Labels{Version: 9, Rows: 3, From: m.From, N: n, Payload: wire.AppendLabels(nil, list[:n])}, true
 		}
 		return nil, false
 	})
@@ -41,7 +43,7 @@ func TestScores(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.Version != 9 || s.Rows != 3 || s.Bound() != 2e-12 || !slices.Equal(s.Steps, []wire.Step{5, 6, 7}) ||
+	if s.Version != 9 || s.Rows != 3 || s.Bound() != 2e-12 || !slices.Equal(s.Steps, []wire.Step{5, 6, 7}) || !slices.Equal(s.Labels, []string{"", "six", ""}) ||
 		!slices.Equal(s.Scores[0], []float64{1, 2, 3}) || !slices.Equal(s.Scores[1], []float64{4, 5, 6}) {
 		t.Errorf("%+v", s)
 	}
@@ -106,8 +108,8 @@ func TestValuesAreChecked(t *testing.T) {
 		switch m := m.(type) {
 		case *wire.Result:
 			return &wire.ResultReply{State: wire.StateReady, Version: 1, Rows: 1, Values: 4}, true
-		case *wire.StepsRequest:
-			return &wire.Steps{Version: 1, Rows: 1, Payload: wire.AppendUint64s(nil, []wire.Step{5})}, true
+		case *wire.LabelsRequest:
+			return &wire.Labels{Version: 1, Rows: 1, N: 1, Payload: wire.AppendLabels(nil, []wire.Labelled{{Step: 5}})}, true
 		case *wire.Values:
 			if lost {
 				lost = false

@@ -57,17 +57,9 @@ const MaxDampings = wire.MaxDampings
 // above 2048, and O(m) for each λ; publishing goes on meanwhile. Options: a WindowOption, WithDivisor,
 // WithMinRows. An error is wire.CodeInvalid, or wire.CodeOverflow where a number is too large for a float64.
 func (r *Run) Scalars(ctx context.Context, dampings []float64, opts ...QueryOption) (Scalars, error) {
-	c, err := spectrumCall(opts)
-	if dampings == nil {
-		dampings = []float64{r.spec.Damping}
-	}
-	if n := len(dampings); err == nil && (n < 1 || n > MaxDampings) {
-		err = wire.Invalid("dampings", n, fmt.Sprintf("in [1, %d]", MaxDampings))
-	}
-	for _, lambda := range dampings {
-		if err == nil {
-			err = wire.CheckDampingOf("damping", lambda, r.spec.Window)
-		}
+	c, dampings, err := r.scalarsCall(dampings, opts)
+	if err == nil && c.blocks != nil {
+		err = wire.Invalid("blocks", "given", "left out: BlockScalars takes them")
 	}
 	if err != nil {
 		return Scalars{}, asking(wire.KindScalars, err)
@@ -81,8 +73,30 @@ func (r *Run) Scalars(ctx context.Context, dampings []float64, opts ...QueryOpti
 	if err != nil {
 		return Scalars{}, err
 	}
-	s := Scalars{Version: a.Version, Rows: a.Rows, N: q.values[0]}
-	rest := q.values[1:]
+	return scalarsOf(a, q.values, dampings), nil
+}
+
+// scalarsCall is for queries for scalars at these dampings, or at the run's.
+func (r *Run) scalarsCall(dampings []float64, opts []QueryOption) (*call, []float64, error) {
+	c, err := spectrumCall(opts)
+	if dampings == nil {
+		dampings = []float64{r.Spec().Damping}
+	}
+	if n := len(dampings); err == nil && (n < 1 || n > MaxDampings) {
+		err = wire.Invalid("dampings", n, fmt.Sprintf("in [1, %d]", MaxDampings))
+	}
+	for _, lambda := range dampings {
+		if err == nil {
+			err = wire.CheckDampingOf("damping", lambda, r.Spec().Window)
+		}
+	}
+	return c, dampings, err
+}
+
+// scalarsOf reads the numbers of a scalars query.
+func scalarsOf(a Answer, values, dampings []float64) Scalars {
+	s := Scalars{Version: a.Version, Rows: a.Rows, N: values[0]}
+	rest := values[1:]
 	next := func() Estimate {
 		e := Estimate{rest[0], rest[1]}
 		rest = rest[2:]
@@ -95,7 +109,7 @@ func (r *Run) Scalars(ctx context.Context, dampings []float64, opts ...QueryOpti
 			Largest: next(), Smallest: next(), CondH: next(), CondK: next(),
 		})
 	}
-	return s, nil
+	return s
 }
 
 // Spectrum works out the eigenvalues of F = GᵀG/N; those of H are λ more. Cost, options and errors are

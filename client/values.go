@@ -26,11 +26,11 @@ func (numbersOnly) dtype() wire.DType { return wire.F64 }
 // that they are of.
 func (q *question) read(ctx context.Context, info *wire.Info, id wire.QueryID, count int64) error {
 	if q.byRow {
-		window, err := ask[*wire.Steps](ctx, q.r.c, wire.OpSteps, &wire.StepsRequest{Run: q.r.name, Query: id}, whileNoRoom)
+		window, err := q.r.labelled(ctx, id, whileNoRoom)
 		if err != nil {
 			return err
 		}
-		q.steps = wire.Uint64s[wire.Step](window.Payload)
+		q.steps, q.labels = window.Steps, window.Labels
 	}
 	q.values = make([]float64, 0, min(count, 8*wire.MaxValuesReply))
 	for lo := int64(0); lo < count; lo = int64(len(q.values)) {

@@ -24,11 +24,13 @@ type Change struct {
 // change is one that waits, or is under way.
 type change struct {
 	key     callerToken
-	msg     wire.Message // *wire.Forget, *wire.Set or *wire.Freeze
+	msg     wire.Message // *wire.Forget, *wire.Set, *wire.Resize or *wire.Freeze
 	waiters []waiter
 	record  Record // with it
 	saved   bool
-	rows    []int // to be forgotten, by age
+	rows    []int // to be forgotten, by age; or that leave a window that becomes smaller
+
+	readying bool // the shards make ready: it is not in the record yet
 }
 
 // maxChanges is how many changes may wait.
@@ -83,9 +85,11 @@ func (c *Core) goOn(e *Effects) {
 // nextChange begins the next change that is one, unless something is under way. Only then can it be
 // said which rows there are: all steps of a forget are in the window, or nothing is forgotten.
 func (c *Core) nextChange(e *Effects) {
-	for c.committing == nil && c.changing == nil && c.phase == serving && len(c.changes) > 0 {
-		ch := c.changes[0]
-		c.changes = c.changes[1:]
+	for c.committing == nil && c.changing == nil && c.phase == serving {
+		ch := c.popChange()
+		if ch == nil {
+			return
+		}
 		rec := c.rec.clone()
 		rec.Change = &Change{Caller: ch.key.caller, Token: ch.key.token, Version: c.version, Rows: len(c.rows)}
 		switch m := ch.msg.(type) {
@@ -112,6 +116,22 @@ func (c *Core) nextChange(e *Effects) {
 			if rec.Freeze != nil { // W has traces of the rows
 				rec.Freeze.Thawed = true
 			}
+		case *wire.Resize:
+			if m.Window == rec.Spec.Window {
+				c.endChange(e, ch, outcome{reply: c.changeReply(rec.Change)})
+				continue
+			}
+			if c.frozen() {
+				c.endChange(e, ch, outcome{err: c.errFrozen()})
+				continue
+			}
+			if err := c.resizeRecord(ch, &rec, m); err != nil {
+				c.endChange(e, ch, outcome{err: wire.AsError(err)})
+				continue
+			}
+			ch.record, c.changing = rec, ch
+			c.makeReady(e, ch)
+			continue
 		case *wire.Set:
 			if m.Damping != 0 {
 				rec.Spec.Damping = m.Damping
@@ -162,10 +182,14 @@ func (c *Core) endChange(e *Effects, ch *change, out outcome) {
 // savedChange goes on with a change that is in the record.
 func (c *Core) savedChange(e *Effects) {
 	ch := c.changing
-	if ch == nil || ch.saved {
+	if ch == nil || ch.saved || ch.readying {
 		return
 	}
 	ch.saved = true
+	if _, ok := ch.msg.(*wire.Resize); ok {
+		c.resized(e, ch)
+		return
+	}
 	c.rec = ch.record
 	if m, ok := ch.msg.(*wire.Freeze); ok {
 		if m.Thaw {

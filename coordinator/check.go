@@ -33,6 +33,8 @@ func about(m wire.Control, id wire.QueryID) bool {
 		return m.Query == id
 	case *wire.Refine:
 		return m.Query == id
+	case *wire.Blocks:
+		return m.Query == id
 	}
 	return false
 }

@@ -72,12 +72,13 @@ type Note struct {
 	Steps []wire.Step
 }
 
-// Config of a core. All fields are needed but InlineRows.
+// Config of a core. All fields are needed but Carried and InlineRows.
 type Config struct {
 	Coordinator string // its name
 	Record      Record
 	Epoch       wire.Epoch
 	Workers     []wire.Hello // as last heard of
+	Carried     *Carried     // of the core before, or nil
 	Had         []wire.Step  // in the window, as this coordinator's last core knew it; to tell of a total loss
 	TickMS      int64
 	SilentMS    int64 // a worker that is silent for so long is lost
@@ -139,6 +140,7 @@ type Core struct {
 	gone       ring[wire.QueryID, *wire.Error]
 	ended      ring[callerToken, *wire.Error] // so that a late copy of a request opens nothing
 
+	carried  *Carried
 	changing *change // is under way
 	changes  []*change
 	changed  ring[callerToken, outcome]
@@ -149,6 +151,8 @@ type Core struct {
 	gram     gramLoad
 	spectra  spectra
 	makings  []*making // the first is under way
+
+	blockJobs map[uint64]func(*Effects, any)
 }
 
 type phase int
@@ -181,6 +185,7 @@ type shardOf struct {
 type row struct {
 	wire.Row
 	version wire.Version // that it was committed at, as far as is known
+	label   string
 }
 
 // waiter is a client's long poll.
@@ -193,7 +198,7 @@ type waiter struct {
 func NewCore(cfg Config) *Core {
 	c := &Core{
 		cfg: cfg, rec: cfg.Record.clone(), epoch: cfg.Epoch,
-		workers: map[string]*peer{}, calls: map[uint64]*call{},
+		workers: map[string]*peer{}, calls: map[uint64]*call{}, blockJobs: map[uint64]func(*Effects, any){},
 		queryBytes: queryBytes, queries: map[wire.QueryID]*query{}, tokens: map[callerToken]wire.QueryID{},
 		outcomes: newRing[wire.Attempt, outcome](memory), gone: newRing[wire.QueryID, *wire.Error](memory), ended: newRing[callerToken, *wire.Error](memory),
 		why: "starting",
@@ -383,7 +388,7 @@ func (c *Core) onTick(e *Effects) {
 		if q.deadline <= c.tick && !q.closing {
 			c.closeQuery(e, q, wire.Errorf(wire.CodeVersionGone, "query", uint64(q.id), "closed by its deadline", "version %d is not held any more", q.version))
 		}
-		q.waiters = c.pending(e, q.waiters, &wire.ResultReply{State: wire.StatePending, Version: q.version, Rows: len(q.slots), Done: q.done, Total: q.total})
+		q.waiters = c.pending(e, q.waiters, &wire.ResultReply{State: wire.StatePending, Version: q.version, Rows: len(q.slots), Phase: q.phase, Done: q.done, Total: q.total})
 	}
 	c.pendingChanges(e)
 	c.endKept(e)
@@ -506,6 +511,10 @@ func (c *Core) request(e *Effects, in Request) error {
 		return c.change(e, in, m.Token)
 	case *wire.Set:
 		return c.change(e, in, m.Token)
+	case *wire.Resize:
+		return c.change(e, in, m.Token)
+	case *wire.LabelsRequest:
+		return c.labelsRequest(e, in, m)
 	case *wire.Freeze:
 		return c.change(e, in, m.Token)
 	case *wire.FrozenRequest:

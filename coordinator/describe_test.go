@@ -24,7 +24,19 @@ func describe(m wire.Message) string {
 		slots, _ := wire.SlotList(m.Payload)
 		return head() + fmt.Sprintf(" slots=%s block=%d:%d", list(slots, func(s wire.Slot) string { return fmt.Sprint(s) }), m.I0, m.I1)
 	case *wire.Stage:
-		return head() + fmt.Sprintf(" step=%d attempt=%s slot=%d token=%d", m.Step, id(m.Attempt), m.Slot, m.Token) + describeWeight(m.Weight)
+		s := head() + fmt.Sprintf(" step=%d attempt=%s slot=%d token=%d", m.Step, id(m.Attempt), m.Slot, m.Token) + describeWeight(m.Weight)
+		if m.Label != "" {
+			s += " label=" + m.Label
+		}
+		return s
+	case *wire.Reshape:
+		return head() + fmt.Sprintf(" version=%d slots=%d rows=%s", m.Version, m.Slots, list(wire.Rows(m.Payload), describeRow))
+	case *wire.SlotLabels:
+		slots, _ := wire.SlotList(m.Payload)
+		return head() + fmt.Sprintf(" slots=%v", slots)
+	case *wire.Labels:
+		steps, _ := wire.LabelList(m.Payload, m.N)
+		return fmt.Sprintf("labels version=%d from=%d %s of %d", m.Version, m.From, list(steps, describeLabelled), m.Rows)
 	case *wire.Multiply:
 		slots, _ := wire.SlotList(m.Payload)
 		return head() + fmt.Sprintf(" step=%d attempt=%s with=%v", m.Step, id(m.Attempt), slots)
@@ -81,14 +93,52 @@ func describe(m wire.Message) string {
 			s += " " + m.Kind
 		case wire.PruneGram:
 			s += fmt.Sprintf(" %v rows %d:%d", m.Slots(), m.I0, m.I1)
+		case wire.PruneScore:
+			if m.I1 > 0 {
+				s += fmt.Sprintf(" part %d of %d", m.I0, m.I1)
+			}
+		case wire.PruneGroup:
+			s += fmt.Sprintf(" %d:%d of %v", m.Keep, m.Of, wire.StripList(m.Payload))
 		case wire.PruneCount:
 			s += fmt.Sprintf(" %d bits of %#x", m.Known, m.Key)
 		case wire.PruneChoose:
 			s += fmt.Sprintf(" %s key=%#x ties=%d", m.Rule, m.Key, m.Ties)
+			if m.Of > 0 {
+				s += fmt.Sprintf(" %d:%d at=%v", m.Keep, m.Of, wire.Indices(m.Payload))
+			}
 		case wire.PruneDots:
 			s += fmt.Sprintf(" mask=%v", slotList(m.Mask))
 		case wire.PruneResult:
 			s += fmt.Sprintf(" %s mask=%v coef=%s", m.Result, slotList(m.Mask), floats(m.Payload))
+		}
+		return s
+	case *wire.Blocks:
+		s := head() + fmt.Sprintf(" query=%s %s %s", id(m.Query), m.Do, m.What)
+		switch m.Do {
+		case wire.BlocksBegin:
+			slots, weights, part := m.Begun()
+			s += fmt.Sprintf(" vectors=%d damping=%g N=%d rows=%v blocks of %d from %v to %d", m.Vectors, m.Damping, m.N, slots, part.Size, part.Starts, part.End)
+			if weights != nil {
+				s += fmt.Sprintf(" weights=%v", weights)
+			}
+		case wire.BlocksWork:
+			if len(m.Payload) > 0 {
+				s += " coef=" + floats(m.Payload)
+			}
+		case wire.BlocksGram:
+			s += fmt.Sprintf(" cols=%d:%d rows %d:%d", m.Lo, m.Hi, m.I0, m.I1)
+		case wire.BlocksDots:
+			s += fmt.Sprintf(" cols=%d:%d", m.Lo, m.Hi)
+		case wire.BlocksFactor:
+			s += fmt.Sprintf("lo=%d l=%s", m.Lo, floats(m.Payload))
+		case wire.BlocksFinish:
+			s += fmt.Sprintf(" cols=%d:%d coef=%s", m.Lo, m.Hi, floats(m.Payload))
+		case wire.BlocksElements:
+			s += fmt.Sprintf("cols=%d:%d at=%v", m.Lo, m.Hi, wire.Indices(m.Payload))
+		case wire.BlocksInner:
+			s += fmt.Sprintf("cols=%d:%d", m.Lo, m.Hi)
+		case wire.BlocksResult:
+			s += string(m.Result)
 		}
 		return s
 	case *wire.Norms:
@@ -133,6 +183,9 @@ func describe(m wire.Message) string {
 		}
 		if m.Total > 0 {
 			s += fmt.Sprintf(" done=%d/%d", m.Done, m.Total)
+		}
+		if m.Phase != "" {
+			s += " phase=" + m.Phase
 		}
 		return s
 	case *wire.ValuesReply:
@@ -270,4 +323,11 @@ func slotList(m shard.Mask) []int {
 		}
 	}
 	return out
+}
+
+func describeLabelled(l wire.Labelled) string {
+	if len(l.Label) > 20 {
+		return fmt.Sprintf("%d:%s…", l.Step, l.Label[:20])
+	}
+	return fmt.Sprintf("%d:%s", l.Step, l.Label)
 }

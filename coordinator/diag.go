@@ -227,8 +227,12 @@ func (c *Core) gathered(e *Effects, q *query) error {
 	if q.kind == wire.KindSubblock {
 		return c.factored(e, q, func(e *Effects) error { return c.subblock(e, q) })
 	}
-	for i := range q.vectors {
-		q.parts[0][q.vectors*c.rec.Spec.Slots()+i] = 1 // ‖e_j‖²
+	slots := c.rec.Spec.Slots()
+	for i, r := range c.rec.Spec.Scales.At(q.index...) {
+		for j := range slots { // products are with R⁻¹e_j, see checkScales
+			q.parts[0][i*slots+j] /= r
+		}
+		q.parts[0][q.vectors*slots+i] = 1 / r // ‖e_j‖²
 	}
 	return c.solve(e, q)
 }
@@ -259,10 +263,24 @@ func (c *Core) subblock(e *Effects, q *query) error {
 		shard.SolveLower(w, l, ldl, len(q.slots), ld)
 	}
 	q.of = 0 // W is read
+	roots := c.rootScales(q.index)
+	for k, r := range roots {
+		for i := range q.slots {
+			w[i*ld+k] /= r
+		}
+	}
 	block := make([]float64, count*count)
 	bound, err := f.SubblockTo(block, w, ld, q.index)
 	if err != nil {
 		return unsolved(q, err)
+	}
+	if roots != nil {
+		bound += 4 * 0x1p-52 // of what follows
+	}
+	for k, r := range roots {
+		for i := range q.index {
+			block[i*count+k] /= r * roots[i]
+		}
 	}
 	if err := limit(q, bound); err != nil {
 		return err

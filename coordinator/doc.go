@@ -22,6 +22,8 @@
 //	forget    the record is written (how far the run was, who asked), queries that read the rows end,
 //	          every shard hears evict: at version+1 the rows have left it, and are zero
 //	set       λ or the divisor: the record is written, the factor is made anew when next asked for
+//	resize    when no step is open, every shard makes ready for other slots, then the record is written;
+//	          with that it is decided: the run begins anew, and shards become it as they are adopted
 //	freeze    every shard makes room for W, or one refuses; the record is written; open steps end; L goes
 //	          out and W is worked out piece by piece, beside what else is asked
 //	thaw      the record is written; W goes when no query reads it

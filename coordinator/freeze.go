@@ -131,6 +131,9 @@ func (c *Core) acknowledged(e *Effects, m wire.Message) bool {
 	case *wire.Error:
 		err := *m
 		err.Seq = 0
+		if err.Code == wire.CodeUnknownQuery { // a shard has another owner: it is to be asked there
+			err = *wire.Errorf(wire.CodeUnavailable, "run", c.rec.Spec.Name, "ready", "its shards have another owner")
+		}
 		c.unkept(e, &err)
 	default:
 		c.unkept(e, wire.Errorf(wire.CodeInternal, "answer", m.Type(), "one of the protocol"))

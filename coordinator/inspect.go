@@ -15,6 +15,7 @@ type Inspection struct {
 	Newest     wire.Step
 	Committing wire.Step // 0: none
 	Rows       []wire.Row
+	Labels     []string // of the rows
 	Record     Record
 	Open       []InspectedStep
 	Queries    []InspectedQuery
@@ -50,7 +51,7 @@ func (c *Core) Inspect() Inspection {
 		in.Committing = c.committing.step
 	}
 	for _, r := range c.rows {
-		in.Rows = append(in.Rows, r.Row)
+		in.Rows, in.Labels = append(in.Rows, r.Row), append(in.Labels, r.label)
 	}
 	for _, o := range c.open {
 		in.Open = append(in.Open, InspectedStep{wire.Staged{Slot: o.slot, Step: o.step, Attempt: o.attempt, Token: o.token, Whole: o.count() == len(c.shards), Weight: o.weight}, o.dropping})

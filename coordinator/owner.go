@@ -223,11 +223,12 @@ func (o *owner) begin(revision uint64) bool {
 	o.record, o.rec = entry.Revision(), rec
 	ms := func(d time.Duration) int64 { return d.Milliseconds() }
 	var had []wire.Step
+	var carried *Carried
 	if o.core != nil {
-		had = o.core.Steps()
+		had, carried = o.core.Steps(), o.core.Carried()
 	}
 	o.core = NewCore(Config{
-		Had:         had,
+		Had: had, Carried: carried,
 		Coordinator: o.s.cfg.Name, Record: rec, Epoch: epoch,
 		Workers: o.s.live(), TickMS: ms(tick), SilentMS: ms(o.s.cfg.Silent), StepMS: ms(o.s.cfg.StepDeadline), QueryMS: ms(o.s.cfg.QueryDeadline),
 	})

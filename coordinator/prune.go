@@ -14,7 +14,8 @@ import (
 //
 //	the vectors and what the mask says
 //	A of the free columns, where some are not free; then they score by its factor
-//	counts of the scores' bits, till the k-th smallest is known; then they choose
+//	counts of the scores' bits, till the k-th smallest is known; then they choose. With a pattern: the
+//	scores of groups that shards share (pattern.go)
 //	products of t or G_S w_S with the rows; A of the columns that are left, for the exact joint update
 //	the result's coefficients
 
@@ -28,6 +29,8 @@ type pruning struct {
 	count    int64          // of weights to be pruned
 	win      *window.Window // of the free columns alone; nil where that is the query's
 	search   *selection.Search
+	pattern  wire.Pattern
+	strips   []wire.Strip
 	y        []float64 // products, of each row
 	weights  []float64 // of the rows; nil where all are 1
 }
@@ -43,9 +46,14 @@ func (c *Core) pruneBytes(kind string) int64 {
 
 // scatter asks every shard for want numbers; then takes them, in the order of the shards.
 func (c *Core) scatter(e *Effects, q *query, want int, ask func() wire.Control, then func(*Effects, [][]float64) error) {
+	c.scatterEach(e, q, func(int) int { return want }, func(int) wire.Control { return ask() }, then)
+}
+
+// scatterEach is scatter where shards are asked for different things.
+func (c *Core) scatterEach(e *Effects, q *query, want func(shard int) int, ask func(shard int) wire.Control, then func(*Effects, [][]float64) error) {
 	q.parts, q.left = make([][]float64, len(c.shards)), len(c.shards)
 	for s := range c.shards {
-		c.call(e, s, c.askedOf(ask(), s, q), func(e *Effects, m wire.Message) {
+		c.call(e, s, ask(s), func(e *Effects, m wire.Message) {
 			if c.queries[q.id] != q || q.closing {
 				return
 			}
@@ -54,7 +62,7 @@ func (c *Core) scatter(e *Effects, q *query, want int, ask func() wire.Control, 
 				c.refuse(e, q, m)
 				return
 			}
-			if num.Count != want {
+			if want := want(s); num.Count != want {
 				c.restart(e, fmt.Sprintf("shard %d answers %d numbers, not %d", s, num.Count, want))
 				return
 			}
@@ -71,18 +79,16 @@ func (c *Core) scatter(e *Effects, q *query, want int, ask func() wire.Control, 
 	}
 }
 
-// askedOf adds what differs between shards.
-func (c *Core) askedOf(m wire.Control, s int, q *query) wire.Control {
-	if p, ok := m.(*wire.Prune); ok && p.Do == wire.PruneChoose {
-		p.Ties = q.prune.search.Ties(s)
-	}
-	return m
-}
-
 // pruneQuery begins with the vectors.
 func (c *Core) pruneQuery(e *Effects, q *query, m *wire.Query) error {
 	p := &pruning{rule: m.Rule, sparsity: m.Sparsity, masked: m.Masked, only: m.Kind == wire.KindCompensate, weights: c.win.Weights()}
 	q.prune = p
+	if p.pattern = m.Pattern(); !p.pattern.IsZero() {
+		p.strips = wire.StripList(m.Payload)
+		if last := p.strips[len(p.strips)-1].Lo; last >= c.rec.Spec.Dim {
+			return wire.Invalid("strip", last, fmt.Sprintf("below %d, the run's columns", c.rec.Spec.Dim))
+		}
+	}
 	vectors := 1
 	if p.masked || p.only {
 		vectors = 2
@@ -114,6 +120,9 @@ func (c *Core) pruneBegun(e *Effects, q *query, counts []float64) error {
 	if p.only {
 		return c.pruneProducts(e, q)
 	}
+	if !p.pattern.IsZero() {
+		return c.pruneScores(e, q)
+	}
 	d := float64(c.rec.Spec.Dim)
 	p.count = wire.Zeros(p.sparsity, c.rec.Spec.Dim) - gone
 	if p.count < 0 {
@@ -122,7 +131,16 @@ func (c *Core) pruneBegun(e *Effects, q *query, counts []float64) error {
 	if p.count > p.free {
 		return wire.Invalid("sparsity", p.sparsity, fmt.Sprintf("at most %g: of %d weights %d are not to be touched", float64(p.free+gone)/d, c.rec.Spec.Dim, fixed))
 	}
-	if !p.masked {
+	return c.pruneScores(e, q)
+}
+
+// pruneScores has the shards score, by the factor of the free columns.
+func (c *Core) pruneScores(e *Effects, q *query) error {
+	if q.blocks != nil {
+		c.pruneBlocks(e, q)
+		return nil
+	}
+	if !q.prune.masked {
 		return c.factored(e, q, func(e *Effects) error { return c.pruneFactor(e, q) })
 	}
 	c.pruneGram(e, q, func(e *Effects) error { return c.pruneFactor(e, q) })
@@ -136,6 +154,7 @@ func (c *Core) pruneGram(e *Effects, q *query, then func(*Effects) error) {
 	slots := wire.AppendSlots(nil, q.slots)
 	var next func(e *Effects, i0 int) error
 	next = func(e *Effects, i0 int) error {
+		q.under("gram", int64(triangle(i0)), int64(triangle(n)))
 		if i0 == n {
 			win, err := window.New(c.rec.Spec.Window, q.damping, q.divisor)
 			if err == nil {
@@ -195,12 +214,44 @@ func (c *Core) pruneFactor(e *Effects, q *query) error {
 	return c.sendFactor(e, q, f)
 }
 
-// pruneScore follows when the factor is there.
+// partProducts is how many products a shard works out, some seconds' worth, before it tells that it has.
+const partProducts = 1 << 33
+
+// pruneScore follows when the factor is there. Large shards score in parts, which a client hears of.
 func (c *Core) pruneScore(e *Effects, q *query) {
 	p := q.prune
 	p.search = selection.New(p.count)
-	c.scatter(e, q, 0, func() wire.Control { return &wire.Prune{Query: q.id, Do: wire.PruneScore} },
-		func(e *Effects, _ [][]float64) error { return c.pruneSearch(e, q) })
+	most := int64(0) // columns of a shard
+	for s := range c.shards {
+		lo, hi := c.rangeOf(s)
+		most = max(most, hi-lo)
+	}
+	n := float64(len(q.slots))
+	parts := int(min(1+float64(most)*n*n/2/partProducts, wire.MaxScoreParts))
+	if q.blocks != nil { // the diagonal is there
+		parts = 1
+	}
+	var next func(e *Effects, part int) error
+	next = func(e *Effects, part int) error {
+		q.under("scores", int64(part), int64(parts))
+		if part == parts {
+			if !p.pattern.IsZero() {
+				return c.pruneGroups(e, q)
+			}
+			return c.pruneSearch(e, q)
+		}
+		c.scatter(e, q, 0, func() wire.Control {
+			m := &wire.Prune{Query: q.id, Do: wire.PruneScore}
+			if parts > 1 {
+				m.I0, m.I1 = part, parts
+			}
+			return m
+		}, func(e *Effects, _ [][]float64) error { return next(e, part+1) })
+		return nil
+	}
+	if err := next(e, 0); err != nil {
+		c.refuse(e, q, wire.AsError(err))
+	}
 }
 
 // pruneSearch asks for counts till the k-th smallest score is known.
@@ -208,6 +259,7 @@ func (c *Core) pruneSearch(e *Effects, q *query) error {
 	p := q.prune
 	if !p.search.Done() {
 		prefix, known := p.search.Prefix()
+		q.under("selection", int64(known/selection.Bits), selection.Rounds)
 		c.scatter(e, q, selection.Bins, func() wire.Control { return &wire.Prune{Query: q.id, Do: wire.PruneCount, Key: prefix, Known: known} },
 			func(e *Effects, parts [][]float64) error {
 				counts := make([][]int64, len(parts))
@@ -224,15 +276,15 @@ func (c *Core) pruneSearch(e *Effects, q *query) error {
 			})
 		return nil
 	}
-	c.scatter(e, q, 1, func() wire.Control {
-		return &wire.Prune{Query: q.id, Do: wire.PruneChoose, Key: p.search.Key(), Rule: p.rule}
+	c.scatterEach(e, q, func(int) int { return 1 }, func(s int) wire.Control {
+		return &wire.Prune{Query: q.id, Do: wire.PruneChoose, Key: p.search.Key(), Ties: p.search.Ties(s), Rule: p.rule}
 	},
 		func(e *Effects, parts [][]float64) error {
 			if n := sumInOrder(parts)[0]; n != float64(p.count) {
 				c.restart(e, fmt.Sprintf("shards choose %g weights, not %d", n, p.count))
 				return nil
 			}
-			return c.pruneProducts(e, q)
+			return c.pruneChosen(e, q)
 		})
 	return nil
 }
@@ -242,6 +294,7 @@ func (c *Core) pruneSearch(e *Effects, q *query) error {
 func (c *Core) pruneProducts(e *Effects, q *query) error {
 	p := q.prune
 	slots := c.rec.Spec.Slots()
+	q.under("update", 0, 1)
 	c.scatter(e, q, slots, func() wire.Control { return &wire.Prune{Query: q.id, Do: wire.PruneDots, Mask: q.mask} },
 		func(e *Effects, parts [][]float64) error {
 			sum := sumInOrder(parts)

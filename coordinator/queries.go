@@ -31,6 +31,7 @@ type query struct {
 	of        wire.QueryID // the W that it reads, of a frozen run
 	index     []int64      // of the columns that a column or sub-block query names
 	prune     *pruning
+	blocks    *blocking
 	win       *window.Window // the window of its version, once the run's own has gone on
 	parts     [][]float64    // a shard's dots and norms
 	left      int
@@ -40,11 +41,12 @@ type query struct {
 	unsettled []window.Bound              // that need the shards' norms; nil where scalars do
 	then      func(*Effects, *wire.Error) // hears of a precondition's outcome
 	ready     bool
-	making    *making     // the factor that it waits for, if any
-	spectral  *spectral   // nil but for numbers of the spectrum
-	values    []float64   // the answer, where it is numbers …
-	row       int         // … or, where they are worked out as they are read, how many a row of the window has
-	steps     []wire.Step // of the rows that the numbers are of
+	making    *making         // the factor that it waits for, if any
+	spectral  *spectral       // nil but for numbers of the spectrum
+	values    []float64       // the answer, where it is numbers …
+	row       int             // … or, where they are worked out as they are read, how many a row of the window has
+	steps     []wire.Step     // of the rows that the numbers are of
+	labels    []wire.Labelled // the same with their labels
 	pairs     []wire.Pair
 	function            // of H, other than its inverse
 	checked   *checked  // nil but where residuals are asked for
@@ -52,9 +54,14 @@ type query struct {
 	closing   bool
 	waiters   []waiter
 
-	formed      *formed // nil but for what needs the form of A and is not answered yet
-	done, total int64   // of the job that it waits for
+	formed *formed // nil but for what needs the form of A and is not answered yet
+
+	phase       string // what is being done, for who waits; "" where that is plain
+	done, total int64  // of the phase, or of the job that it waits for
 }
+
+// under takes note of how far a query is.
+func (q *query) under(phase string, done, total int64) { q.phase, q.done, q.total = phase, done, total }
 
 // callerToken makes a request for a query idempotent.
 type callerToken struct {
@@ -139,6 +146,9 @@ func (q *query) pins() bool {
 	if readsWindow(q.kind) || q.making != nil {
 		return !q.closing
 	}
+	if q.blocks != nil { // they have windows of their own
+		return false
+	}
 	return (q.checked != nil || needsWindow(q.kind) && q.coef == nil) && !q.ready && !q.closing
 }
 
@@ -207,12 +217,15 @@ func (c *Core) room(m *wire.Query) error {
 		held += 8 * int64(len(q.values))
 		if (!q.ready || readsWindow(q.kind)) && !q.closing {
 			held += c.bytes(q.kind, q.vectors, q.checked != nil) + c.diagBytes(q.kind, len(q.index)) + c.pruneBytes(q.kind)
+			if q.blocks != nil {
+				held += c.blocksBytes(q.blocks.part.Size)
+			}
 		}
 	}
 	if most := max(1, c.queryBytes/c.snapshotBytes()); (needsWindow(m.Kind) || readsWindow(m.Kind) || m.Verify || m.Refine || m.Damping != 0 || m.Divisor != "") && !versions[c.version] && int64(len(versions)) >= most {
 		return wire.Errorf(wire.CodeBusy, "versions with vectors under way", len(versions), fmt.Sprintf("below %d, each of which keeps its window", most), "ask again when one is answered")
 	}
-	if need := c.bytes(m.Kind, m.Vectors, m.Verify || m.Refine) + c.diagBytes(m.Kind, len(m.Payload)/8) + c.pruneBytes(m.Kind); held > 0 && need > c.queryBytes-held {
+	if need := c.bytes(m.Kind, m.Vectors, m.Verify || m.Refine) + c.diagBytes(m.Kind, len(m.Payload)/8-m.Starts) + c.pruneBytes(m.Kind) + c.blocksBytes(m.Block); held > 0 && need > c.queryBytes-held {
 		return wire.Errorf(wire.CodeBusy, "bytes of queries under way", held+need, fmt.Sprintf("at most %d", c.queryBytes), "ask again when one is answered")
 	}
 	return nil
@@ -292,6 +305,9 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 	if err, ok := c.ended.get(key); ok {
 		return err
 	}
+	if err := c.checkScales(m); err != nil {
+		return err
+	}
 	if err := c.checkDamping(m.Damping); err != nil {
 		return err
 	}
@@ -318,16 +334,28 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 	q.deadline = c.deadlineOf(m.DeadlineMS, c.cfg.QueryMS, maxQueryMS)
 	switch m.Kind { // numbers outlive the mask: who forgets a row must find them
 	case wire.KindScores, wire.KindPairs, wire.KindSubblock, wire.KindInfluence, wire.KindSelf, wire.KindLeaveOut:
-		q.steps = c.Steps()
+		q.steps, q.labels = c.Steps(), c.labels()
 	}
 	var err error
 	if m.Verify || m.Refine {
 		q.checked = &checked{refine: m.Refine}
 	}
+	if m.Block != 0 {
+		if err := c.blocksOf(q, m); err != nil {
+			return err
+		}
+		rest := *m
+		rest.Payload = m.Payload[:len(m.Payload)-8*m.Starts]
+		m = &rest
+	}
 	switch m.Kind {
 	case wire.KindVector, wire.KindFisher, wire.KindHessian, wire.KindScores, wire.KindPairs:
 		if m.Kind == wire.KindPairs {
 			q.pairs = wire.PairList(m.Payload)
+		}
+		if q.blocks != nil {
+			c.blocksQuery(e, q)
+			break
 		}
 		c.prepare(e, q)
 	case wire.KindSample:
@@ -339,12 +367,24 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 	case wire.KindRow:
 		err = c.rowQuery(e, q, wire.Uint64s[wire.Step](m.Payload)[0])
 	case wire.KindDiag:
+		if q.blocks != nil {
+			c.blocksQuery(e, q)
+			break
+		}
 		err = c.diagQuery(e, q)
 	case wire.KindColumn, wire.KindSubblock:
+		if q.blocks != nil {
+			err = c.elementsQuery(e, q, wire.Indices(m.Payload))
+			break
+		}
 		err = c.columnsQuery(e, q, wire.Indices(m.Payload))
 	case wire.KindPrune, wire.KindCompensate:
 		err = c.pruneQuery(e, q, m)
 	case wire.KindScalars, wire.KindSpectrum:
+		if q.blocks != nil {
+			err = c.blockScalars(e, q, wire.Floats(m.Payload))
+			break
+		}
 		err = c.spectralQuery(e, q, m)
 	case wire.KindInvSqrt, wire.KindLikelihood, wire.KindLeaveOut:
 		err = c.formQuery(e, q, m)
@@ -394,6 +434,10 @@ func (c *Core) combineQuery(e *Effects, q *query, m *wire.Query) error {
 	}
 	if q.checked != nil {
 		q.checked.as = as
+	}
+	if q.blocks != nil {
+		c.combineBlocks(e, q, as)
+		return nil
 	}
 	return c.factored(e, q, func(e *Effects) error {
 		if err := c.combine(q, as); err != nil {
@@ -558,7 +602,7 @@ func (c *Core) rounded(q *query) []float64 {
 		}
 		out[i] += r.relative * (1 + b)
 		if size := q.size[i]; size > 0 {
-			out[i] += min(r.absolute*math.Sqrt(float64(c.rec.Spec.Dim))/size, 1) // all zeros are off by 1
+			out[i] += min(r.absolute*math.Sqrt(float64(c.rec.Spec.Dim)*c.rec.Spec.Scales.Most())/size, 1) // all zeros are off by 1
 		}
 	}
 	return out
@@ -687,7 +731,8 @@ func (c *Core) closeRequest(e *Effects, in Request, m *wire.Close) error {
 // is under way must not read a row that is written anew.
 func (c *Core) closeQuery(e *Effects, q *query, why *wire.Error) {
 	c.gone.put(q.id, why)
-	q.closing, q.win, q.coef, q.parts, q.values, q.checked, q.prune = true, nil, nil, nil, nil, nil, nil
+	c.stopBlocks(e, q)
+	q.closing, q.win, q.coef, q.parts, q.values, q.checked, q.prune, q.blocks = true, nil, nil, nil, nil, nil, nil, nil
 	for _, w := range q.waiters {
 		e.send(w.to, why)
 	}

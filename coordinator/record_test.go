@@ -28,6 +28,7 @@ func exampleRecord() Record {
 		Takeovers: 4,
 		Epoch:     wire.Epoch{Incarnation: 0xabc, Revision: 9},
 		Newest:    &newest,
+		Freeze:    &Freezing{Caller: "client", Token: math.MaxUint64, Thawed: true},
 	}
 }
 
@@ -77,6 +78,7 @@ func TestDecodeRecordErrors(t *testing.T) {
 		{"borders not growing", func(r *Record) { r.Lo[2] = 40 }, wire.ErrInvalid, "shard border is 40"},
 		{"border beyond dim", func(r *Record) { r.Lo[2] = 100 }, wire.ErrInvalid, "shard border is 100"},
 		{"border so far that it wraps", func(r *Record) { r.Lo[1] = math.MinInt64 }, wire.ErrInvalid, "shard border is 0"},
+		{"who froze it, no name", func(r *Record) { r.Freeze.Caller = "*" }, wire.ErrInvalid, `caller in record is "*"`},
 		{"worker that is no name", func(r *Record) { r.Placed[1].Worker = "w.>" }, wire.ErrInvalid, `worker in record is "w.>"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -187,7 +187,17 @@ func init() {
 				staged = append(staged, st)
 			}
 			p.answer(c, wire.OpAdopt, func(m wire.Control) wire.Message {
-				return &wire.Adopted{Shard: *m.Head(), Version: version, Staged: staged, Payload: rows}
+				return &wire.Adopted{Shard: *m.Head(), Version: version, Staged: staged, Labels: int(c.Int("labels", 0)), Payload: rows}
+			})
+		},
+		"slot-labels": func(p *player, c *script.Cmd) { // step:label, those that are given alone
+			var list []wire.Labelled
+			for _, s := range c.List("of") {
+				step, label, _ := strings.Cut(s, ":")
+				list = append(list, wire.Labelled{Step: wire.Step(parseID(c, step)), Label: label})
+			}
+			p.answer(c, wire.OpSlotLabels, func(m wire.Control) wire.Message {
+				return &wire.SlotLabelsReply{Shard: *m.Head(), N: len(list), Payload: wire.AppendLabels(nil, list)}
 			})
 		},
 		"products": func(p *player, c *script.Cmd) {
@@ -459,6 +469,8 @@ func queryOf(m wire.Message) wire.QueryID {
 		return m.Query
 	case *wire.Prune:
 		return m.Query
+	case *wire.Blocks:
+		return m.Query
 	case *wire.DotVectors:
 		return m.Query
 	case *wire.CloseQuery:
@@ -500,6 +512,9 @@ func (p *player) perform(e Effects) {
 			p.printf(" newest=%d", *n)
 		}
 		if ch := e.Save.Change; ch != nil {
+			if m := e.Save.Spec.Window; m != p.cfg.Record.Spec.Window {
+				p.printf(" window=%d", m)
+			}
 			p.printf(" damping=%g divisor=%s change=%s/%d:%d/%d", e.Save.Spec.Damping, e.Save.Spec.Divisor, ch.Caller, ch.Token, ch.Version, ch.Rows)
 		}
 		if f := e.Save.Freeze; f != nil {
@@ -608,7 +623,7 @@ func (p *player) message(c *script.Cmd) wire.Message {
 	}
 	switch c.Name {
 	case "open":
-		m := &wire.Open{Run: run, Step: step, Token: token, DeadlineMS: deadline, Weight: c.Float("weight", 0)}
+		m := &wire.Open{Run: run, Step: step, Token: token, DeadlineMS: deadline, Label: c.Str("label", ""), Weight: c.Float("weight", 0)}
 		if c.Has("precondition") {
 			m.Precondition = &wire.Precondition{Damping: damping, Divisor: divisor, Result: result}
 		}
@@ -634,6 +649,13 @@ func (p *player) message(c *script.Cmd) wire.Message {
 			m.DType, m.Payload = wire.F32, wire.AppendFloats(nil, c.Floats("dampings"))
 		case "prune":
 			m.DType, m.Sparsity, m.Rule, m.Masked = wire.F32, c.Float("sparsity", 0.5), c.Str("rule", wire.RuleSummed), c.Has("masked")
+			if s := c.Str("pattern", ""); s != "" {
+				pattern, err := wire.ParsePattern(s)
+				if err != nil {
+					c.Fail("pattern: %w", err)
+				}
+				m.Sparsity, m.Keep, m.Of, m.Payload = 0, pattern.Keep, pattern.Of, wire.AppendStrips(nil, parseStrips(c))
+			}
 		case "compensate":
 			m.DType, m.Masked = wire.F32, true
 		case "pairs":
@@ -664,6 +686,12 @@ func (p *player) message(c *script.Cmd) wire.Message {
 				m.Vectors = len(m.Payload) / 8
 			}
 		}
+		if m.Block = c.Int("block", 0); m.Block > 0 {
+			for _, s := range c.List("starts") {
+				m.Starts++
+				m.Payload = wire.AppendUint64s(m.Payload, []uint64{parseID(c, s)})
+			}
+		}
 		return m
 	case "result":
 		return &wire.Result{Run: run, Epoch: epoch, Query: query}
@@ -675,6 +703,8 @@ func (p *player) message(c *script.Cmd) wire.Message {
 		return m
 	case "set":
 		return &wire.Set{Run: run, Token: token, Damping: damping, Divisor: divisor}
+	case "resize":
+		return &wire.Resize{Run: run, Token: token, Window: int(c.Int("window", 0))}
 	case "freeze":
 		return &wire.Freeze{Run: run, Token: token, Thaw: c.Has("thaw")}
 	case "frozen":
@@ -689,6 +719,12 @@ func (p *player) message(c *script.Cmd) wire.Message {
 			m.Query = query
 		}
 		return m
+	case "labels":
+		m := &wire.LabelsRequest{Run: run, Version: wire.Version(c.Int("version", 0)), From: int(c.Int("row", 0))}
+		if s := c.Str("query", ""); s != "" {
+			m.Query = query
+		}
+		return m
 	case "info":
 		return &wire.InfoRequest{Run: run}
 	case "delete":
@@ -697,4 +733,16 @@ func (p *player) message(c *script.Cmd) wire.Message {
 		return &wire.List{}
 	}
 	return nil
+}
+
+// parseStrips reads strips=lo:len,….
+func parseStrips(c *script.Cmd) (strips []wire.Strip) {
+	for _, s := range c.List("strips") {
+		var x wire.Strip
+		if _, err := fmt.Sscanf(s, "%d:%d", &x.Lo, &x.Len); err != nil {
+			c.Fail("strips: %w", err)
+		}
+		strips = append(strips, x)
+	}
+	return strips
 }

@@ -233,7 +233,7 @@ func (s *Service) subscribe() error {
 	prefix := "mfac." + s.cfg.Tenant + ".c."
 	err = rpc.Endpoints(svc, prefix, []string{
 		wire.OpDelete, wire.OpInfo, wire.OpLayout, wire.OpOpen, wire.OpWait, wire.OpQuery, wire.OpResult, wire.OpClose, wire.OpSteps, wire.OpValues,
-		wire.OpForget, wire.OpSet, wire.OpFreeze, wire.OpFrozen,
+		wire.OpForget, wire.OpSet, wire.OpLabels, wire.OpResize, wire.OpFreeze, wire.OpFrozen,
 	}, s.log, func(string) func(rpc.Request) error { return s.toOwner })
 	if err == nil {
 		err = rpc.Endpoints(svc, prefix, []string{wire.OpCreate, wire.OpList, wire.OpStatus}, s.log,
@@ -535,11 +535,15 @@ func runOf(m wire.Message) string {
 		return m.Run
 	case *wire.Values:
 		return m.Run
+	case *wire.LabelsRequest:
+		return m.Run
 	case *wire.StepsRequest:
 		return m.Run
 	case *wire.Forget:
 		return m.Run
 	case *wire.Set:
+		return m.Run
+	case *wire.Resize:
 		return m.Run
 	case *wire.Freeze:
 		return m.Run

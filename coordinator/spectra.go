@@ -46,7 +46,7 @@ func (c *Core) spectralQuery(e *Effects, q *query, m *wire.Query) error {
 	s := &c.spectra
 	switch {
 	case s.known != nil && s.version == q.version:
-		values, err := c.numbers(q, s.known)
+		values, err := q.spectral.numbers(q.kind, c.rec.Spec.Dim, s.known)
 		if err != nil {
 			return err
 		}
@@ -86,6 +86,9 @@ func (c *Core) findSpectrum(e *Effects, q *query) error {
 // done takes a job's outcome. One that nobody waits for any more belongs to none.
 func (c *Core) done(e *Effects, in Done) {
 	s := &c.spectra
+	if c.blockDone(e, in) {
+		return
+	}
 	if in.Job != s.job || s.job == 0 {
 		c.leftOut(e, in)
 		return
@@ -111,7 +114,7 @@ func (c *Core) done(e *Effects, in Done) {
 			c.hasForm(e, q, form)
 			continue
 		}
-		if values, err := c.numbers(q, found); err != nil {
+		if values, err := q.spectral.numbers(q.kind, c.rec.Spec.Dim, found); err != nil {
 			c.refuse(e, q, wire.AsError(err))
 		} else {
 			c.leave(e, q, values)
@@ -147,10 +150,9 @@ func (c *Core) quit(e *Effects, q *query) {
 	}
 }
 
-// numbers is the answer to a query, of the eigenvalues of A at its version (wire.KindScalars,
-// wire.KindSpectrum).
-func (c *Core) numbers(q *query, s *spectrum.Spectrum) ([]float64, error) {
-	d, n := c.rec.Spec.Dim, q.spectral.n
+// numbers is the answer to a query of a kind (wire.KindScalars, wire.KindSpectrum), of the eigenvalues of A = GGᵀ, for d columns.
+func (q *spectral) numbers(kind string, d int64, s *spectrum.Spectrum) ([]float64, error) {
+	n := q.n
 	of := func(e spectrum.Estimate) spectrum.Estimate { // of A, now of F
 		if e == (spectrum.Estimate{}) {
 			return e // n may be 0
@@ -173,7 +175,7 @@ func (c *Core) numbers(q *query, s *spectrum.Spectrum) ([]float64, error) {
 	if len(s.Alpha) > 0 {
 		spectral = of(spectrum.Estimate{Value: s.Alpha[0], Error: s.Error})
 	}
-	if q.kind == wire.KindSpectrum {
+	if kind == wire.KindSpectrum {
 		if err := add("eigenvalue of F", spectral); err != nil {
 			return nil, err
 		}
@@ -187,7 +189,7 @@ func (c *Core) numbers(q *query, s *spectrum.Spectrum) ([]float64, error) {
 	if err := add("norm of F", of(s.Trace), of(s.Frobenius), spectral); err != nil {
 		return nil, err
 	}
-	for _, lambda := range q.spectral.dampings {
+	for _, lambda := range q.dampings {
 		x := s.At(lambda, n, d)
 		if err := add(fmt.Sprintf("number at damping %g", lambda), x.LogDet, x.TraceInverse, x.EffectiveDim, x.Largest, x.Smallest, x.CondH, x.CondK); err != nil {
 			return nil, err

@@ -16,6 +16,8 @@ type openStep struct {
 	step     wire.Step
 	attempt  wire.Attempt
 	token    uint64
+	label    string
+	unnamed  bool    // it was found staged, but not on the first shard: who opens it again says its label
 	weight   float64 // 0: 1
 	slot     wire.Slot
 	deadline int64            // tick
@@ -83,6 +85,9 @@ func (c *Core) openStep(e *Effects, in Request, m *wire.Open) error {
 	if m.Precondition != nil && o != nil && o.token == m.Token && len(o.readers) >= maxReaders && !slices.Contains(o.readers, in.Caller) {
 		return wire.Errorf(wire.CodeTooLarge, "callers with a precondition", len(o.readers)+1, fmt.Sprintf("at most %d for one step", maxReaders), "open it without one")
 	}
+	if err := o.checkLabel(m); err != nil {
+		return err
+	}
 	switch {
 	case o != nil && o.dropping:
 		return wire.Errorf(wire.CodeUnavailable, "step", m.Step, "open", "its last attempt is being dropped")
@@ -93,9 +98,12 @@ func (c *Core) openStep(e *Effects, in Request, m *wire.Open) error {
 	case o != nil && o.token != m.Token:
 		c.supersede(e, o)
 		o = c.newOpen(m.Step, c.nextAttempt(), m.Token, o.slot, deadline)
+		o.label = m.Label
 		o.weight = m.Weight
 		c.open[slices.IndexFunc(c.open, func(p *openStep) bool { return p.step == m.Step })] = o
 		c.stage(e, o)
+	case o == nil && c.resizing():
+		return wire.Errorf(wire.CodeBusy, "step", m.Step, "opened once the window is resized", "it waits for the steps that are open")
 	case o == nil:
 		slot, err := c.freeSlot()
 		if err != nil {
@@ -103,12 +111,17 @@ func (c *Core) openStep(e *Effects, in Request, m *wire.Open) error {
 		}
 		c.cursor = slot
 		o = c.newOpen(m.Step, c.nextAttempt(), m.Token, slot, deadline)
+		o.label = m.Label
 		o.weight = m.Weight
 		c.open = append(c.open, o)
 		slices.SortFunc(c.open, func(a, b *openStep) int { return cmp.Compare(a.step, b.step) })
 		c.stage(e, o)
 	default:
 		o.deadline = max(o.deadline, deadline)
+		if o.unnamed {
+			o.label, o.unnamed = m.Label, false
+			c.stageOn(e, o, 0)
+		}
 	}
 	o.life = max(o.life, m.DeadlineMS)
 	if p := m.Precondition; p != nil && o != c.committing {
@@ -174,8 +187,19 @@ func (c *Core) freeSlot() (wire.Slot, error) {
 // stage tells every shard of an attempt; each answers when its slice is whole.
 func (c *Core) stage(e *Effects, o *openStep) {
 	for s := range c.shards {
-		c.call(e, s, &wire.Stage{Step: o.step, Attempt: o.attempt, Slot: o.slot, Token: o.token, Weight: o.weight}, func(e *Effects, m wire.Message) { c.staged(e, o, s, m) })
+		if s > 0 || !o.unnamed {
+			c.stageOn(e, o, s)
+		}
 	}
+}
+
+// stageOn tells one shard of an attempt. The first one hears its label, before it has any of it.
+func (c *Core) stageOn(e *Effects, o *openStep, s int) {
+	m := &wire.Stage{Step: o.step, Attempt: o.attempt, Slot: o.slot, Token: o.token, Weight: o.weight}
+	if s == 0 {
+		m.Label = o.label
+	}
+	c.call(e, s, m, func(e *Effects, m wire.Message) { c.staged(e, o, s, m) })
 }
 
 // staged takes a shard's products of a step.
@@ -270,7 +294,7 @@ func (c *Core) commit(e *Effects, o *openStep) {
 		}
 		sums = append(sums, sum)
 	}
-	after := append(slices.Clone(kept), row{wire.Row{Slot: o.slot, Step: o.step, Attempt: o.attempt, Weight: o.weight}, c.version + 1})
+	after := append(slices.Clone(kept), row{wire.Row{Slot: o.slot, Step: o.step, Attempt: o.attempt, Weight: o.weight}, c.version + 1, o.label})
 	c.snapshot()
 	var err error
 	if full {
@@ -414,6 +438,7 @@ func (c *Core) fail(e *Effects, o *openStep, err *wire.Error) {
 			if left--; left == 0 {
 				c.open = slices.DeleteFunc(c.open, func(p *openStep) bool { return p == o })
 				c.end(e, o, err)
+				c.nextChange(e)
 			}
 		})
 	}

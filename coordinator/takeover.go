@@ -55,7 +55,7 @@ func (c *Core) place(e *Effects) {
 		w := c.rec.Placed[s].Worker
 		c.shards[s] = shardOf{worker: w, instance: c.workers[w].hello.Instance}
 		lo, n := c.rec.columns(s)
-		c.call(e, s, &wire.Adopt{Instance: c.shards[s].instance, UID: c.rec.UID, Placed: c.rec.Placed[s].Revision, Lo: lo, Cols: n, Slots: c.rec.Spec.Slots(), Store: c.rec.Spec.Store},
+		c.call(e, s, &wire.Adopt{Instance: c.shards[s].instance, UID: c.rec.UID, Placed: c.rec.Placed[s].Revision, Lo: lo, Cols: n, Slots: c.rec.Spec.Slots(), Store: c.rec.Spec.Store, Scales: c.rec.Spec.Scales},
 			func(e *Effects, m wire.Message) { c.adopted(e, s, m) })
 	}
 }
@@ -185,6 +185,7 @@ func (c *Core) keepOpen() {
 		taken[st.Slot] = true
 		c.cursor = st.Slot
 		o := c.newOpen(st.Step, st.Attempt, st.Token, st.Slot, 0)
+		o.unnamed = !slices.ContainsFunc(c.shards[0].adopted.Staged, func(t wire.Staged) bool { return t.Attempt == st.Attempt })
 		o.weight = st.Weight
 		c.open = append(c.open, o)
 	}
@@ -210,7 +211,8 @@ func (c *Core) install(e *Effects) {
 			if left--; left == 0 {
 				c.enter(loading, "rebuilding A from the shards")
 				c.gram = gramLoad{}
-				c.load(e)
+				c.loadCarried()
+				c.loadLabels(e, 0)
 			}
 		})
 	}

@@ -1,6 +1,10 @@
 package coordinator
 
-import "mfac/wire"
+import (
+	"math"
+
+	"mfac/wire"
+)
 
 // weightsOf is the weights of rows, oldest first: what their publishers said, and how far each has
 // faded since the newest of them in a run with a half-life. By the newest that is there, so that a window
@@ -15,4 +19,35 @@ func (c *Core) weightsOf(rows []row) []float64 {
 		return nil
 	}
 	return ws
+}
+
+// checkScales refuses what is not answered yet in a run whose columns have dampings of their own. With
+// scales A is GR⁻¹Gᵀ, products are GR⁻¹v and squared norms vᵀR⁻¹v: shards see to that, and so do they
+// divide what is answered. So all that follows from these is right as it is, in the norm of R.
+func (c *Core) checkScales(m *wire.Query) error {
+	if c.rec.Spec.Scales == "" {
+		return nil
+	}
+	if m.Block != 0 {
+		return wire.Errorf(wire.CodeUnsupported, "block", m.Block, "left out", "a run with dampings of its tensors does not answer for blocks of H yet")
+	}
+	switch m.Kind {
+	case wire.KindVector, wire.KindCombine, wire.KindRow, wire.KindSample, wire.KindDiag, wire.KindColumn, wire.KindSubblock,
+		wire.KindPrune, wire.KindCompensate, wire.KindScores, wire.KindPairs, wire.KindInfluence, wire.KindSelf:
+		return nil
+	}
+	return wire.Errorf(wire.CodeUnsupported, "kind", m.Kind, "vector, combine, row, sample, diag, column, subblock, prune, compensate, scores, pairs, influence or self",
+		"a run with dampings of its tensors does not answer the others yet")
+}
+
+// rootScales are the roots of the scales of columns; nil where all are 1.
+func (c *Core) rootScales(index []int64) []float64 {
+	if c.rec.Spec.Scales == "" {
+		return nil
+	}
+	roots := c.rec.Spec.Scales.At(index...)
+	for i, r := range roots {
+		roots[i] = math.Sqrt(r)
+	}
+	return roots
 }

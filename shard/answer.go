@@ -141,7 +141,7 @@ func (p *pass) answers(sc *scratch, r []float64, tile, line int) {
 		ri := r[i*n : (i+1)*n]
 		if len(a.V) > 0 {
 			x := grow(&sc.v, n)
-			a.V[i].load(s.kernel, x, col)
+			s.load(a.V[i], x, col)
 			if a.refined(i) {
 				p.precise(sc, x, g, first, a.C[i*s.slots:(i+1)*s.slots])
 				for j := range ri {
@@ -158,6 +158,7 @@ func (p *pass) answers(sc *scratch, r []float64, tile, line int) {
 				ri[j] += x[j]
 			}
 		}
+		s.over(ri, col)
 		clear(ri[min(n, s.width(tile)-first):]) // past it may be 0·∞
 	}
 }
@@ -196,7 +197,14 @@ func (p *pass) apply(sc *scratch, tile int, dst []float64) {
 	s.kernel.Dots(&sc.Scratch, dst[:k*s.slots], g, r, p.answer.Mask)
 	for i := range k {
 		x := r[i*cols:][:dotCols(s.width(tile))]
-		dst[k*s.slots+i] = s.kernel.Dot(x, x)
+		if s.scales == nil {
+			dst[k*s.slots+i] = s.kernel.Dot(x, x)
+			continue
+		}
+		y := grow(&sc.v, len(x))
+		copy(y, x)
+		s.times(y, int64(tile)*TileCols)
+		dst[k*s.slots+i] = s.kernel.Dot(x, y)
 	}
 }
 
@@ -210,12 +218,13 @@ func (p *pass) misfit(sc *scratch, tile int, dst []float64) {
 		v, w := grow(&sc.v, cols), grow(&sc.low, cols)
 		clear(v)
 		if len(p.answer.V) > 0 {
-			p.answer.V[i].load(s.kernel, v, int64(tile)*TileCols)
+			s.load(p.answer.V[i], v, int64(tile)*TileCols)
 		}
 		s.kernel.Combine(&sc.Scratch, w, g, 0, p.w[i*s.slots:(i+1)*s.slots], p.answer.Mask)
+		s.times(ri, int64(tile)*TileCols)
 		for j := range ri[:s.width(tile)] {
 			ri[j] = math.FMA(p.lambda, ri[j], -v[j]) + w[j]
 		}
-		dst[i] = s.kernel.Dot(ri, ri)
+		dst[i] = p.norm2(sc, ri, tile)
 	}
 }

@@ -99,11 +99,13 @@ func (p *pass) diag(sc *scratch, block int) {
 	}
 	if n > 0 {
 		s.kernel.Squares(r, w)
+		s.over(r, start)
 	}
 	for j := range one {
 		one[j] = 1
 	}
 	s.kernel.Finish(r, one, p.lambda)
+	s.over(r, start)
 	a, b := max(p.lo, start), min(p.hi, start+int64(cols))
 	size := int64(p.dtype.Size())
 	if bad := s.kernel.Round(p.bytes[(a-p.lo)*size:(b-p.lo)*size], r[a-start:b-start], p.dtype); bad >= 0 {

@@ -22,8 +22,10 @@ const (
 	smallWork = 1 << 20
 
 	// shortWork is the number of products below which a task of a pool is short: less than a ms.
-	// A chunk's is not: the caller's core has more chunks to take from the bus meanwhile.
+	// A chunk's is not: the caller's core has more chunks to take from the bus meanwhile. waitedFor is
+	// the same for a query's whole pass, whose caller has nothing else to do: some 2 ms.
 	shortWork = 1 << 22
+	waitedFor = 1 << 25
 
 	// leastUnits is how many units a pass that is no Sum has for each thread, where there are tiles
 	// enough: who has none left waits for others by less than a part in so many.
@@ -48,6 +50,8 @@ const (
 	opColumns
 	opTouch
 	opDiag
+	opEach
+	opSum
 	opWhiten
 	opSquares
 )
@@ -73,6 +77,9 @@ type pass struct {
 	solve  bool
 	scaled bool
 	lambda float64
+
+	arriving bool // a Sum's, of columns as they come
+
 	answer Answer
 	w      []float64
 	white  []float64 // of opWhiten and opSquares
@@ -82,6 +89,9 @@ type pass struct {
 	dtype  DType
 	out    []byte       // of opGram: not 0 where a column is left out; nil: none is
 	bad    atomic.Int64 // the first column that was not finite, or hi
+
+	each    func(i int)                // of opEach: what is done for each tile
+	sumPart func(i int, dst []float64) // of opSum: a tile's part
 
 	base  int          // of opColumns: the unit of the first tile
 	next  atomic.Int64 // unit, where there is no pool
@@ -140,7 +150,8 @@ func (p *pass) split() {
 func (s *storage) done(p *pass) {
 	p.tree.end()
 	p.mask, p.slots, p.x, p.own, p.c, p.dst, p.bytes, p.out = nil, nil, nil, [2]Vector{}, nil, nil, nil, nil
-	p.norms, p.solve, p.scaled, p.base, p.answer, p.w, p.white = false, false, false, 0, Answer{}, nil, nil
+	p.each, p.sumPart = nil, nil
+	p.norms, p.solve, p.scaled, p.arriving, p.base, p.answer, p.w, p.white = false, false, false, false, 0, Answer{}, nil, nil
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.passes = append(s.passes, p)
@@ -172,9 +183,12 @@ func (s *Store) do(p *pass, units pool.Span, work int64) error {
 	if err := s.spec.Abort.Err(); err != nil {
 		return err
 	}
+	if err := p.checkAware(); err != nil {
+		return err
+	}
 	if s.pool != nil && work >= s.smallWork {
 		spec := s.spec
-		spec.Short = work < shortWork
+		spec.Short = work < shortWork || work < waitedFor && spec.Class == pool.Query && p.tiles == s.tiles() && !p.arriving
 		return s.pool.Do(spec, units, p)
 	}
 	p.next.Store(int64(units.First))
@@ -204,7 +218,7 @@ func (p *pass) Unit(w *pool.Worker, i int) {
 	hi := min(lo+1<<p.levels, p.tiles)
 	switch p.op {
 	case opColumns:
-		for t := lo; t < hi; t++ {
+		for t := lo + p.columnsTiles(sc, p.first+lo, p.first+hi); t < hi; t++ {
 			p.columns(sc, p.first+t)
 		}
 	case opTouch:
@@ -215,6 +229,10 @@ func (p *pass) Unit(w *pool.Worker, i int) {
 		for t := lo; t < hi; t++ {
 			p.diag(sc, p.first+t)
 		}
+	case opEach:
+		for t := lo; t < hi; t++ {
+			p.each(t)
+		}
 	default:
 		p.tree.add(i, p.sum(sc, lo, hi))
 	}
@@ -224,6 +242,9 @@ func (p *pass) Unit(w *pool.Worker, i int) {
 // is added to is there: below tile t lie as many as t has bits set.
 func (p *pass) sum(sc *scratch, lo, hi int) []float64 {
 	n := p.tree.n
+	if sum := p.dotsTiles(sc, lo, hi); sum != nil {
+		return sum
+	}
 	stack := grow(&sc.stack, (mostLevels+1)*n)
 	depth := 0
 	for t := range hi - lo {
@@ -249,6 +270,7 @@ func (p *pass) part(sc *scratch, tile int, dst []float64) {
 		g := s.tile(tile)
 		x := grow(&sc.x, g.Cols())
 		s.kernel.Row(x, g, p.slot)
+		s.over(x, int64(tile)*TileCols)
 		if tile+1 < s.tiles() {
 			s.kernel.FetchRow(s.tile(tile+1), p.slot)
 		}
@@ -258,25 +280,33 @@ func (p *pass) part(sc *scratch, tile int, dst []float64) {
 		cols := g.Cols()
 		x := grow(&sc.x, k*cols)
 		for i := range k {
-			p.x[i].load(s.kernel, x[i*cols:(i+1)*cols], int64(tile)*TileCols)
+			s.load(p.x[i], x[i*cols:(i+1)*cols], int64(tile)*TileCols)
 		}
-		s.kernel.Dots(&sc.Scratch, dst[:k*s.slots], g, x, p.mask)
 		if p.norms {
 			for i := range k {
 				xi := x[i*cols:][:dotCols(s.width(tile))]
-				dst[k*s.slots+i] = s.kernel.Dot(xi, xi)
+				dst[k*s.slots+i] = p.norm2(sc, xi, tile)
 			}
 		}
+		for i := range k {
+			s.over(x[i*cols:(i+1)*cols], int64(tile)*TileCols)
+		}
+		s.kernel.Dots(&sc.Scratch, dst[:k*s.slots], g, x, p.mask)
 	case opDot:
 		n := dotCols(s.width(tile))
 		x := grow(&sc.x, 2*n)
-		p.x[0].load(s.kernel, x[:n], int64(tile)*TileCols)
-		p.x[1].load(s.kernel, x[n:], int64(tile)*TileCols)
+		s.load(p.x[0], x[:n], int64(tile)*TileCols)
+		s.load(p.x[1], x[n:], int64(tile)*TileCols)
+		s.over(x[n:], int64(tile)*TileCols)
 		dst[0] = s.kernel.Dot(x[:n], x[n:])
 	case opGram:
 		g := s.tile(tile)
 		if p.out != nil {
 			g = p.kept(sc, g, tile)
+		}
+		if s.scales != nil {
+			p.gramOver(sc, dst, g, tile)
+			return
 		}
 		s.kernel.Gram(&sc.Scratch, dst, g, p.slots, p.i0, p.i1)
 	case opResidual:
@@ -285,7 +315,7 @@ func (p *pass) part(sc *scratch, tile int, dst []float64) {
 		r, x := grow(&sc.r, k*cols), grow(&sc.x, cols)
 		s.kernel.Combine(&sc.Scratch, r, g, 0, p.c, p.mask)
 		for i := range k {
-			p.x[i].load(s.kernel, x, int64(tile)*TileCols)
+			s.load(p.x[i], x, int64(tile)*TileCols)
 			for j, c := range r[i*cols:][:s.width(tile)] { // past it x is 0; c may be 0·∞
 				if p.scaled {
 					x[j] = math.FMA(p.lambda, x[j], c)
@@ -293,13 +323,26 @@ func (p *pass) part(sc *scratch, tile int, dst []float64) {
 				}
 				x[j] -= c
 			}
-			dst[i] = s.kernel.Dot(x, x)
+			dst[i] = p.norm2(sc, x, tile)
 		}
 	case opApply:
 		p.apply(sc, tile, dst)
 	case opMisfit:
 		p.misfit(sc, tile, dst)
+	case opSum:
+		p.sumPart(tile, dst)
 	}
+}
+
+// norm2 is xᵀx of columns of a tile, with scales xᵀR⁻¹x.
+func (p *pass) norm2(sc *scratch, x []float64, tile int) float64 {
+	if p.s.scales == nil {
+		return p.s.kernel.Dot(x, x)
+	}
+	y := grow(&sc.v, len(x))
+	copy(y, x)
+	p.s.over(y, int64(tile)*TileCols)
+	return p.s.kernel.Dot(x, y)
 }
 
 // dotCols is how many columns a dot of two vectors goes over.
@@ -325,15 +368,18 @@ func (p *pass) columns(sc *scratch, tile int) {
 		ri := r[i*n+skip:][:b-a]
 		if p.scaled { // λv + r
 			x := grow(&sc.x, len(ri))
-			p.x[i].load(s.kernel, x, a)
+			s.load(p.x[i], x, a)
 			for j, r := range ri {
 				ri[j] = math.FMA(p.lambda, x[j], r)
 			}
 		}
 		if p.solve { // (v − r)/λ
 			x := grow(&sc.x, len(ri))
-			p.x[i].load(s.kernel, x, a)
+			s.load(p.x[i], x, a)
 			s.kernel.Finish(ri, x, p.lambda)
+		}
+		if p.answer.C == nil { // else it is done
+			s.over(ri, a)
 		}
 		if p.bytes == nil {
 			copy(p.dst[int64(i)*(p.hi-p.lo)+a-p.lo:], ri)

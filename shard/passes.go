@@ -85,6 +85,9 @@ func (s *Store) gram(dst []float64, slots []int, i0, i1 int, out []byte) error {
 		n := (next*(next+1) - i*(i+1)) / 2
 		p := s.pass(opGram, 0, s.tiles(), int64(n)*s.cols)
 		p.slots, p.i0, p.i1, p.out = slots, i, next, out
+		if s.scales != nil {
+			p.mask = MaskOf(s.slots, slots...)
+		}
 		if err := s.total(dst[:n], p, int64(n)*s.cols); err != nil {
 			return err
 		}

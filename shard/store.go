@@ -56,6 +56,10 @@ type Config struct {
 	// It is the Store's from New on. If nil, New allocates one of zeros on Go's heap, where
 	// the collector takes it for live data and lets as much garbage grow beside it.
 	Region []byte
+
+	// Scales are those of λ in columns that have dampings of their own, from column 0 on; nil: all
+	// have λ. Where they are given, calls that know of them (over.go) are of H = F + λR.
+	Scales []Scale
 }
 
 // An Error is an argument out of its range. A call that returned one has changed nothing. Others
@@ -88,6 +92,7 @@ type storage struct {
 	kernel  *kernel.Variant
 	dtype   DType
 	g       []byte
+	scales  []Scale
 
 	smallWork int64 // a constant, but in tests
 
@@ -164,8 +169,11 @@ func New(cfg Config) (*Store, error) {
 	}
 	s := &Store{&storage{
 		slots: cfg.Slots, cols: cfg.Cols, dtype: cfg.DType, threads: cfg.Threads, pool: cfg.Pool, kernel: cfg.Kernel,
-		smallWork: smallWork, partial: map[cell]*partialRow{},
+		scales: cfg.Scales, smallWork: smallWork, partial: map[cell]*partialRow{},
 	}, pool.Spec{Class: pool.Query, Run: cfg.Run}}
+	if err := checkScales(cfg.Scales, cfg.Cols); err != nil {
+		return nil, err
+	}
 	if s.threads == 0 {
 		s.threads = min(runtime.GOMAXPROCS(0), MaxThreads)
 	}

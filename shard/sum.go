@@ -50,6 +50,7 @@ func (s *Store) BeginDots(x []Vector, mask Mask) (*Sum, error) {
 func (s *Store) begin(p *pass, n, vectors int) *Sum {
 	units := p.count()
 	p.tree.begin(n, units)
+	p.arriving = true
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a := &Sum{}

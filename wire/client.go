@@ -108,13 +108,16 @@ type Precondition struct {
 // Open reserves a slot for a step on every shard. Token tells one publication of a step from
 // another: the same token joins it (data-parallel publishers share one), another token starts it
 // anew, and who held the old one hears CodeSuperseded. DeadlineMS is when an incomplete step is
-// dropped, 0 for a minute. Weight is the gradient's in H, 0 for 1. Reply: OpenReply.
+// dropped, 0 for a minute. Label, of at most MaxLabel bytes, comes back with what is said of the step;
+// all who share a token name the same one. Weight is the gradient's in H, 0 for 1. Reply:
+// OpenReply.
 type Open struct {
 	Run          string        `msgpack:"run"`
 	Step         Step          `msgpack:"step"`
 	Token        uint64        `msgpack:"token"`
 	DeadlineMS   int64         `msgpack:"deadline_ms,omitempty"`
 	Precondition *Precondition `msgpack:"precondition,omitempty"`
+	Label        string        `msgpack:"label,omitempty"`
 	Weight       float64       `msgpack:"weight,omitempty"`
 }
 
@@ -171,7 +174,8 @@ const (
 //	diag     nothing
 //	column   payload: Vectors × uint64 indices of columns
 //	subblock payload: up to MaxIndices uint64 indices of columns; its answer is numbers
-//	prune    weights of dtype DType follow as vector 0; where Masked a mask (MaskFree, …) as vector 1
+//	prune    weights of dtype DType follow as vector 0; where Masked a mask (MaskFree, …) as vector 1;
+//	         payload: with a pattern its strips, two uint64 each, the first from column 0
 //	compensate  changes follow as vector 0, a mask of those that are prescribed as vector 1
 //	fisher, hessian  as vector
 //	sample   Vectors samples of Seed, numbers First, First+1 and so on
@@ -180,6 +184,9 @@ const (
 //
 // Verify and Refine go with vector and combine: Verify has the residuals of the answers measured,
 // Refine has them refined where that makes their residual smaller.
+//
+// With Block, H is replaced by its diagonal blocks: see Partition. The payload's last Starts × uint64 are the columns at which
+// tensors begin, the first one 0; none: one tensor has all columns.
 //
 // Token makes it idempotent: the same caller and token get the same query again.
 type Query struct {
@@ -203,6 +210,10 @@ type Query struct {
 	Sparsity   float64 `msgpack:"sparsity,omitempty"`
 	Rule       string  `msgpack:"rule,omitempty"`
 	Masked     bool    `msgpack:"masked,omitempty"`
+	Block      int64   `msgpack:"block,omitempty"`
+	Starts     int     `msgpack:"starts,omitempty"`
+	Keep       int     `msgpack:"keep,omitempty"` // of a prune: at most so many …
+	Of         int     `msgpack:"of,omitempty"`   // … of each so many weights are not 0; Pattern
 	Payload    []byte  `msgpack:"-"`
 }
 
@@ -240,8 +251,9 @@ type ResultReply struct {
 
 	Residuals []float64 `msgpack:"residuals,omitempty"`
 
-	Done  int64 `msgpack:"done,omitempty"`
-	Total int64 `msgpack:"total,omitempty"`
+	Phase string `msgpack:"phase,omitempty"` // of a query that is pending: what is being done …
+	Done  int64  `msgpack:"done,omitempty"`  // … so much of it
+	Total int64  `msgpack:"total,omitempty"` // … of so much
 }
 
 // Close ends a query and lets go of its version. Reply: OK, also for a query that is gone.

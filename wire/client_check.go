@@ -131,7 +131,7 @@ func (m *Info) Validate() error {
 
 // Validate implements Message.
 func (m *Open) Validate() error {
-	if err := cmp.Or(CheckName("run", m.Run), checkDeadline(m.DeadlineMS), checkWeight(m.Weight)); err != nil {
+	if err := cmp.Or(CheckName("run", m.Run), checkDeadline(m.DeadlineMS), CheckLabel("label", m.Label), checkWeight(m.Weight)); err != nil {
 		return err
 	}
 	if p := m.Precondition; p != nil {
@@ -171,6 +171,9 @@ func (m *WaitReply) Validate() error {
 
 // Validate implements Message.
 func (m *Query) Validate() error {
+	if m.Block != 0 || m.Starts != 0 {
+		return m.validateBlocks()
+	}
 	if err := cmp.Or(
 		CheckName("run", m.Run),
 		checkOptions(m.Damping, m.Divisor, m.Result),
@@ -183,7 +186,7 @@ func (m *Query) Validate() error {
 	); err != nil {
 		return err
 	}
-	if err := m.checkFunction(); err != nil {
+	if err := cmp.Or(m.checkFunction(), m.checkPattern()); err != nil {
 		return err
 	}
 	switch m.Kind {
@@ -254,7 +257,7 @@ func (m *ResultReply) Validate() error {
 
 // checkProgress checks how far a pending result is.
 func checkProgress(m *ResultReply) error {
-	if err := checkWithin("total", m.Total, 0, 1<<62); err != nil {
+	if err := cmp.Or(checkPhase(m.Phase), checkWithin("total", m.Total, 0, 1<<62)); err != nil {
 		return err
 	}
 	return checkWithin("done", m.Done, 0, m.Total)

@@ -47,7 +47,7 @@ type Staged struct {
 }
 
 // Adopt makes a shard hear this epoch and no lower one, and tells it what it is: columns
-// [Lo, Lo+Cols) with Slots slots. Placed is the revision at which the shard was placed on this
+// [Lo, Lo+Cols) with Slots slots, which it becomes now if it is ready for them (Reshape). Placed is the revision at which the shard was placed on this
 // worker: rows that it keeps under another are not the run's any more. Instance is the worker's, as
 // its heartbeat said: one that has restarted since forgot which epochs are over, and must not take
 // up what a late message tells. Reply: Adopted.
@@ -60,13 +60,16 @@ type Adopt struct {
 	Cols     int64  `msgpack:"cols"`
 	Slots    int    `msgpack:"slots"`
 	Store    DType  `msgpack:"store"`
+	Scales   Scales `msgpack:"scales,omitempty"` // the whole run's
 }
 
-// Adopted is what a shard holds. Payload: its rows (AppendRows).
+// Adopted is what a shard holds. Payload: its rows (AppendRows). Labels is how many of these, and of the
+// staged steps, have a label that is to be asked for by SlotLabels.
 type Adopted struct {
 	Shard   `msgpack:",inline"`
 	Version Version  `msgpack:"version"`
 	Staged  []Staged `msgpack:"staged,omitempty"`
+	Labels  int      `msgpack:"labels,omitempty"`
 	Payload []byte   `msgpack:"-"`
 }
 
@@ -91,13 +94,15 @@ type Gram struct {
 
 // Stage reserves a slot for an attempt at a step; a lower attempt at it is dropped. The reply
 // comes when the shard has its whole slice: Products. Token is the publisher's (Open), kept for
-// the next owner: no other publication may be joined to what is staged. So is Weight, 0 for 1.
+// the next owner: no other publication may be joined to what is staged. So are Weight, 0 for 1, and Label, which the
+// first shard alone is told, and keeps with the row.
 type Stage struct {
 	Shard   `msgpack:",inline"`
 	Step    Step    `msgpack:"step"`
 	Attempt Attempt `msgpack:"attempt"`
 	Slot    Slot    `msgpack:"slot"`
 	Token   uint64  `msgpack:"token,omitempty"`
+	Label   string  `msgpack:"label,omitempty"`
 	Weight  float64 `msgpack:"weight,omitempty"`
 }
 

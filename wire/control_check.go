@@ -21,12 +21,15 @@ func (m *Adopt) Validate() error {
 	if err := checkWithin("slots", m.Slots, 2, maxSlots); err != nil {
 		return err
 	}
+	if _, err := m.Scales.Parse(MaxDim); err != nil {
+		return err
+	}
 	return cmp.Or(CheckRowDType("store", m.Store), CheckRange(m.Lo, m.Cols, MaxDim))
 }
 
 // Validate implements Message.
 func (m *Adopted) Validate() error {
-	return cmp.Or(m.Shard.Validate(), checkStaged("staged", m.Staged), checkRows(m.Payload))
+	return cmp.Or(m.Shard.Validate(), checkStaged("staged", m.Staged), checkCount("labels", m.Labels, maxSlots), checkRows(m.Payload))
 }
 
 // Validate implements Message.
@@ -83,7 +86,7 @@ func (m *Products) Validate() error {
 
 // Validate implements Message.
 func (m *Stage) Validate() error {
-	return cmp.Or(m.Shard.Validate(), checkSlot("slot", m.Slot), checkWeight(m.Weight))
+	return cmp.Or(m.Shard.Validate(), checkSlot("slot", m.Slot), CheckLabel("label", m.Label), checkWeight(m.Weight))
 }
 
 // Validate implements Message.

@@ -222,7 +222,7 @@ func TestDocLimits(t *testing.T) {
 	values := map[string]int64{
 		"MaxMeta": MaxMeta, "MaxDepth": MaxDepth, "MaxItems": MaxItems, "MaxPayload": MaxPayload, "MaxDim": MaxDim, "MaxWindow": MaxWindow,
 		"MaxSpare": MaxSpare, "MaxShards": MaxShards, "MaxVectors": MaxVectors, "MaxIndices": MaxIndices, "MaxValues": MaxValues, "MaxPairs": MaxPairs, "MaxTuned": MaxTuned, "MaxDampings": MaxDampings, "MaxTensors": MaxTensors, "MaxLayout": MaxLayout,
-		"MaxTensorName": MaxTensorName, "MaxSides": MaxSides, "MaxOpen": MaxOpen, "MaxList": MaxList, "MaxStatus": MaxStatus, "MaxHeld": MaxHeld,
+		"MaxTensorName": MaxTensorName, "MaxLabel": MaxLabel, "MaxSides": MaxSides, "MaxOpen": MaxOpen, "MaxList": MaxList, "MaxStatus": MaxStatus, "MaxHeld": MaxHeld,
 		"MaxDeadlineMS": MaxDeadlineMS,
 	}
 	for _, file := range []string{"types.go", "layout.go", "control.go"} {

@@ -34,6 +34,7 @@ const (
 	PruneGram   = "gram"   // a part of A of the free columns
 	PruneScore  = "score"  // work out the diagonal of H⁻¹, by the query's Factor
 	PruneCount  = "count"  // count scores by some bits of their keys
+	PruneGroup  = "group"  // take a pattern's groups, and tell the scores of those that other shards share
 	PruneChoose = "choose" // prune the smallest
 	PruneDots   = "dots"   // products of what Choose left with the rows
 	PruneResult = "result" // the result may be fetched
@@ -47,11 +48,13 @@ type Prune struct {
 	Do      string  `msgpack:"do"`
 	Kind    string  `msgpack:"kind,omitempty"`   // begin
 	Rule    string  `msgpack:"rule,omitempty"`   // choose
-	I0      int     `msgpack:"i0,omitempty"`     // gram
-	I1      int     `msgpack:"i1,omitempty"`     // gram
+	I0      int     `msgpack:"i0,omitempty"`     // gram; score: the part, of I1 ones; all with I1 = 0
+	I1      int     `msgpack:"i1,omitempty"`     // gram, score
 	Key     uint64  `msgpack:"key,omitempty"`    // count, choose
 	Known   int     `msgpack:"known,omitempty"`  // count: bits of Key
 	Ties    int64   `msgpack:"ties,omitempty"`   // choose
+	Keep    int     `msgpack:"keep,omitempty"`   // group, choose: of a pattern
+	Of      int     `msgpack:"of,omitempty"`     // group, choose
 	Result  DType   `msgpack:"result,omitempty"` // result
 	Mask    []byte  `msgpack:"mask,omitempty"`   // dots, result
 	Payload []byte  `msgpack:"-"`
@@ -68,8 +71,13 @@ func (m *Query) validatePrune() error {
 	if m.Vectors != 1 {
 		return Invalid("vectors", m.Vectors, "1")
 	}
-	if err := cmp.Or(CheckDType("dtype", m.DType), checkLen(m.Payload, 0)); err != nil {
+	if err := CheckDType("dtype", m.DType); err != nil {
 		return err
+	}
+	if m.Pattern().IsZero() {
+		if err := checkLen(m.Payload, 0); err != nil {
+			return err
+		}
 	}
 	if m.Kind == KindCompensate {
 		if !m.Masked {
@@ -78,6 +86,23 @@ func (m *Query) validatePrune() error {
 		return nil
 	}
 	return CheckRule(m.Rule)
+}
+
+// Pattern is the query's pattern, zero where there is none.
+func (m *Query) Pattern() Pattern { return Pattern{m.Keep, m.Of} }
+
+// checkPattern checks the pattern and its strips.
+func (m *Query) checkPattern() error {
+	if m.Pattern().IsZero() {
+		return nil
+	}
+	if m.Kind != KindPrune {
+		return Invalid("pattern", m.Pattern(), "left out but for prune")
+	}
+	if m.Sparsity != 0 {
+		return Invalid("sparsity", m.Sparsity, "0 with a pattern, which says how many are pruned")
+	}
+	return cmp.Or(m.Pattern().Validate(), checkStrips(m.Payload, true))
 }
 
 func checkRuleOrNone(rule string) error {
@@ -103,6 +128,9 @@ func CheckRule(rule string) error {
 	return nil
 }
 
+// MaxScoreParts is the most parts in which scores are worked out.
+const MaxScoreParts = 1000
+
 // Validate implements Message.
 func (m *Prune) Validate() error {
 	if err := cmp.Or(m.Shard.Validate(), checkMask(m.Mask)); err != nil {
@@ -113,7 +141,13 @@ func (m *Prune) Validate() error {
 		if m.Kind != KindPrune && m.Kind != KindCompensate {
 			return Invalid("kind", m.Kind, "prune or compensate")
 		}
-	case PruneScore, PruneDots:
+	case PruneDots:
+	case PruneScore:
+		if m.I1 < 0 || m.I1 > MaxScoreParts || m.I0 < 0 || m.I0 >= max(m.I1, 1) {
+			return Invalid("part", itoa(m.I0)+" of "+itoa(m.I1), "below the number of parts, at most "+itoa(MaxScoreParts))
+		}
+	case PruneGroup:
+		return cmp.Or(Pattern{m.Keep, m.Of}.Validate(), checkStrips(m.Payload, false))
 	case PruneGram:
 		if err := checkSlotted(m.Payload, 4); err != nil {
 			return err
@@ -130,10 +164,13 @@ func (m *Prune) Validate() error {
 		if err := cmp.Or(CheckRule(m.Rule), checkWithin("ties", m.Ties, 0, MaxDim)); err != nil {
 			return err
 		}
+		if m.Of != 0 || m.Keep != 0 {
+			return cmp.Or(Pattern{m.Keep, m.Of}.Validate(), checkIndices(m.Payload, 0, 2*selection.MaxOf))
+		}
 	case PruneResult:
 		return cmp.Or(CheckDType("result", m.Result), checkCoef(m.Payload, 1))
 	default:
-		return Invalid("do", m.Do, "begin, gram, score, count, choose, dots or result")
+		return Invalid("do", m.Do, "begin, gram, score, count, group, choose, dots or result")
 	}
 	return checkLen(m.Payload, 0)
 }

@@ -50,12 +50,12 @@ var ranges = map[string][2]int64{
 	"dim": {600, MaxDim}, "window": {1, MaxWindow}, "spare": {1, MaxSpare}, "shards": {1, 20}, "rows": {0, MaxWindow}, "vectors": {1, MaxVectors},
 	"steps": {1, 40}, "min_rows": {0, MaxWindow}, "deadline_ms": {0, MaxDeadlineMS}, "credit_ms": {0, MaxDeadlineMS}, "shard": {0, MaxShards - 1},
 	"whole": {0, MaxShards - 1}, "index": {0, MaxVectors - 1}, "lo": {0, MaxDim / 2}, "n": {1, 1000}, "cols": {1, MaxDim / 2}, "slots": {2, maxSlots},
-	"slot": {0, maxSlots - 1}, "evict_slot": {0, maxSlots - 1}, "columns": {1, MaxDim}, "staged": {0, MaxDim}, "values": {0, MaxValues},
+	"slot": {0, maxSlots - 1}, "evict_slot": {0, maxSlots - 1}, "columns": {1, MaxDim}, "staged": {0, MaxDim}, "values": {0, MaxValues}, "from": {0, MaxWindow}, "labels": {0, maxSlots},
 }
 
 // words are what the strings that are not free can be.
 var words = map[string][]string{
-	"durability": {DurabilityMemory}, "layout": {"", rep("0a", 32)}, "code": {string(CodeBusy), "one_of_later"},
+	"durability": {DurabilityMemory}, "layout": {"", rep("0a", 32)}, "scales": {"", "0:2,5:0.5"}, "code": {string(CodeBusy), "one_of_later"},
 	"store": {"f32", "bf16", "f16"}, "dtype": {"f32", "f64", "bf16", "f16"}, "result": {"f32", "f64", "bf16", "f16"}, "divisor": {string(Capacity), string(Count)},
 }
 
@@ -86,6 +86,8 @@ func fill(t *rapid.T, v reflect.Value, name string) {
 		g := rapid.String()
 		if w, ok := words[name]; ok {
 			g = rapid.SampledFrom(w)
+		} else if name == "label" {
+			g = rapid.StringMatching(`[ -~äα]{0,100}`)
 		} else if slices.Contains([]string{"run", "runs", "name", "worker", "workers", "id", "coord", "after"}, name) {
 			g = rapid.StringMatching(`[a-z0-9][a-z0-9_-]{0,62}`)
 		}
@@ -153,9 +155,11 @@ func repair(t *rapid.T, m Message) {
 		m.State = rapid.SampledFrom([]string{StatePending, StateCommitted}).Draw(t, "state")
 	case *ResultReply:
 		m.State = rapid.SampledFrom([]string{StatePending, StateReady}).Draw(t, "state")
+		m.Phase = "scores"
 		m.Done &= m.Total
 	case *Query:
 		m.Sparsity, m.Rule = rapid.Float64Range(0, 0.999).Draw(t, "sparsity"), rapid.SampledFrom([]string{"", RuleSummed, RuleJoint}).Draw(t, "rule")
+		m.Keep, m.Of = 0, 0
 		m.Kind = rapid.SampledFrom([]string{
 			KindVector, KindCombine, KindRow, KindFisher, KindHessian, KindSample, KindDiag, KindColumn, KindSubblock, KindPrune, KindCompensate,
 			KindScalars, KindSpectrum, KindScores, KindPairs, KindInfluence, KindSelf,
@@ -172,6 +176,9 @@ func repair(t *rapid.T, m Message) {
 			m.Vectors = 1
 		case KindPrune, KindCompensate:
 			m.Vectors, m.Rule, m.Masked = 1, RuleJoint, true
+			if m.Kind == KindPrune && rapid.Bool().Draw(t, "patterned") {
+				m.Sparsity, m.Keep, m.Of, m.Payload = 0, 2, 4, AppendStrips(nil, []Strip{{Lo: 0, Len: 9}, {Lo: 18, Len: 1}})
+			}
 		case KindColumn:
 			m.Payload = AppendIndices(nil, make([]int64, m.Vectors))
 		case KindSubblock:
@@ -197,6 +204,11 @@ func repair(t *rapid.T, m Message) {
 		case KindRow:
 			m.Vectors, m.Result, m.Payload = 1, F32, AppendUint64s(nil, []Step{9})
 		}
+		if m.Block, m.Starts = 0, 0; takesBlocks(m.Kind) && rapid.Bool().Draw(t, "blocks") {
+			m.Verify, m.Refine = false, false
+			m.Block, m.Starts = rapid.Int64Range(1, MaxDim).Draw(t, "block"), 2
+			m.Payload = AppendIndices(m.Payload, []int64{0, 7})
+		}
 	case *Frozen:
 		m.State = rapid.SampledFrom([]string{StateThawed, StateMaking, StateFrozen, StateWithout}).Draw(t, "state")
 		m.Done = min(m.Done, m.Columns)
@@ -215,6 +227,17 @@ func repair(t *rapid.T, m Message) {
 		m.Payload = floats(int(m.N))
 	case *Steps:
 		m.Payload = AppendUint64s(nil, make([]Step, m.Rows))
+	case *Labels:
+		m.Rows, m.From = max(m.Rows, 3), 1
+		m.N = 2
+		m.Payload = AppendLabels(nil, []Labelled{{1, rapid.StringMatching(`[ -~äα]{0,100}`).Draw(t, "label")}, {2, ""}})
+	case *Reshape:
+		m.Slots = maxSlots
+		m.Payload = AppendRows(nil, rows)
+	case *SlotLabels:
+		m.Payload = AppendSlots(nil, slots())
+	case *SlotLabelsReply:
+		m.N, m.Payload = 1, AppendLabels(nil, []Labelled{{7, "x"}})
 	case *Chunk:
 		if m.DType == F64 {
 			m.DType = F32
@@ -276,11 +299,29 @@ func repair(t *rapid.T, m Message) {
 		}
 		m.Payload = append(AppendSlots(nil, order), floats(int(m.N))...)
 	case *Prune:
-		m.Known, m.Key, m.Rule, m.Kind = 0, 0, RuleSummed, KindPrune
-		switch m.Do = rapid.SampledFrom([]string{PruneBegin, PruneGram, PruneScore, PruneCount, PruneChoose, PruneDots, PruneResult}).Draw(t, "do"); m.Do {
+		m.Known, m.Key, m.Rule, m.Kind, m.Keep, m.Of, m.I0, m.I1 = 0, 0, RuleSummed, KindPrune, 0, 0, 3, 7
+		switch m.Do = rapid.SampledFrom([]string{PruneBegin, PruneGram, PruneScore, PruneCount, PruneGroup, PruneChoose, PruneDots, PruneResult}).Draw(t, "do"); m.Do {
 		case PruneGram:
 			m.I0, m.I1, m.Payload = 0, 2, AppendSlots(nil, []Slot{5, 9})
+		case PruneGroup:
+			m.Keep, m.Of, m.Payload = 2, 4, AppendStrips(nil, []Strip{{Lo: 5, Len: 9}, {Lo: 14, Len: 1}})
 		case PruneResult:
+			m.Payload = floats(6)
+		}
+	case *Blocks:
+		do := []string{BlocksBegin, BlocksWork, BlocksGram, BlocksDots, BlocksFactor, BlocksFinish, BlocksResult, BlocksElements, BlocksInner}
+		m.Do, m.What = rapid.SampledFrom(do).Draw(t, "do"), BlocksSolve
+		m.Damping, m.N, m.Size, m.Rows, m.Lo, m.Hi, m.I0, m.I1 = 0.5, 3, 4, 2, 5, 9, 1, 3
+		switch m.Do {
+		case BlocksBegin:
+			var weights []float64
+			if m.Weights {
+				weights = []float64{0.5, 2}
+			}
+			m.Payload = BeginPayload([]Slot{5, 9}, weights, Partition{[]int64{0, 7}, 9, 4})
+		case BlocksElements:
+			m.Payload = AppendIndices(nil, []int64{5, 8})
+		case BlocksFactor, BlocksFinish:
 			m.Payload = floats(6)
 		}
 	case *Columns:
@@ -385,6 +426,9 @@ func spoil(t *testing.T, name string, v reflect.Value, path []int, try func([]in
 		}
 	case reflect.String:
 		values = append(values, "Not A Word", "*", "a.b", "\x00")
+		if strings.HasSuffix(name, ".label") {
+			values = []any{"\x00", "a\nb", "\xff", rep("a", MaxLabel+1)}
+		}
 	case reflect.Float64:
 		values = append(values, math.NaN(), math.Inf(1), math.Inf(-1), -1.0)
 	case reflect.Int, reflect.Int32, reflect.Int64:

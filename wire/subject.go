@@ -25,6 +25,8 @@ const (
 	OpClose  = "close"
 	OpSteps  = "steps"
 	OpValues = "values"
+	OpLabels = "labels"
+	OpResize = "resize"
 	OpForget = "forget"
 	OpSet    = "set"
 	OpFreeze = "freeze"
@@ -54,9 +56,12 @@ const (
 	OpWhiten     = "whiten"
 	OpRecall     = "recall"
 	OpPrune      = "prune"
+	OpBlocks     = "blocks"
 	OpPairs      = "pairs"
 	OpCloseQuery = "close_query"
 	OpRelease    = "release"
+	OpSlotLabels = "slot_labels"
+	OpReshape    = "reshape"
 
 	OpHello = "hello"
 )

@@ -186,6 +186,7 @@ type RunSpec struct {
 	Durability string  `msgpack:"durability" json:"durability"`
 	Layout     string  `msgpack:"layout,omitempty" json:"layout,omitempty"`
 	HalfLife   float64 `msgpack:"half_life,omitempty" json:"half_life,omitempty"` // in steps; 0: gradients do not fade
+	Scales     Scales  `msgpack:"scales,omitempty" json:"scales,omitempty"`       // of λ, by columns; "": all 1
 }
 
 // Durability values. Only DurabilityMemory is built.
@@ -231,6 +232,9 @@ func (s RunSpec) Validate() error {
 	default:
 		return Invalid("durability", s.Durability, DurabilityMemory)
 	}
+	if _, err := s.Scales.Parse(s.Dim); err != nil {
+		return err
+	}
 	if s.HalfLife != 0 {
 		if err := CheckHalfLife("half_life", s.HalfLife); err != nil {
 			return err
@@ -258,6 +262,8 @@ func (s RunSpec) Differs(o RunSpec) (field string, mine, theirs any) {
 		return "damping", s.Damping, o.Damping
 	case s.Divisor != o.Divisor:
 		return "divisor", s.Divisor, o.Divisor
+	case s.Scales != o.Scales:
+		return "scales", orNone(string(s.Scales)), orNone(string(o.Scales))
 	case s.HalfLife != o.HalfLife:
 		return "half_life", s.HalfLife, o.HalfLife
 	case s.Store != o.Store:

@@ -127,6 +127,7 @@ type shardState struct {
 	lo, cols  int64
 	slots     int
 	store     wire.DType
+	scales    wire.Scales
 	bytes     int64
 	version   wire.Version
 	bySlot    []wire.Row                 // the window, in the order of slots
@@ -137,6 +138,8 @@ type shardState struct {
 	passes    map[uint64]Token // who waits for a pass over G, by the request's Seq
 	closed    []wire.QueryID   // the last ones, as a ring
 	gone      bool
+	next      *reshaped            // nil: none
+	labels    map[wire.Slot]string // of rows of the window that have one
 
 	erasing map[wire.Slot]JobID // the last job that zeroes it, under way
 }
@@ -147,6 +150,7 @@ type staged struct {
 	attempt  wire.Attempt
 	slot     wire.Slot
 	token    uint64
+	label    string
 	weight   float64 // 0: 1
 	slice    slice
 	waiter   Token // of the coordinator's stage
@@ -207,6 +211,7 @@ type query struct {
 	of       wire.QueryID // the hold whose W a diagonal query reads, …
 	rows     int          // … of so many rows
 	prune    *pruning
+	blocks   *blocking
 	ones     []int64 // the columns of a column query, from the shard's first one; some are other shards'
 }
 
@@ -350,6 +355,12 @@ func (c *Core) control(e *Effects, in Request, s *shardState, m wire.Control) er
 		return c.evict(e, in, s, m)
 	case *wire.Gram:
 		return c.gram(e, in, s, m)
+	case *wire.Reshape:
+		if err := c.reshape(s, m); err != nil {
+			return err
+		}
+	case *wire.SlotLabels:
+		return c.slotLabels(e, in, s, m)
 	case *wire.Stage:
 		if err := c.stage(e, in, s, m); err != nil {
 			return err
@@ -390,6 +401,8 @@ func (c *Core) control(e *Effects, in Request, s *shardState, m wire.Control) er
 		}
 	case *wire.Prune:
 		return c.prune(e, in, s, m)
+	case *wire.Blocks:
+		return c.blocks(e, in, s, m)
 	case *wire.Norms:
 		return c.norms(e, in, s, m)
 	case *wire.Apply:

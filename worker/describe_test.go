@@ -43,7 +43,14 @@ func (p *player) describe(m wire.Message) string {
 		}
 		return s
 	case *wire.Adopted:
-		return fmt.Sprintf("adopted shard=%d epoch=%v version=%d rows=%s staged=%s", m.Shard.Shard, m.Epoch, m.Version, list(wire.Rows(m.Payload), describeRow), list(m.Staged, describeStaged)) + tag(m.Seq)
+		s := fmt.Sprintf("adopted shard=%d epoch=%v version=%d rows=%s staged=%s", m.Shard.Shard, m.Epoch, m.Version, list(wire.Rows(m.Payload), describeRow), list(m.Staged, describeStaged))
+		if m.Labels > 0 {
+			s += fmt.Sprintf(" labels=%d", m.Labels)
+		}
+		return s + tag(m.Seq)
+	case *wire.SlotLabelsReply:
+		of, _ := wire.LabelList(m.Payload, m.N)
+		return fmt.Sprintf("labels shard=%d %s", m.Shard.Shard, list(of, func(l wire.Labelled) string { return fmt.Sprintf("%d:%.20s", l.Step, l.Label) })) + tag(m.Seq)
 	case *wire.Products:
 		return fmt.Sprintf("products shard=%d step=%d attempt=%d %s", m.Shard.Shard, m.Step, m.Attempt, list(wire.ProductList(m.Payload), func(p wire.Product) string {
 			return fmt.Sprintf("%d@%d=%.6g", p.Slot, p.Attempt, p.Value)
@@ -64,6 +71,8 @@ func describeJob(j Job) string {
 		}
 	case Free:
 		what = "free"
+	case Reshape:
+		what = fmt.Sprintf("reshape to %d slots, %v to %v", op.Config.Slots, op.From, op.To)
 	case Write:
 		what = fmt.Sprintf("write slot %d from %d, %d bytes", op.Slot, op.Lo, len(op.Payload))
 		if op.DType != wire.F32 {
@@ -119,6 +128,14 @@ func describeJob(j Job) string {
 		what = fmt.Sprintf("prune %s of query %d", op.Do, op.Query)
 		if op.Do == wire.PruneScore {
 			what += fmt.Sprintf(", %d columns from %d", op.N, op.Lo)
+		}
+	case Blocks:
+		what = fmt.Sprintf("blocks %s %s of query %d", op.Do, op.What, op.Query)
+		switch op.Do {
+		case wire.BlocksWork:
+			what += fmt.Sprintf(": %v", op.Blocks)
+		case wire.BlocksGram, wire.BlocksDots, wire.BlocksFinish, wire.BlocksElements, wire.BlocksInner:
+			what += fmt.Sprintf(", columns %d to %d", op.Part.Lo, op.Part.Hi)
 		}
 	case Residuals:
 		what = fmt.Sprintf("residuals of query %d", op.Query)

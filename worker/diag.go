@@ -235,17 +235,22 @@ func (n *numbersOf) writeFactor(op WriteFactor) error {
 	if err != nil {
 		return err
 	}
+	f.write(op.Lo, op.Numbers)
+	return nil
+}
+
+// write keeps numbers of L from number lo on.
+func (f square) write(lo int64, x []float64) {
 	rows := len(f.slots)
-	row, at := 0, op.Lo
+	row, at := 0, lo
 	for at > int64(row) { // the row in which number Lo is
 		at -= int64(row) + 1
 		row++
 	}
-	for x := op.Numbers; len(x) > 0 && row < rows; row, at = row+1, 0 {
+	for ; len(x) > 0 && row < rows; row, at = row+1, 0 {
 		k := copy(f.l[row*rows+int(at):row*rows+row+1], x)
 		x = x[k:]
 	}
-	return nil
 }
 
 func (n *numbersOf) readColumns(op ReadColumns, abort *pool.Cancel) (Done, error) {

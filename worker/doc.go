@@ -20,6 +20,8 @@
 //	commit    the slot becomes a row, the evicted one leaves the window
 //	evict     rows that are to be forgotten leave the window: queries that read them end, then the
 //	          memory is zeroed, then it is answered. An install zeroes what leaves by it, too
+//	reshape   the shard makes ready for another number of slots; it becomes that when it is adopted with
+//	          so many, or stays what it is with the next install
 //	hold      room for W of a frozen run, in a query of its own, so that it ends as queries do;
 //	          whiten works it out
 //

@@ -259,6 +259,7 @@ type numbersOf struct {
 	dotSums map[wire.QueryID]*shard.Sum
 	factors map[wire.QueryID]square
 	pruned  map[wire.QueryID]pruned
+	blocked map[wire.QueryID]blocked
 	whites  map[wire.QueryID]white
 }
 
@@ -326,6 +327,8 @@ func (g *Engine) do(j Job) (Done, error) {
 	// Its memory lies where the collector doesn't see that it is used.
 	defer runtime.KeepAlive(n)
 	switch op := j.Op.(type) {
+	case Reshape:
+		return Done{}, g.reshape(n, j.Shard, op)
 	case Begin:
 		return Done{}, n.store.Begin(op.Slot)
 	case Erase:
@@ -370,6 +373,8 @@ func (g *Engine) do(j Job) (Done, error) {
 		return n.readColumns(op, j.Abort)
 	case Prune:
 		return n.prune(op, j.Abort)
+	case Blocks:
+		return n.blocks(op, j.Abort)
 	case Residuals:
 		return n.residuals(op, j.Abort)
 	case Apply:
@@ -385,20 +390,8 @@ func (g *Engine) do(j Job) (Done, error) {
 }
 
 func (g *Engine) alloc(key ShardKey, op Alloc) error {
-	cfg := op.Config
-	cfg.Threads, cfg.Pool, cfg.Kernel, cfg.Run = g.Threads, g.Pool, g.Kernel, key.Run
-	bytes, err := shard.Bytes(cfg)
+	store, rows, err := g.newStore(key, op.Config)
 	if err != nil {
-		return err
-	}
-	rows, err := newRegion(bytes)
-	if err != nil {
-		return err
-	}
-	cfg.Region = rows.bytes
-	store, err := shard.New(cfg)
-	if err != nil {
-		rows.free()
 		return err
 	}
 	if rows.keep != nil {
@@ -415,9 +408,29 @@ func (g *Engine) alloc(key ShardKey, op Alloc) error {
 	}
 	g.shards[key] = &numbersOf{
 		store: store, rows: rows, vectors: map[wire.QueryID]vectors{}, sums: map[int]rowSum{}, dotSums: map[wire.QueryID]*shard.Sum{},
-		factors: map[wire.QueryID]square{}, pruned: map[wire.QueryID]pruned{}, whites: map[wire.QueryID]white{},
+		factors: map[wire.QueryID]square{}, pruned: map[wire.QueryID]pruned{}, blocked: map[wire.QueryID]blocked{}, whites: map[wire.QueryID]white{},
 	}
 	return nil
+}
+
+// newStore makes memory of zeros for a shard's rows.
+func (g *Engine) newStore(key ShardKey, cfg shard.Config) (*shard.Store, *region, error) {
+	cfg.Threads, cfg.Pool, cfg.Kernel, cfg.Run = g.Threads, g.Pool, g.Kernel, key.Run
+	bytes, err := shard.Bytes(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	rows, err := newRegion(bytes)
+	if err != nil {
+		return nil, nil, err
+	}
+	cfg.Region = rows.bytes
+	store, err := shard.New(cfg)
+	if err != nil {
+		rows.free()
+		return nil, nil, err
+	}
+	return store, rows, nil
 }
 
 func (n *numbersOf) free() {
@@ -429,6 +442,9 @@ func (n *numbersOf) free() {
 	}
 	for id := range n.pruned {
 		n.freePruned(id)
+	}
+	for id := range n.blocked {
+		n.freeBlocked(id)
 	}
 	for id := range n.whites {
 		n.freeWhite(id)
@@ -515,6 +531,7 @@ func (n *numbersOf) freeVectors(id wire.QueryID) {
 	}
 	n.freeFactor(id)
 	n.freePruned(id)
+	n.freeBlocked(id)
 	n.freeWhite(id)
 }
 
@@ -675,7 +692,7 @@ func (g *Engine) compute(n *numbersOf, op Compute, abort *pool.Cancel) (Done, er
 	store := n.store.For(classOf(op.Step), abort)
 	slots := n.store.Slots()
 	var coef []float64
-	if op.Kind != wire.KindDiag {
+	if op.Kind != wire.KindDiag && len(op.Coef) > 0 { // a query of blocks has none
 		coef = op.Coef[op.Index*slots : (op.Index+1)*slots]
 	}
 	p := g.payload(op.N * int64(op.DType.Size()))
@@ -685,6 +702,8 @@ func (g *Engine) compute(n *numbersOf, op Compute, abort *pool.Cancel) (Done, er
 	switch {
 	case op.Refined.Which>>op.Index&1 != 0:
 		bad, err = n.refined(p, op, store)
+	case op.Kind == kindBlocks:
+		bad, err = n.blockedBytes(p, op, store)
 	case op.Kind == wire.KindCombine, op.Kind == wire.KindFisher:
 		bad, err = store.CombineBytes(p, t, coef, op.Mask, lo, hi)
 	case op.Kind == wire.KindColumn:
@@ -721,7 +740,7 @@ func (g *Engine) compute(n *numbersOf, op Compute, abort *pool.Cancel) (Done, er
 	if bad >= 0 {
 		hint := "ask for float64 results, or scale the vector"
 		switch {
-		case op.Kind == wire.KindDiag || op.Kind == wire.KindColumn:
+		case op.Kind == wire.KindDiag || op.Kind == wire.KindColumn || op.Kind == kindBlocks:
 			hint = "ask for float64 results, or take a larger damping"
 		case op.DType == wire.F64:
 			hint = "scale the vector down"

@@ -23,7 +23,8 @@ type InspectedShard struct {
 	Installed bool
 	Bytes     int64
 	Version   wire.Version
-	Live      []wire.Row // by slot
+	Live      []wire.Row           // by slot
+	Labels    map[wire.Slot]string // of rows and staged steps that have one
 	Staged    []wire.Staged
 	Queries   []InspectedQuery
 }
@@ -57,8 +58,15 @@ func (c *Core) InspectShard(runName string, index int) *InspectedShard {
 		Key: ShardKey{runName, index}, UID: r.uid, Placed: s.placed, Adopted: s.adopted, Installed: s.installed,
 		Bytes: s.bytes, Version: s.version, Live: s.rows(),
 	}
+	out.Labels = map[wire.Slot]string{}
+	for slot, label := range s.labels {
+		out.Labels[slot] = label
+	}
 	for _, step := range sortedKeys(s.staged) {
 		st := s.staged[step]
+		if st.label != "" {
+			out.Labels[st.slot] = st.label
+		}
 		out.Staged = append(out.Staged, wire.Staged{Slot: st.slot, Step: st.step, Attempt: st.attempt, Token: st.token, Whole: st.whole(), Weight: st.weight})
 	}
 	for _, id := range sortedKeys(s.queries) {

@@ -89,6 +89,7 @@ func TestLateAdoptAnswersNothing(t *testing.T) {
 		&wire.Factor{Shard: head(1), Query: 3, Rows: 1, N: 1, Damping: 1, Result: wire.F32, Payload: wire.AppendFloats([]byte{0, 0, 0, 0}, []float64{1})},
 		&wire.Columns{Shard: head(1), Query: 4, Mask: []byte{1}, Payload: make([]byte, 8)},
 		&wire.Prune{Shard: head(1), Query: 5, Do: wire.PruneBegin, Kind: wire.KindPrune},
+		&wire.Blocks{Shard: head(1), Query: 6, Do: wire.BlocksBegin, What: wire.BlocksDiag, Vectors: 1, Damping: 1, N: 1, Size: 1, Payload: wire.BeginPayload(nil, nil, wire.Partition{Starts: []int64{0}, End: 1})},
 		&wire.Gram{Shard: head(1), I1: 1, Payload: []byte{0, 0, 0, 0}},
 		&wire.Whiten{Shard: head(1), Query: 7, N: 8},
 		&wire.Recall{Shard: head(1), Query: 8, Of: 7, Damping: 1, Result: wire.F64},

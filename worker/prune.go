@@ -37,6 +37,10 @@ type Prune struct {
 	Ties    int64
 	Rule    string
 	Mask    shard.Mask // dots
+	Blocks  bool       // score: the diagonal is there
+	Pattern wire.Pattern
+	Strips  []wire.Strip // group
+	Index   []int64      // choose, with a pattern: columns of the run
 }
 
 func (o Prune) use() use {
@@ -71,19 +75,29 @@ func (c *Core) prune(e *Effects, in Request, s *shardState, m *wire.Prune) error
 	case p.seq != 0 && p.done == nil:
 		return wire.Errorf(wire.CodeBusy, "query", uint64(q.id), "done with what it was asked for before")
 	}
-	op := Prune{Query: q.id, Do: m.Do, Kind: p.kind, Col: s.lo, I0: m.I0, I1: m.I1, Damping: q.damping, Key: m.Key, Known: m.Known, Ties: m.Ties, Rule: m.Rule}
+	op := Prune{Query: q.id, Do: m.Do, Kind: p.kind, Col: s.lo, Pattern: wire.Pattern{Keep: m.Keep, Of: m.Of}, I0: m.I0, I1: m.I1, Damping: q.damping, Key: m.Key, Known: m.Known, Ties: m.Ties, Rule: m.Rule}
 	var err error
 	switch m.Do {
 	case wire.PruneGram:
 		op.Slots, err = s.checkSlots(m.Slots())
 	case wire.PruneScore:
-		if q.factor == nil || q.factor.left > 0 {
+		if q.blocks != nil { // the diagonal is there
+			op.Blocks = true
+		} else if q.factor == nil || q.factor.left > 0 {
 			err = wire.Errorf(wire.CodeConflict, "factor", "not there", "whole before scores are worked out")
 		} else {
 			for _, t := range q.factor.slots {
 				op.Slots = append(op.Slots, int(t))
 			}
 		}
+		op.Lo, op.N = scorePart(s.cols, m.I0, m.I1)
+	case wire.PruneGroup:
+		op.Strips = wire.StripList(m.Payload)
+		if lo, end := op.Strips[0].Lo, op.Strips[len(op.Strips)-1].Lo; lo > s.lo || end < s.lo+s.cols {
+			err = wire.Invalid("strips", fmt.Sprintf("of columns [%d, %d)", lo, end), fmt.Sprintf("of the shard's [%d, %d)", s.lo, s.lo+s.cols))
+		}
+	case wire.PruneChoose:
+		op.Index, err = s.checkChosen(m)
 	case wire.PruneDots, wire.PruneResult:
 		op.Mask, err = s.checkMask(m.Mask)
 	}
@@ -104,14 +118,31 @@ func (c *Core) prune(e *Effects, in Request, s *shardState, m *wire.Prune) error
 	return nil
 }
 
+// scorePart is the columns of part i of n; all where n is 0.
+func scorePart(cols int64, i, n int) (lo, count int64) {
+	if n == 0 {
+		return 0, cols
+	}
+	at := func(i int) int64 { // whole blocks, of which cols/n·n and the rest each fit
+		if i == n {
+			return cols
+		}
+		return (cols/int64(n)*int64(i) + cols%int64(n)*int64(i)/int64(n)) / diagCols * diagCols
+	}
+	lo = at(i)
+	return lo, at(i+1) - lo
+}
+
 // pruneJob does what was asked. Scores are worked out some columns at a time: other queries' jobs come
 // in between.
 func (c *Core) pruneJob(e *Effects, s *shardState, q *query, op Prune) {
-	if op.Do == wire.PruneScore {
-		op.N = min(s.cols-op.Lo, max(1, pruneProducts/int64(len(q.factor.slots)*len(q.factor.slots)+1)/diagCols)*diagCols)
+	end := op.Lo + op.N
+	if op.Do == wire.PruneScore && !op.Blocks {
+		op.N = min(op.N, max(1, pruneProducts/int64(len(q.factor.slots)*len(q.factor.slots)+1)/diagCols)*diagCols)
 	}
 	c.queryJob(e, s, q, op, func(e *Effects, d Done) {
-		if op.Lo += op.N; d.Err == nil && op.N > 0 && op.Lo < s.cols {
+		if op.Lo += op.N; d.Err == nil && op.Lo < end {
+			op.N = end - op.Lo
 			c.pruneJob(e, s, q, op)
 			return
 		}
@@ -174,6 +205,7 @@ type pruned struct {
 	state  []byte    // a column
 	x      []float64 // a column: [H⁻¹]_jj, then what the rows are multiplied with
 	memory *region
+	strips []wire.Strip // of a pattern
 }
 
 func (n *numbersOf) prunedOf(id wire.QueryID) (pruned, error) {
@@ -212,6 +244,9 @@ func (n *numbersOf) prune(op Prune, abort *pool.Cancel) (Done, error) {
 		out := make([]float64, op.I1*(op.I1+1)/2-op.I0*(op.I0+1)/2)
 		return Done{Floats: out}, store.GramWithout(out, op.Slots, op.I0, op.I1, p.state)
 	case wire.PruneScore:
+		if op.Blocks {
+			return Done{}, p.check(op.Col, p.x, 0, -1)
+		}
 		return Done{}, n.pruneScore(op, p, store)
 	case wire.PruneCount:
 		counts := make([]int64, selection.Bins)
@@ -221,7 +256,16 @@ func (n *numbersOf) prune(op Prune, abort *pool.Cancel) (Done, error) {
 			out[i] = float64(c)
 		}
 		return Done{Floats: out}, err
+	case wire.PruneGroup:
+		p.strips = op.Strips
+		n.mu.Lock()
+		n.pruned[op.Query] = p
+		n.mu.Unlock()
+		return n.pruneGroup(op, p, views[0])
 	case wire.PruneChoose:
+		if !op.Pattern.IsZero() {
+			return n.pruneChooseGroups(op, p, views[0], abort)
+		}
 		return n.pruneChoose(op, p, store, views[0], abort)
 	case wire.PruneDots:
 		out := make([]float64, store.Slots())
@@ -294,6 +338,7 @@ func (n *numbersOf) pruneBegin(op Prune, views []shard.Vector, abort *pool.Cance
 			return nil
 		})
 	}
+	n.store.Times(p.x, 0) // products are with R⁻¹x where tensors have dampings of their own
 	out := make([]float64, states)
 	for _, s := range p.state {
 		out[s]++
@@ -316,10 +361,18 @@ func (n *numbersOf) pruneScore(op Prune, p pruned, store *shard.Store) error {
 			return err
 		}
 		copy(h, wire.Floats(b))
-		for j, x := range h {
-			if at := lo + int64(j); p.state[at] == free && (at == bad || !(x > 0) || math.IsInf(2*x, 1)) {
-				return wire.Errorf(wire.CodeIllConditioned, "diagonal of H⁻¹", fmt.Sprintf("%g at column %d", x, op.Col+at), "> 0 and finite", "a larger damping helps")
-			}
+		if err := p.check(op.Col, h, lo, bad); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// check checks a diagonal h of H⁻¹ from column lo on; bad is one that is not finite, or −1. col is the shard's first column.
+func (p pruned) check(col int64, h []float64, lo, bad int64) error {
+	for j, x := range h {
+		if at := lo + int64(j); p.state[at] == free && (at == bad || !(x > 0) || math.IsInf(2*x, 1)) {
+			return wire.Errorf(wire.CodeIllConditioned, "diagonal of H⁻¹", fmt.Sprintf("%g at column %d", x, col+at), "> 0 and finite", "a larger damping helps")
 		}
 	}
 	return nil
@@ -354,12 +407,21 @@ func (n *numbersOf) pruneChoose(op Prune, p pruned, store *shard.Store, weights 
 		}
 		p.x[j] = w
 	})
+	n.clearRest(p, op.Rule)
+	return Done{Floats: []float64{float64(count)}}, err
+}
+
+// clearRest leaves in x what is chosen alone. Products are with R⁻¹x where tensors have dampings of their own, which is
+// as the summed rule wants it.
+func (n *numbersOf) clearRest(p pruned, rule string) {
 	for j, s := range p.state {
 		if s != chosen {
 			p.x[j] = 0
 		}
 	}
-	return Done{Floats: []float64{float64(count)}}, err
+	if rule != wire.RuleSummed {
+		n.store.Times(p.x, 0)
+	}
 }
 
 // prunedBytes works out columns of the result: w + Gᵀc where the column is free.
@@ -373,7 +435,12 @@ func (n *numbersOf) prunedBytes(dst []byte, op Compute, store *shard.Store) (bad
 		return -1, unknownQuery(op.Query)
 	}
 	x, w := make([]float64, op.N), make([]float64, op.N)
-	if err := store.Combine(x, op.Coef, op.Mask, op.Lo, op.Lo+op.N); err != nil {
+	if op.Coef == nil {
+		err = n.blockedChange(x, op)
+	} else {
+		err = store.Combine(x, op.Coef, op.Mask, op.Lo, op.Lo+op.N)
+	}
+	if err != nil {
 		return -1, err
 	}
 	if err := store.Load(w, views[0], op.Lo); err != nil {

@@ -208,7 +208,7 @@ func (c *Core) coef(s *shardState, m *wire.Coef) error {
 // norms works out ‖v − Gᵀc‖², or ‖Gᵀc‖² of a combination, for a bound that scalars can't settle.
 func (c *Core) norms(e *Effects, in Request, s *shardState, m *wire.Norms) error {
 	q := s.queries[m.Query]
-	if q == nil || !q.hasCoef || q.kind == wire.KindRow || q.kind == wire.KindDiag || q.prune != nil {
+	if q == nil || !q.hasCoef || q.kind == wire.KindRow || q.kind == wire.KindDiag || q.prune != nil || q.blocks != nil {
 		return unknownQuery(m.Query)
 	}
 	head := m.Shard
@@ -317,7 +317,7 @@ func (c *Core) dropQuery(e *Effects, s *shardState, q *query) {
 	for _, id := range sortedKeys(q.aborts) {
 		e.Cancel = append(e.Cancel, q.aborts[id])
 	}
-	if wire.Prepared(q.kind) || q.factor != nil || q.prune != nil || q.kept != nil {
+	if wire.Prepared(q.kind) || q.factor != nil || q.prune != nil || q.kept != nil || q.blocks != nil {
 		c.used -= q.vecBytes
 		free := FreeVectors{Query: q.id}
 		if q.kept != nil {

@@ -46,6 +46,15 @@ func newRegion(n int64) (*region, error) {
 	return r, nil
 }
 
+// discard gives back the pages of bytes [lo, hi), which nobody reads any more; they become zeros.
+func (r *region) discard(lo, hi int64) {
+	const page = 4 << 10
+	lo, hi = (lo+page-1)&^(page-1), hi&^(page-1)
+	if r.keep != nil && lo < hi {
+		discardMemory(r.bytes[lo:hi])
+	}
+}
+
 // free gives the memory back. Nobody may touch the bytes from then on.
 func (r *region) free() {
 	if r.keep != nil {

@@ -18,3 +18,6 @@ func unmapMemory(p []byte) {
 		panic(err) // it was not mapped: a defect of ours
 	}
 }
+
+// discardMemory gives pages back, and leaves their addresses.
+func discardMemory(p []byte) { _ = unix.Madvise(p, unix.MADV_DONTNEED) } // they go with the others otherwise

@@ -9,3 +9,5 @@ const canMap = false
 func mapMemory(int64) ([]byte, error) { return nil, errors.ErrUnsupported }
 
 func unmapMemory([]byte) {}
+
+func discardMemory([]byte) {}

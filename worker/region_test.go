@@ -90,3 +90,30 @@ func TestEngineMemory(t *testing.T) {
 		do(Free{})
 	}
 }
+
+// Pages that are given back become zeros; what else there is stays.
+func TestRegionDiscards(t *testing.T) {
+	const n, page = 1 << 20, 4 << 10
+	r, err := newRegion(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.free()
+	if r.keep == nil {
+		t.Skip("no memory is mapped here")
+	}
+	for i := range r.bytes {
+		r.bytes[i] = 1
+	}
+	r.discard(page+1, n-1) // whole pages within
+	r.discard(5, page-5)   // none
+	for i, b := range r.bytes {
+		want := byte(1)
+		if i >= 2*page && i < n-page {
+			want = 0
+		}
+		if b != want {
+			t.Fatalf("byte %d is %d, want %d", i, b, want)
+		}
+	}
+}

@@ -304,7 +304,11 @@ func (p *player) message(c *script.Cmd) wire.Message {
 		i0, i1 := c.Range("block", 0, int64(len(of)))
 		return &wire.Gram{Shard: head, I0: int(i0), I1: int(i1), Payload: wire.AppendSlots(nil, of)}
 	case "stage":
-		return &wire.Stage{Shard: head, Step: step, Attempt: attempt, Slot: slot, Token: uint64(c.Int("token", 0)), Weight: c.Float("weight", 0)}
+		return &wire.Stage{Shard: head, Step: step, Attempt: attempt, Slot: slot, Token: uint64(c.Int("token", 0)), Label: c.Str("label", ""), Weight: c.Float("weight", 0)}
+	case "reshape":
+		return &wire.Reshape{Shard: head, Version: version, Slots: int(c.Int("to", 0)), Payload: wire.AppendRows(nil, parseRows(c, "rows"))}
+	case "slot-labels":
+		return &wire.SlotLabels{Shard: head, Payload: wire.AppendSlots(nil, parseSlots(c, "of"))}
 	case "multiply":
 		return &wire.Multiply{Shard: head, Step: step, Attempt: attempt, Payload: wire.AppendSlots(nil, parseSlots(c, "with"))}
 	case "commit":
@@ -356,10 +360,39 @@ func (p *player) message(c *script.Cmd) wire.Message {
 		case wire.PruneGram:
 			of := parseSlots(c, "of")
 			m.I1, m.Payload = len(of), wire.AppendSlots(nil, of)
+		case wire.PruneScore:
+			m.I0, m.I1 = int(c.Int("i0", 0)), int(c.Int("i1", 0))
+		case wire.PruneGroup:
+			m.Keep, m.Of, m.Payload = 2, 4, wire.AppendStrips(nil, parseStrips(c))
+		case wire.PruneChoose:
+			if c.Has("groups") {
+				m.Keep, m.Of, m.Payload = 2, 4, wire.AppendIndices(nil, parseIndices(c, "at"))
+			}
 		case wire.PruneDots:
 			m.Mask = parseMask(c, slots)
 		case wire.PruneResult:
 			m.Mask, m.Result, m.Payload = parseMask(c, slots), result, wire.AppendFloats(nil, c.Floats("coef"))
+		}
+		return m
+	case "blocks":
+		m := &wire.Blocks{Shard: head, Query: query, Do: c.Word(), What: c.Str("what", ""), Result: result}
+		switch m.Do {
+		case wire.BlocksBegin:
+			of, starts := parseSlots(c, "of"), parseIndices(c, "starts")
+			m.Vectors, m.Damping, m.N, m.Size, m.Rows = vectors, c.Float("damping", 1), int(c.Int("n", 2)), c.Int("size", 3), len(of)
+			weights := c.Floats("weights")
+			m.Weights = weights != nil
+			m.Payload = wire.BeginPayload(of, weights, wire.Partition{Starts: starts, End: c.Int("end", 16), Size: m.Size})
+		case wire.BlocksWork:
+			m.Payload = wire.AppendFloats(nil, c.Floats("coef"))
+		case wire.BlocksGram, wire.BlocksDots, wire.BlocksFinish:
+			m.Lo, m.Hi = c.Range("cols", lo, hi)
+			m.I1, m.Payload = int(c.Int("rows", 2)), wire.AppendFloats(nil, c.Floats("coef"))
+		case wire.BlocksElements, wire.BlocksInner:
+			m.Lo, m.Hi = c.Range("cols", lo, hi)
+			m.Payload = wire.AppendIndices(nil, parseIndices(c, "at"))
+		case wire.BlocksFactor:
+			m.Lo, m.Payload = c.Int("lo", 0), wire.AppendFloats(nil, c.Floats("l"))
 		}
 		return m
 	case "apply":
@@ -398,4 +431,16 @@ func (p *player) message(c *script.Cmd) wire.Message {
 		return &wire.InfoRequest{Run: run}
 	}
 	return nil
+}
+
+// parseStrips reads strips=lo:len,….
+func parseStrips(c *script.Cmd) (strips []wire.Strip) {
+	for _, s := range c.List("strips") {
+		var x wire.Strip
+		if _, err := fmt.Sscanf(s, "%d:%d", &x.Lo, &x.Len); err != nil {
+			c.Fail("strips: %w", err)
+		}
+		strips = append(strips, x)
+	}
+	return strips
 }

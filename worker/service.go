@@ -167,8 +167,8 @@ func (s *Service) subscribe() error {
 	err = rpc.Endpoints(svc, data, []string{wire.OpChunk, wire.OpVec, wire.OpFetch}, s.log, accept)
 	if err == nil {
 		err = rpc.Endpoints(svc, ctl, []string{
-			wire.OpAdopt, wire.OpInstall, wire.OpGram, wire.OpStage, wire.OpProducts, wire.OpCommit, wire.OpEvict, wire.OpDrop,
-			wire.OpPrepare, wire.OpCoef, wire.OpNorms, wire.OpPairs, wire.OpApply, wire.OpResidual, wire.OpRefine, wire.OpFactor, wire.OpColumns, wire.OpHold, wire.OpWhiten, wire.OpRecall, wire.OpPrune, wire.OpCloseQuery, wire.OpRelease,
+			wire.OpAdopt, wire.OpInstall, wire.OpGram, wire.OpSlotLabels, wire.OpReshape, wire.OpStage, wire.OpProducts, wire.OpCommit, wire.OpEvict, wire.OpDrop,
+			wire.OpPrepare, wire.OpCoef, wire.OpNorms, wire.OpPairs, wire.OpApply, wire.OpResidual, wire.OpRefine, wire.OpFactor, wire.OpColumns, wire.OpHold, wire.OpWhiten, wire.OpRecall, wire.OpPrune, wire.OpBlocks, wire.OpCloseQuery, wire.OpRelease,
 		}, s.log, accept)
 	}
 	if err == nil {

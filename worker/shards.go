@@ -43,12 +43,19 @@ func (c *Core) adopt(e *Effects, in Request, m *wire.Adopt) error {
 	r.epoch = m.Epoch
 	defer c.leave(m.Run) // if the shard is refused
 	s := r.shards[m.Shard.Shard]
-	if s != nil && (s.placed != m.Placed || s.lo != m.Lo || s.cols != m.Cols || s.slots != m.Slots || s.store != m.Store) {
+	if s != nil && s.slots != m.Slots && s.placed == m.Placed {
+		if s.next == nil || s.next.slots != m.Slots {
+			// Whoever asks has read a record of before, or one that is yet to be believed: the rows are there.
+			return wire.Errorf(wire.CodeConflict, "slots", m.Slots, fmt.Sprintf("%d, which shard %d has", s.slots, m.Shard.Shard))
+		}
+		c.become(e, s)
+	}
+	if s != nil && (s.placed != m.Placed || s.lo != m.Lo || s.cols != m.Cols || s.slots != m.Slots || s.store != m.Store || s.scales != m.Scales) {
 		c.free(e, s) // rows of an earlier placement: the run went on without them
 		c.runs[m.Run], s = r, nil
 	}
 	if s == nil {
-		cfg := shard.Config{Slots: m.Slots, Cols: m.Cols, DType: dtype.Of(m.Store)}
+		cfg := configOf(m.Slots, m.Lo, m.Cols, m.Store, m.Scales)
 		bytes, err := shard.Bytes(cfg)
 		if err != nil {
 			we := asWire(err)
@@ -59,7 +66,7 @@ func (c *Core) adopt(e *Effects, in Request, m *wire.Adopt) error {
 			return wire.Errorf(wire.CodeTooLarge, "memory", fmt.Sprintf("%d bytes for shard %d of %s", bytes, m.Shard.Shard, m.Run), fmt.Sprintf("at most the %d bytes free on worker %s", free, c.cfg.ID))
 		}
 		s = &shardState{
-			run: m.Run, index: m.Shard.Shard, placed: m.Placed, lo: m.Lo, cols: m.Cols, slots: m.Slots, store: m.Store, bytes: bytes,
+			run: m.Run, index: m.Shard.Shard, placed: m.Placed, lo: m.Lo, cols: m.Cols, slots: m.Slots, store: m.Store, scales: m.Scales, bytes: bytes,
 			filled: map[wire.Slot]bool{}, reserved: map[wire.Slot]wire.Attempt{}, staged: map[wire.Step]*staged{}, queries: map[wire.QueryID]*query{},
 			passes: map[uint64]Token{},
 		}
@@ -75,6 +82,15 @@ func (c *Core) adopt(e *Effects, in Request, m *wire.Adopt) error {
 		c.adopted(e, s)
 	}
 	return nil
+}
+
+// configOf is a shard's store.
+func configOf(slots int, lo, cols int64, store wire.DType, scales wire.Scales) shard.Config {
+	cfg := shard.Config{Slots: slots, Cols: cols, DType: dtype.Of(store)}
+	for _, f := range scales.Within(lo, cols) {
+		cfg.Scales = append(cfg.Scales, shard.Scale(f))
+	}
+	return cfg
 }
 
 func (c *Core) allocated(e *Effects, s *shardState, d Done) {
@@ -98,6 +114,7 @@ func (c *Core) adopted(e *Effects, s *shardState) {
 	reply := &wire.Adopted{
 		Shard:   wire.Shard{Seq: s.adoptSeq, Run: s.run, Epoch: s.adopted, Shard: s.index},
 		Version: s.version,
+		Labels:  s.labelled(),
 		Payload: wire.AppendRows(nil, s.rows()),
 	}
 	for _, step := range sortedKeys(s.staged) {
@@ -125,6 +142,7 @@ func (s *shardState) evict(slot wire.Slot) {
 	i, found := s.find(slot)
 	invariant.That(found, "slot %d holds no row", slot)
 	s.bySlot = slices.Delete(s.bySlot, i, i+1)
+	delete(s.labels, slot)
 }
 
 // row is the row of the window in a slot.

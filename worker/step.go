@@ -48,7 +48,7 @@ func (c *Core) stage(e *Effects, in Request, s *shardState, m *wire.Stage) error
 		for _, other := range s.staged {
 			other.rows = slices.DeleteFunc(other.rows, func(r wire.Row) bool { return r.Slot == m.Slot })
 		}
-		st = &staged{step: m.Step, attempt: m.Attempt, slot: m.Slot, token: m.Token, weight: m.Weight, slice: slice{lo: s.lo, cols: s.cols}}
+		st = &staged{step: m.Step, attempt: m.Attempt, slot: m.Slot, token: m.Token, label: m.Label, weight: m.Weight, slice: slice{lo: s.lo, cols: s.cols}}
 		s.staged[m.Step] = st
 		s.reserved[m.Slot] = m.Attempt
 		delete(s.filled, m.Slot)
@@ -364,6 +364,7 @@ func (c *Core) commit(e *Effects, s *shardState, m *wire.Commit) error {
 		s.evict(m.EvictSlot)
 	}
 	s.take(wire.Row{Slot: m.Slot, Step: m.Step, Attempt: m.Attempt, Weight: st.weight})
+	s.label(m.Slot, st.label)
 	s.filled[m.Slot] = true
 	s.version = m.Version
 	if m.Query != 0 {
@@ -382,7 +383,7 @@ func (c *Core) install(e *Effects, s *shardState, m *wire.Install) error {
 	if s.installed {
 		return nil
 	}
-	live := map[wire.Slot]wire.Row{}
+	live, labels := map[wire.Slot]wire.Row{}, map[wire.Slot]string{}
 	for _, r := range wire.Rows(m.Payload) {
 		st := s.staged[r.Step]
 		row, found := s.row(r.Slot)
@@ -390,7 +391,11 @@ func (c *Core) install(e *Effects, s *shardState, m *wire.Install) error {
 		case int(r.Slot) >= s.slots:
 			return wire.Invalid("slot", r.Slot, fmt.Sprintf("in [0, %d)", s.slots))
 		case found && row == r:
+			labels[r.Slot] = s.labels[r.Slot]
 		case st != nil && st.whole() && st.slot == r.Slot && st.attempt == r.Attempt:
+			if !planted.On(planted.LabelLost) {
+				labels[r.Slot] = st.label
+			}
 		default:
 			return wire.Errorf(wire.CodeConflict, "step", r.Step, "held by the shard")
 		}
@@ -415,10 +420,12 @@ func (c *Core) install(e *Effects, s *shardState, m *wire.Install) error {
 			}
 		}
 	}
+	c.stay(s)
 	s.staged, s.version, s.installed = kept, m.Version, true
-	s.bySlot, s.filled = nil, map[wire.Slot]bool{}
+	s.bySlot, s.filled, s.labels = nil, map[wire.Slot]bool{}, nil
 	for _, slot := range sortedKeys(live) {
 		s.take(live[slot])
+		s.label(slot, labels[slot])
 		s.filled[slot] = true
 	}
 	return nil

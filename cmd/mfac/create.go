@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,6 +29,8 @@ type creation struct {
 	tensors          []wire.Tensor
 	shardsAreWorkers bool
 	fades            bool
+	dampings         []string // of tensors, NAME=λ
+	byTensor         map[string]float64
 }
 
 func (t *tool) createCommand() *cobra.Command {
@@ -38,7 +42,8 @@ func (t *tool) createCommand() *cobra.Command {
 exists, it is joined if it is the same, its shards and spares apart; else the error says what differs.
 
 A layout is a JSON array of the tensors that the parameters are: [{"name": "w", "shape": [3, 4]}, …].
-Shard borders fall on tensors' borders where they can.`,
+Shard borders fall on tensors' borders where they can. Tensors may have dampings of their own; where a
+question names another damping than L they change by the same factor. Such a run does not answer everything.`,
 		Args: cli.Names("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := cli.Required(cmd.Flags(), "dim", "window", "damping"); err != nil {
@@ -69,6 +74,7 @@ Shard borders fall on tensors' borders where they can.`,
 	f.IntVar(&o.spec.Shards, "shards", 0, "`n`umber of parts that the columns are cut into (default one for each worker)")
 	f.StringVar(&o.divisor, "divisor", string(wire.Capacity), "`N`: capacity (the window's) or count (of the gradients in it)")
 	f.StringVar(&o.layout, "layout", "", "JSON `file` of the tensors")
+	f.StringSliceVar(&o.dampings, "damping-per-tensor", nil, "`NAME=λ,…`, of tensors that have dampings of their own (with --layout)")
 	f.StringVar(&o.store, "store", string(wire.F32), "`dtype` in which gradients are kept: f32, or bf16 or f16 in half the memory")
 	f.StringVar(&o.spec.Durability, "durability", wire.DurabilityMemory, "`what` gradients survive: memory (nothing)")
 	f.Float64Var(&o.spec.HalfLife, "half-life", 0, "`T`, steps after which a gradient counts half (default none: all count alike)")
@@ -98,10 +104,17 @@ func (o *creation) check(workersGiven bool) error {
 		return cli.UsageError("--workers goes with --dry-run")
 	case workersGiven && o.workers < 1:
 		return wire.Invalid("workers", o.workers, ">= 1")
-	case o.layout == "":
-		return nil
 	}
 	var err error
+	if o.byTensor, err = tensorDampings(o.dampings); err != nil {
+		return err
+	}
+	if o.layout == "" {
+		if len(o.dampings) > 0 {
+			return cli.UsageError("--damping-per-tensor goes with --layout")
+		}
+		return nil
+	}
 	if o.tensors, err = readLayout(o.layout, o.spec.Dim); err != nil {
 		return err
 	}
@@ -113,7 +126,7 @@ func (t *tool) create(ctx context.Context, c *client.Client, o creation) error {
 	s := o.spec
 	r, err := c.Attach(ctx, client.RunConfig{
 		Name: s.Name, Dim: s.Dim, Window: s.Window, Damping: s.Damping, Divisor: s.Divisor, Layout: o.tensors,
-		Shards: s.Shards, Spare: s.Spare, Store: s.Store, Durability: s.Durability, HalfLife: s.HalfLife,
+		Shards: s.Shards, Spare: s.Spare, Store: s.Store, Durability: s.Durability, HalfLife: s.HalfLife, TensorDamping: o.byTensor,
 	})
 	if err != nil {
 		return differing(ctx, c, err, o)
@@ -128,6 +141,29 @@ func (t *tool) create(ctx context.Context, c *client.Client, o creation) error {
 		fmt.Fprintf(w, "run %s: %s in %s, the last %s, damping %g, %s\n",
 			v.Name, plural(v.Dim, "column"), plural(v.Shards, "shard"), plural(v.Window, "gradient"), v.Damping, v.State)
 	})
+}
+
+// tensorDampings reads NAME=λ, of which NAME may have an = in it.
+func tensorDampings(list []string) (map[string]float64, error) {
+	out := map[string]float64{}
+	for _, s := range list {
+		i := strings.LastIndexByte(s, '=')
+		if i < 1 {
+			return nil, wire.Invalid("--damping-per-tensor", strconv.Quote(s), "NAME=λ")
+		}
+		v, err := strconv.ParseFloat(s[i+1:], 64)
+		if err != nil {
+			return nil, wire.Invalid("--damping-per-tensor", strconv.Quote(s), "NAME=λ, λ a number")
+		}
+		if err := wire.CheckDamping("damping of "+s[:i], v); err != nil {
+			return nil, err
+		}
+		if _, twice := out[s[:i]]; twice {
+			return nil, wire.Invalid("--damping-per-tensor", strconv.Quote(s[:i]), "named once")
+		}
+		out[s[:i]] = v
+	}
+	return out, nil
 }
 
 // differing says which tensor differs, where the layout of a run that exists does.

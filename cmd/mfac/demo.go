@@ -32,7 +32,7 @@ half a minute on two cores.`,
 	f.IntVar(&o.Steps, "steps", 0, "`n`umber of steps of each training (default 300)")
 	f.Uint64Var(&o.Seed, "seed", 0, "`n`umber that the random choices start from")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log to stderr")
-	cmd.AddCommand(t.demoInfluenceCommand(), t.demoForgetCommand())
+	cmd.AddCommand(t.demoInfluenceCommand(), t.demoForgetCommand(), t.demoPruneCommand())
 	return cmd
 }
 

@@ -67,4 +67,19 @@ func TestDemosAreWhatDenseAnswersGive(t *testing.T) {
 	if diff := cmp.Diff(dense, gone, same); diff != "" {
 		t.Errorf("forget (-dense +cluster):\n%s", diff)
 	}
+
+	prune := demo.PruneOptions{Seed: 1, Train: 300, Held: 100, Window: 20, Epochs: 10, Steps: 3, Sparsities: []float64{0.5, 0.95}, Hidden: []int{6}, Damping: 1e-3,
+		PlotPath: filepath.Join(t.TempDir(), "p.svg")}
+	pruned, err := demo.Prune(ctx, demoCluster{cl}, prune, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	densely, err := demo.Prune(ctx, &demo.DenseRuns{}, prune, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Both round the same float64 weights to float32 but where they differ by some ε: an image may fall to the other side.
+	if diff := cmp.Diff(densely, pruned, cmpopts.EquateApprox(0, 2e-4), cmpopts.IgnoreFields(demo.PruneResult{}, "Elapsed")); diff != "" {
+		t.Errorf("prune (-dense +cluster):\n%s", diff)
+	}
 }

@@ -31,6 +31,7 @@ type inverse struct {
 	atLeast  uint64
 	minRows  int
 	options  []client.QueryOption
+	blocking
 }
 
 // flags are those of all of them; vector, those whose result is of length d.
@@ -59,6 +60,13 @@ func (o *inverse) check(f *pflag.FlagSet) error {
 		return err
 	}
 	o.options = append(o.options, h...)
+	if f.Lookup("blocks") != nil {
+		blocks, err := o.blocking.queryOptions(f)
+		if err != nil {
+			return err
+		}
+		o.options = append(o.options, blocks...)
+	}
 	if f.Changed("result") {
 		if err := wire.CheckDType("result", wire.DType(o.result)); err != nil {
 			return err
@@ -107,7 +115,9 @@ func (t *tool) diagCommand() *cobra.Command {
 		Short: "Write the diagonal of H⁻¹",
 		Long: `Writes the diagonal of H⁻¹ to d.npy, a vector of the run's dim. The workers work it out for their columns
 in float64, m²/2 products a column, and round it once to float32; --float64 leaves it as it is. Gives up after
-an hour, or --timeout. Says the version, its gradients, and a bound of the relative error in the 2-norm.`,
+an hour, or --timeout. Says the version, its gradients, and a bound of the relative error in the 2-norm.
+
+--blocks replaces H by its diagonal blocks; --blocks tensor by one a tensor, --blocks B by ones of B columns.`,
 		Args: cli.Names("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.run = args[0]
@@ -128,6 +138,7 @@ an hour, or --timeout. Says the version, its gradients, and a bound of the relat
 		},
 	}
 	o.flags(cmd.Flags(), true)
+	o.blocking.flags(cmd.Flags())
 	return cmd
 }
 
@@ -228,7 +239,10 @@ func (t *tool) elementCommand() *cobra.Command {
 		Use:   "element NAME I J",
 		Short: "Print an element of H⁻¹",
 		Long: `Prints element (I, J) of H⁻¹, counted from 0, with the version, its gradients, and a bound of the error relative to
-√(H⁻¹ᵢᵢ H⁻¹ⱼⱼ): for I = J, to the element itself. Two columns of the gradients go to the coordinator, nothing else.`,
+√(H⁻¹ᵢᵢ H⁻¹ⱼⱼ): for I = J, to the element itself. Two columns of the gradients go to the coordinator, nothing else.
+
+--blocks replaces H by its diagonal blocks; the element is 0 where I and J lie in different ones. The workers multiply
+the gradients of those of I and J anew then.`,
 		Args: cli.Names("NAME", "I", "J"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.run = args[0]
@@ -259,6 +273,7 @@ func (t *tool) elementCommand() *cobra.Command {
 		},
 	}
 	o.flags(cmd.Flags(), false)
+	o.blocking.flags(cmd.Flags())
 	return cmd
 }
 
@@ -318,5 +333,6 @@ else. Says the version, its gradients, and a bound of each element's error relat
 	f.StringVar(&file, "index", "", "`file` of the indices (required)")
 	f.StringVarP(&o.out, "out", "o", "", "`file` to write (required)")
 	o.flags(f, false)
+	o.blocking.flags(f)
 	return cmd
 }

@@ -32,7 +32,8 @@ type asking struct {
 	hasStep, hasVec bool
 	verify, refine  bool
 	of              string // the kind of a query for vectors; "": vector
-	options         []client.QueryOption
+	blocking
+	options []client.QueryOption
 }
 
 func (t *tool) ihvpCommand() *cobra.Command {
@@ -54,6 +55,8 @@ the relative error in the 2-norm.
 With --wire the vectors are sent, and with --result the results fetched, in another dtype: bf16 and f16
 take half of f32's bytes. The file's dtype stays as it is. The bound has the rounding of results in it; that
 of vectors is not an error: the answer is that for the vectors as they were sent.
+
+--blocks replaces H by its diagonal blocks; --blocks tensor by one a tensor, --blocks B by ones of B columns.
 
 --verify measures the relative residual ‖Hx − v‖/‖v‖ of each answer x in float64, by two more passes over the window.
 --refine refines each answer once, x + H⁻¹(v − Hx), and keeps what has the smaller residual, by five more passes, of
@@ -87,6 +90,7 @@ which three take some ten times as long: for what is refused because its error c
 	f.StringVar(&o.result, "result", "", "`dtype` in which results are fetched: f32, f64, bf16 or f16 (default that of the output)")
 	f.Uint64Var(&o.atLeast, "at-least", 0, "refuse to answer from a version below `V`")
 	f.IntVar(&o.minRows, "min-rows", 0, "refuse to answer from fewer than `n` gradients")
+	o.blocking.flags(f)
 	f.BoolVar(&o.verify, "verify", false, "measure the residuals")
 	f.BoolVar(&o.refine, "refine", false, "refine the answers, and measure the residuals")
 	return cmd
@@ -104,6 +108,14 @@ func (o *asking) check(cmd *cobra.Command) error {
 	}
 	if given != 1 {
 		return cli.UsageError("one of v.npy, --step and --combine must be given, not %d", given)
+	}
+	blocks, err := o.blocking.queryOptions(f)
+	if err != nil {
+		return err
+	}
+	o.options = append(o.options, blocks...)
+	if len(blocks) > 0 && (o.verify || o.refine) {
+		return cli.UsageError("--blocks goes without --verify and --refine")
 	}
 	if o.verify {
 		o.options = append(o.options, client.WithVerify())

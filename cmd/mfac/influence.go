@@ -116,7 +116,7 @@ func (o *influencing) each(ctx context.Context, r *client.Run, a *influenceShown
 		a.Of, x, bounds = "loo", in.Out, in.OutBound
 	}
 	a.Version, a.Rows, a.Bound = in.Version, len(in.Steps), largest(bounds)
-	a.Top = rank(in.Steps, x, o.top)
+	a.Top = rank(in.Steps, in.Labels, x, o.top)
 	return o.write([][]float64{x}, true)
 }
 

@@ -19,6 +19,8 @@ import (
 type changing struct {
 	run, in, out string
 	sparsity     float64
+	pattern      string
+	want         wire.Pattern
 	rule         string
 	steps        int
 	mask         string
@@ -27,12 +29,13 @@ type changing struct {
 	wide         bool
 	minRows      int
 	options      []client.QueryOption
+	blocking
 }
 
 func (t *tool) pruneCommand() *cobra.Command {
 	var o changing
 	cmd := &cobra.Command{
-		Use:   "prune NAME w.npy --sparsity S -o out.npy",
+		Use:   "prune NAME w.npy (--sparsity S | --pattern N:M) -o out.npy",
 		Short: "Set the weights that matter least to 0, and adapt the others",
 		Long: `Writes the weights of w.npy to out.npy, ⌊S·d⌋ of the run's d as zeros: those with the lowest scores
 w²/(2[H⁻¹]ii), equal ones by index. The others are adapted:
@@ -41,8 +44,15 @@ w²/(2[H⁻¹]ii), equal ones by index. The others are adapted:
   --rule joint   the least increase of the quadratic for these weights: at high sparsity it trusts
                  the quadratic further than it may hold
 
+With --pattern N:M in place of --sparsity, at most N of each M consecutive weights are not 0, as in the 2:4 of
+sparse tensor cores: groups lie along the last dimension of each tensor of the run's layout, from the start
+of each row. What is left at its end is a group too, of which N may stay. Without a layout all is one row.
+
 With --mask keep.npy, a number for each weight: 0 where it may be pruned, 1 where it is not to be touched,
--1 where it was pruned before, which counts towards S·d. H is that of the first ones alone then.
+-1 where it was pruned before, which counts towards S·d. H is that of the first ones alone then. With a pattern, a
+group with no 0 in the mask is left as it is: so a mask of ones takes a tensor out.
+
+--blocks replaces H by its diagonal blocks; --blocks tensor by one a tensor, --blocks B by ones of B columns.
 
 Results are float32, worked out in float64 and rounded once; --float64 leaves them as they are. Says how
 many weights of each tensor are 0, where the run has a layout.`,
@@ -50,11 +60,25 @@ many weights of each tensor are 0, where the run has a layout.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.run, o.in = args[0], args[1]
 			f := cmd.Flags()
-			if err := cli.Required(f, "sparsity"); err != nil {
-				return err
+			if f.Changed("sparsity") == f.Changed("pattern") {
+				return cli.UsageError("one of --sparsity and --pattern must be given")
 			}
 			if err := o.check(f); err != nil {
 				return err
+			}
+			blocks, err := o.blocking.queryOptions(f)
+			if err != nil {
+				return err
+			}
+			o.options = append(o.options, blocks...)
+			if f.Changed("pattern") {
+				var err error
+				if o.want, err = wire.ParsePattern(o.pattern); err != nil {
+					return err
+				}
+				if o.steps > 1 {
+					return cli.UsageError("--steps goes with --sparsity alone")
+				}
 			}
 			if err := wire.CheckSparsity(o.sparsity); err != nil {
 				return err
@@ -71,10 +95,12 @@ many weights of each tensor are 0, where the run has a layout.`,
 	f := cmd.Flags()
 	f.SortFlags = false
 	o.files(f)
-	f.Float64Var(&o.sparsity, "sparsity", 0, "part `S` of all weights that are to be 0, in [0, 1) (required)")
+	f.Float64Var(&o.sparsity, "sparsity", 0, "part `S` of all weights that are to be 0, in [0, 1)")
+	f.StringVar(&o.pattern, "pattern", "", "leave at most N of each M consecutive weights, `N:M` (1 <= N < M <= 64)")
 	f.StringVar(&o.rule, "rule", wire.RuleSummed, "`rule` by which the others are adapted: summed or joint")
 	f.IntVar(&o.steps, "steps", 1, "prune in `T` steps with the same gradients, each leaving the same part of what is left")
 	f.StringVar(&o.mask, "mask", "", "`file` that says which weights are not to be touched, and which were pruned before")
+	o.blocking.flags(f)
 	o.flags(f)
 	return cmd
 }
@@ -191,6 +217,7 @@ func (t *tool) change(cmd *cobra.Command, o *changing, prune bool) error {
 			return err
 		}
 		a := changed{Run: o.run, Output: o.out, Dim: r.Dim()}
+		o.options = append(o.options, client.WithPhases(t.phases(o.run)))
 		// float64 weights are sent as they are, also where the result is float32.
 		if o.wide || in.DType() == npy.Float64 {
 			err = changeTo(ctx, o, in, mask, layout, &a, prune, r.Prune64, r.Compensate64)
@@ -277,7 +304,7 @@ func changeTo[T npy.Float](ctx context.Context, o *changing, in *npy.File, mask 
 	v, dst := rows[0], make([]T, len(rows[0]))
 	var answer client.Answer
 	if prune {
-		answer, err = p(ctx, dst, v, client.Pruning{Sparsity: o.sparsity, Rule: o.rule, Mask: mask, Steps: o.steps}, o.options...)
+		answer, err = p(ctx, dst, v, client.Pruning{Sparsity: o.sparsity, Rule: o.rule, Pattern: o.want, Mask: mask, Steps: o.steps}, o.options...)
 	} else {
 		fixed := make([]bool, len(mask))
 		for j, m := range mask {

@@ -27,16 +27,19 @@ const (
 
 func (t *tool) publishCommand() *cobra.Command {
 	var step uint64
-	var as string
+	var as, labels string
 	weight := 1.0
 	cmd := &cobra.Command{
-		Use:   "publish NAME [--step K] grads.npy",
+		Use:   "publish NAME [--step K] [--labels FILE] grads.npy",
 		Short: "Publish gradients, a row each, as steps K, K+1, …",
 		Long: `Publishes the file's rows as steps K, K+1, …; each is in the window on all workers when it counts as
 published. Without --step, K is the step after the newest one: say --step where a command that
 failed may be given again, as then no row can come twice.
 
 The file is looked through first: a NaN or Inf in it, and nothing is published.
+
+With --labels each gradient has a label, a line of the text file for each row: the id of its example, at most
+256 bytes. "mfac run steps", "mfac scores" and "mfac influence" show it. An empty line is none.
 
 With --wire bf16 or f16 half the bytes are sent, of numbers rounded to nearest. f16 ends at 65504 and
 says less of what is below 6e-5. What the run keeps is another matter: "mfac run create --store".
@@ -50,10 +53,11 @@ With --weight W each counts W times in H = λI + 1/N Σ w g gᵀ, as if √W tim
 			if err := wire.CheckWeight("weight", weight); err != nil {
 				return err
 			}
-			return t.publish(cmd, args[0], args[1], step, client.WithWire(wire.DType(as)), client.WithWeight(weight))
+			return t.publish(cmd, args[0], args[1], step, labels, client.WithWire(wire.DType(as)), client.WithWeight(weight))
 		},
 	}
 	cmd.Flags().Uint64Var(&step, "step", 0, "`K`, the first row's step (default the one after the newest)")
+	cmd.Flags().StringVar(&labels, "labels", "", "text `file` with the rows' labels, a line each")
 	cmd.Flags().StringVar(&as, "wire", string(wire.F32), "`dtype` in which they are sent: f32, bf16 or f16")
 	cmd.Flags().Float64Var(&weight, "weight", weight, "`W`, how much each counts in H")
 	return cmd
@@ -69,7 +73,7 @@ type published struct {
 	Rows    int          `json:"rows"`
 }
 
-func (t *tool) publish(cmd *cobra.Command, name, path string, step uint64, opts ...client.PublishOption) error {
+func (t *tool) publish(cmd *cobra.Command, name, path string, step uint64, labelled string, opts ...client.PublishOption) error {
 	if err := wire.CheckName("run", name); err != nil {
 		return err
 	}
@@ -78,6 +82,12 @@ func (t *tool) publish(cmd *cobra.Command, name, path string, step uint64, opts 
 		return err
 	}
 	defer f.Close()
+	var labels []string
+	if labelled != "" {
+		if labels, err = readLabels(labelled, f.Rows()); err != nil {
+			return err
+		}
+	}
 	return t.connected(cmd.Context(), cmd, unbounded, func(ctx context.Context, c *client.Client) error {
 		r, err := t.join(ctx, c, name)
 		if err != nil {
@@ -100,7 +110,7 @@ func (t *tool) publish(cmd *cobra.Command, name, path string, step uint64, opts 
 		if uint64(f.Rows()-1) > math.MaxUint64-uint64(first) {
 			return wire.Invalid("step", first, fmt.Sprintf("at most %d, for %d rows", math.MaxUint64-uint64(f.Rows()-1), f.Rows()))
 		}
-		done, err := t.publishRows(ctx, r, f, first, opts...)
+		done, err := t.publishRows(ctx, r, f, first, labels, opts...)
 		if err != nil {
 			return partly(err, done, f)
 		}
@@ -111,8 +121,9 @@ func (t *tool) publish(cmd *cobra.Command, name, path string, step uint64, opts 
 	})
 }
 
-// publishRows publishes all rows of f. On an error it says how many were published before.
-func (t *tool) publishRows(ctx context.Context, r *client.Run, f *npy.File, first wire.Step, opts ...client.PublishOption) (published, error) {
+// publishRows publishes all rows of f, with labels where there are any. On an error it says how many were
+// published before.
+func (t *tool) publishRows(ctx context.Context, r *client.Run, f *npy.File, first wire.Step, labels []string, opts ...client.PublishOption) (published, error) {
 	done := published{Run: r.Spec().Name, First: first}
 	rowBytes := 4 * f.Cols()
 	bar := t.bar("publishing", rowBytes*f.Rows())
@@ -125,8 +136,14 @@ func (t *tool) publishRows(ctx context.Context, r *client.Run, f *npy.File, firs
 	}
 	for done.Count < f.Rows() {
 		next := first + wire.Step(done.Count)
+		with := func(n int64) []client.PublishOption { // the options of the next n rows
+			if labels == nil {
+				return opts
+			}
+			return append(opts[:len(opts):len(opts)], client.WithLabels(labels[done.Count:done.Count+n]...))
+		}
 		if rowBytes > streamBytes {
-			c, err := r.PublishFrom(ctx, next, npy.Row[float32](f, done.Count), opts...)
+			c, err := r.PublishFrom(ctx, next, npy.Row[float32](f, done.Count), with(1)...)
 			if err != nil {
 				return done, err
 			}
@@ -137,7 +154,7 @@ func (t *tool) publishRows(ctx context.Context, r *client.Run, f *npy.File, firs
 		if err != nil {
 			return done, err
 		}
-		commits, err := r.PublishMany(ctx, next, rows, opts...)
+		commits, err := r.PublishMany(ctx, next, rows, with(int64(len(rows)))...)
 		for _, c := range commits {
 			if c.Version == 0 { // this one and those after it were not
 				break

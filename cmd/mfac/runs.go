@@ -91,8 +91,8 @@ func (v runView) cond() string {
 }
 
 func (t *tool) runCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "run", Short: "Make, list, show, set, freeze and remove runs"}
-	cmd.AddCommand(t.createCommand(), t.lsCommand(), t.showCommand(), t.rmCommand(), t.stepsCommand(), t.setCommand(), t.freezeCommand(), t.thawCommand())
+	cmd := &cobra.Command{Use: "run", Short: "Make, list, show, set, resize, freeze and remove runs"}
+	cmd.AddCommand(t.createCommand(), t.lsCommand(), t.showCommand(), t.rmCommand(), t.stepsCommand(), t.setCommand(), t.resizeCommand(), t.freezeCommand(), t.thawCommand())
 	return cmd
 }
 
@@ -237,7 +237,11 @@ func (v runView) write(w io.Writer) {
 		line("shard "+strconv.Itoa(p.Shard), "columns [%d, %d) on %s", p.Lo, p.Lo+p.Columns, p.Worker)
 	}
 	for _, t := range v.Tensors {
-		line("tensor", "%s %v at %d", t.Name, t.Shape, t.Offset)
+		of := ""
+		if r := v.Scales.At(t.Offset)[0]; r != 1 {
+			of = fmt.Sprintf(", damping %.6g", r*v.Damping)
+		}
+		line("tensor", "%s %v at %d%s", t.Name, t.Shape, t.Offset, of)
 	}
 }
 
@@ -266,7 +270,7 @@ func (t *tool) rmCommand() *cobra.Command {
 func (t *tool) stepsCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "steps NAME",
-		Short: "List the steps in a run's window, the oldest first",
+		Short: "List the steps in a run's window, the oldest first, with their labels",
 		Args:  cli.Names("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return t.connected(cmd.Context(), cmd, quick, func(ctx context.Context, c *client.Client) error {
@@ -274,7 +278,7 @@ func (t *tool) stepsCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				window, err := r.Steps(ctx)
+				window, err := r.Labels(ctx)
 				if err != nil {
 					return err
 				}
@@ -282,10 +286,15 @@ func (t *tool) stepsCommand() *cobra.Command {
 					Run     string       `json:"run"`
 					Version wire.Version `json:"version"`
 					Steps   []wire.Step  `json:"steps"`
-				}{args[0], window.Version, window.Steps}
+					Labels  []string     `json:"labels,omitempty"` // "" where there is none
+				}{args[0], window.Version, window.Steps, window.Labels}
 				return t.print(out, func(w io.Writer) {
-					for _, s := range window.Steps {
-						fmt.Fprintln(w, s)
+					for i, s := range window.Steps {
+						if label := labelOf(window.Labels, i); label != "" {
+							fmt.Fprintf(w, "%d\t%s\n", s, label)
+						} else {
+							fmt.Fprintln(w, s)
+						}
 					}
 				})
 			})

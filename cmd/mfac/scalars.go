@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -44,6 +45,7 @@ func (p *pinning) options() ([]client.QueryOption, error) {
 func (t *tool) scalarsCommand() *cobra.Command {
 	var p pinning
 	var dampings string
+	var b blocking
 	cmd := &cobra.Command{
 		Use:   "scalars NAME [--damping 1e-8:1e-1:log8 | --damping a,b,c]",
 		Short: "Show log det H, tr H⁻¹, the effective dimension and more, at one λ or many",
@@ -56,7 +58,10 @@ func (t *tool) scalarsCommand() *cobra.Command {
   cond H, cond K
 
 and the trace of F and its norms. Workers take no part: the run's coordinator has the products of the
-gradients with each other. A number is followed by what it may be off by where that shows.`,
+gradients with each other. A number is followed by what it may be off by where that shows.
+
+--blocks shows them for each diagonal block of H: --blocks tensor for each tensor, --blocks B for blocks of B
+columns; then for the H that has these blocks alone. For these the workers multiply the gradients anew.`,
 		Args: cli.Names("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := wire.CheckName("run", args[0]); err != nil {
@@ -73,10 +78,17 @@ gradients with each other. A number is followed by what it may be off by where t
 			if err != nil {
 				return err
 			}
+			blocks, err := b.options(cmd.Flags())
+			if err != nil {
+				return err
+			}
 			return t.connected(cmd.Context(), cmd, unbounded, func(ctx context.Context, c *client.Client) error {
 				r, err := t.join(ctx, c, args[0])
 				if err != nil {
 					return err
+				}
+				if len(blocks) > 0 {
+					return t.blockScalars(ctx, r, list, blocks[0], opts)
 				}
 				progress, end := t.working("scalars " + args[0])
 				defer end()
@@ -92,8 +104,43 @@ gradients with each other. A number is followed by what it may be off by where t
 	f := cmd.Flags()
 	f.SortFlags = false
 	f.StringVar(&dampings, "damping", "", "`λ`, or several: a,b,c or low:high:logN, N at equal ratios (default the run's)")
+	b.flags(f)
 	p.flags(f)
 	return cmd
+}
+
+// blockNumbers is what scalars prints of blocks.
+type blockNumbers struct {
+	Blocks []client.BlockScalars `json:"blocks"`
+	All    client.Scalars        `json:"all"`
+}
+
+func (t *tool) blockScalars(ctx context.Context, r *client.Run, dampings []float64, blocks client.BlocksOption, opts []client.QueryOption) error {
+	progress, end := t.working("scalars " + r.Spec().Name)
+	defer end()
+	list, err := r.BlockScalars(ctx, dampings, blocks, append(opts, progress)...)
+	end()
+	if err != nil {
+		return err
+	}
+	b := blockNumbers{list, client.SumBlocks(list)}
+	return t.print(b, func(w io.Writer) {
+		fmt.Fprintf(w, "version %d with %s, N = %g\n", b.All.Version, plural(b.All.Rows, "gradient"), b.All.N)
+		fmt.Fprintln(w, "TENSOR\tCOLUMNS\tTR F\t‖F‖\tDAMPING\tLOG DET H\tTR H⁻¹\tDIMENSION\tλ MIN\tλ MAX")
+		row := func(name, cols string, s client.Scalars) {
+			for _, x := range s.At {
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%g", name, cols, estimate(s.Trace), estimate(s.Frobenius), x.Damping)
+				for _, e := range []client.Estimate{x.LogDet, x.TraceInverse, x.EffectiveDim, x.Smallest, x.Largest} {
+					fmt.Fprintf(w, "\t%s", estimate(e))
+				}
+				fmt.Fprintln(w)
+			}
+		}
+		for _, x := range b.Blocks {
+			row(cmp.Or(x.Tensor, "-"), fmt.Sprintf("%d:%d", x.Lo, x.Hi), x.Scalars)
+		}
+		row("all", fmt.Sprintf("0:%d", r.Dim()), b.All)
+	})
 }
 
 func writeScalars(w io.Writer, s client.Scalars) {

@@ -88,14 +88,15 @@ func (o *ranking) check() error {
 // scored is a step and its number.
 type scored struct {
 	Step  wire.Step `json:"step"`
+	Label string    `json:"label,omitempty"`
 	Score float64   `json:"score"`
 }
 
 // rank is the k steps of largest magnitude, the older first where they are equal.
-func rank(steps []wire.Step, x []float64, k int) []scored {
+func rank(steps []wire.Step, labels []string, x []float64, k int) []scored {
 	list := make([]scored, len(x))
 	for i := range x {
-		list[i] = scored{steps[i], x[i]}
+		list[i] = scored{steps[i], labelOf(labels, i), x[i]}
 	}
 	slices.SortStableFunc(list, func(a, b scored) int { return -cmp.Compare(math.Abs(a.Score), math.Abs(b.Score)) })
 	return list[:min(k, len(list))]
@@ -222,11 +223,19 @@ func (t *tool) scores(cmd *cobra.Command, o *scoring) error {
 }
 
 func showRanked(w io.Writer, list []scored, what string) {
+	head, labelled := "step\t"+what, slices.ContainsFunc(list, func(s scored) bool { return s.Label != "" })
+	if labelled {
+		head += "\tlabel"
+	}
 	if len(list) > 0 {
-		fmt.Fprintf(w, "step\t%s\n", what)
+		fmt.Fprintln(w, head)
 	}
 	for _, s := range list {
-		fmt.Fprintf(w, "%d\t%.6g\n", s.Step, s.Score)
+		fmt.Fprintf(w, "%d\t%.6g", s.Step, s.Score)
+		if labelled {
+			fmt.Fprintf(w, "\t%s", s.Label)
+		}
+		fmt.Fprintln(w)
 	}
 }
 
@@ -263,7 +272,7 @@ func scoreAll[T npy.Float](ctx context.Context, r *client.Run, o *scoring, in *n
 		}
 		a.Version, a.Rows, a.Bounds = s.Version, s.Rows, append(a.Bounds, s.Bounds...)
 		for _, x := range s.Scores {
-			a.scores, a.Top = append(a.scores, x), append(a.Top, rank(s.Steps, x, o.top))
+			a.scores, a.Top = append(a.scores, x), append(a.Top, rank(s.Steps, s.Labels, x, o.top))
 		}
 	}
 	return nil

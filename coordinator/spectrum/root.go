@@ -100,7 +100,8 @@ func agm(a, b float64) float64 {
 func jacobi(u, k float64) (sn, cn, dn float64) {
 	const most = 16 // it takes 8 where k = 1e-16
 	var as, bs [most]float64
-	a, b, c := 1.0, k, 0.0
+	a, b := 1.0, k
+	var c float64
 	n := 0
 	for {
 		as[n], bs[n] = a, b

@@ -33,21 +33,6 @@ func sorted(rows [][]float64) [][]float64 {
 
 type matrix [][]*big.Float
 
-func (a matrix) times(b matrix) matrix {
-	out := make(matrix, len(a))
-	for i := range out {
-		out[i] = make([]*big.Float, len(b[0]))
-		for j := range out[i] {
-			s := zero()
-			for k := range b {
-				s.Add(s, zero().Mul(a[i][k], b[k][j]))
-			}
-			out[i][j] = s
-		}
-	}
-	return out
-}
-
 // inverse of a positive definite matrix, by Gauss and Jordan.
 func (a matrix) inverse() matrix {
 	n := len(a)

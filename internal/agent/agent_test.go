@@ -375,6 +375,8 @@ func sameBytes(t *testing.T, r Ready, name string, seal bool) {
 		"ihvp": {(*client.Run).IHVPs, (*client.Run).IHVPs64},
 		"fvp":  {(*client.Run).FisherVecs, (*client.Run).FisherVecs64},
 		"hvp":  {(*client.Run).HessianVecs, (*client.Run).HessianVecs64},
+
+		"invsqrt": {(*client.Run).InvSqrts, (*client.Run).InvSqrts64},
 	} {
 		a, err := f.f32(run, ctx, want32, v32)
 		check(op, a, err, op, m{"in": in32, "out": to32})
@@ -407,6 +409,8 @@ func sameBytes(t *testing.T, r Ready, name string, seal bool) {
 	check("prune", a, err, "prune", m{"in": one(in64), "out": one(to64), "mask": maskView, "sparsity": 0.7, "rule": "joint", "steps": 2})
 	a, err = run.Prune(ctx, want32[0], v32[0], client.Pruning{Sparsity: 0.5})
 	check("prune", a, err, "prune", m{"in": one(in32), "out": one(to32), "sparsity": 0.5})
+	a, err = run.Prune64(ctx, want64[0], v64[0], client.Pruning{Pattern: wire.Pattern{Keep: 2, Of: 4}})
+	check("pattern", a, err, "prune", m{"in": one(in64), "out": one(to64), "keep": 2, "of": 4})
 	fixed := make([]bool, dim)
 	for j := range fixed {
 		fixed[j] = mask[0][j] != 0
@@ -460,6 +464,15 @@ func sameBytes(t *testing.T, r Ready, name string, seal bool) {
 		t.Fatal(err)
 	}
 	numbers("spectrum", "spectrum", m{}, nil, sp.Eigenvalues, []float64{sp.Error})
+	li, err := run.Likelihoods64(ctx, []float64{1e-3, 1}, v64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	numbers("likelihoods", "likelihoods", m{"in": in64, "dampings": wire.AppendFloats(nil, []float64{1e-3, 1})}, nil, wire.Floats(flat(li.Values)), wire.Floats(flat(li.Bounds)))
+	if li, err = run.LeaveOneOut(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	numbers("left out", "likelihoods", m{}, li.Steps, li.Values[0], li.Bounds[0])
 	sca, err := run.Scalars(ctx, []float64{1e-3, 1})
 	if err != nil {
 		t.Fatal(err)
@@ -468,6 +481,14 @@ func sameBytes(t *testing.T, r Ready, name string, seal bool) {
 	p.do(&got, "scalars", m{"run": h, "dampings": wire.AppendFloats(nil, []float64{1e-3, 1})})
 	if v := wire.Floats(got.Values); len(v) != 4+2*7 || v[0] != sca.N || v[4] != sca.At[0].LogDet.Value || v[17] != sca.At[1].CondK.Value {
 		t.Errorf("scalars: %v", v)
+	}
+
+	var named struct {
+		Steps  []byte   `msgpack:"steps"`
+		Labels []string `msgpack:"labels"`
+	}
+	if p.do(&named, "labels", m{"run": h}); named.Labels != nil {
+		t.Errorf("labels %v", named.Labels)
 	}
 
 	// A gradient preconditioned: the same run of steps in a run of the client's.
@@ -491,9 +512,36 @@ func sameBytes(t *testing.T, r Ready, name string, seal bool) {
 		Version uint64 `msgpack:"version"`
 		Rows    int    `msgpack:"rows"`
 	}
-	p.do(&commit, "forget", m{"run": h, "steps": wire.AppendUint64s(nil, []wire.Step{13, 99})})
+	var plan struct {
+		Frozen wire.Frozen `msgpack:"frozen"`
+	}
+	p.do(nil, "freeze", m{"run": h, "progress": true})
+	if p.do(&plan, "frozen", m{"run": h}); plan.Frozen.State != wire.StateFrozen || plan.Frozen.Done != dim {
+		t.Errorf("frozen: %+v", plan.Frozen)
+	}
+	p.refused(wire.CodeFrozen, "run", "publish", m{"run": h, "step": 120, "in": one(in32)})
+	a, err = run.Diag(ctx, want32[0])
+	check("diag of a frozen run", a, err, "diag", m{"out": one(to32)})
+	p.do(nil, "freeze", m{"run": h, "thaw": true})
+	_, err = other.Publish(ctx, 121, v32[1], client.WithWeight(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.do(nil, "publish", m{"run": h, "step": 121, "in": func() m { w := one(in32); w["offset"] = w["offset"].(int64) + 4*dim; return w }(), "weight": 2, "labels": []string{"two"}})
+	if p.do(&named, "labels", m{"run": h}); len(named.Labels) != window || named.Labels[window-1] != "two" {
+		t.Errorf("labels %q", named.Labels)
+	}
+	if p.do(&got, "influence", m{"run": h}); len(got.Labels) != window || got.Labels[window-1] != "two" {
+		t.Errorf("labels of influence %q", got.Labels)
+	}
+	a, err = other.IHVP64(ctx, want64[0], v64[0])
+	check("weights", a, err, "ihvp", m{"in": one(in64), "out": one(to64)})
+	p.do(&commit, "forget", m{"run": h, "steps": wire.AppendUint64s(nil, []wire.Step{99, 121})})
 	if commit.Rows != window-2 {
 		t.Errorf("forgotten: %+v", commit)
+	}
+	if p.do(&commit, "resize", m{"run": h, "window": 9}); commit.Rows != window-2 {
+		t.Errorf("resized: %+v", commit)
 	}
 	p.do(&commit, "set", m{"run": h, "damping": 0.25})
 	var st struct {

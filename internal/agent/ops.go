@@ -57,16 +57,21 @@ func init() { // not at its declaration: what serves a request looks into it
 		"join":    beside(join),
 		"status":  beside(status),
 		"steps":   beside(steps),
+		"labels":  beside(labels),
 		"layout":  beside(layout),
 
 		"publish":      beside(publish),
 		"precondition": beside(precondition),
 		"forget":       beside(forget),
 		"set":          beside(set),
+		"resize":       beside(resize),
+		"freeze":       beside(freeze),
+		"frozen":       beside(frozen),
 
 		"ihvp":           beside(ihvp),
 		"fvp":            beside(fvp),
 		"hvp":            beside(hvp),
+		"invsqrt":        beside(invSqrt),
 		"combine":        beside(combine),
 		"gradient":       beside(gradient),
 		"diag":           beside(diag),
@@ -79,6 +84,7 @@ func init() { // not at its declaration: what serves a request looks into it
 		"pairs":          beside(pairs),
 		"influence":      beside(influence),
 		"self_influence": beside(selfInfluence),
+		"likelihoods":    beside(likelihoods),
 		"scalars":        beside(scalars),
 		"spectrum":       beside(spectrum),
 	}
@@ -247,15 +253,18 @@ func deleteRun(q *call, r *nameRequest) (any, error) {
 }
 
 type attachRequest struct {
-	Name    string   `msgpack:"name"`
-	Dim     int64    `msgpack:"dim"`
-	Layout  []byte   `msgpack:"layout"` // JSON, as in docs/protocol.md; dim is its size
-	Window  int      `msgpack:"window"`
-	Damping *float64 `msgpack:"damping"`
-	Divisor string   `msgpack:"divisor"`
-	Shards  int      `msgpack:"shards"`
-	Spare   int      `msgpack:"spare"`
-	Store   string   `msgpack:"store"`
+	Name     string   `msgpack:"name"`
+	Dim      int64    `msgpack:"dim"`
+	Layout   []byte   `msgpack:"layout"` // JSON, as in docs/protocol.md; dim is its size
+	Window   int      `msgpack:"window"`
+	Damping  *float64 `msgpack:"damping"`
+	Divisor  string   `msgpack:"divisor"`
+	Shards   int      `msgpack:"shards"`
+	Spare    int      `msgpack:"spare"`
+	Store    string   `msgpack:"store"`
+	HalfLife float64  `msgpack:"half_life"`       // steps; 0: gradients don't fade
+	Tensors  []string `msgpack:"tensors"`         // of the layout, that have dampings of their own:
+	Dampings []byte   `msgpack:"tensor_dampings"` // f64, one each
 }
 
 // runReply is a run that was attached to or joined.
@@ -270,7 +279,7 @@ func attach(q *call, r *attachRequest) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg := client.RunConfig{Name: r.Name, Dim: r.Dim, Window: r.Window, Divisor: wire.Divisor(r.Divisor), Shards: r.Shards, Spare: r.Spare, Store: wire.DType(r.Store)}
+	cfg := client.RunConfig{Name: r.Name, Dim: r.Dim, Window: r.Window, Divisor: wire.Divisor(r.Divisor), Shards: r.Shards, Spare: r.Spare, Store: wire.DType(r.Store), HalfLife: r.HalfLife}
 	if r.Damping != nil {
 		if cfg.Damping = *r.Damping; cfg.Damping == 0 {
 			return nil, wire.CheckDamping("damping", 0) // to client, 0 is the default
@@ -280,6 +289,19 @@ func attach(q *call, r *attachRequest) (any, error) {
 		if cfg.Layout, err = wire.ParseLayout(r.Layout, r.Dim); err != nil {
 			return nil, err
 		}
+	}
+	dampings, err := floatsOf("tensor_dampings", r.Dampings)
+	if err != nil {
+		return nil, err
+	}
+	if len(dampings) != len(r.Tensors) {
+		return nil, wire.Invalid("tensor_dampings", len(dampings), fmt.Sprintf("%d, one a tensor", len(r.Tensors)))
+	}
+	for i, name := range r.Tensors {
+		if cfg.TensorDamping == nil {
+			cfg.TensorDamping = map[string]float64{}
+		}
+		cfg.TensorDamping[name] = dampings[i]
 	}
 	run, err := cl.Attach(q.ctx, cfg)
 	if err != nil {
@@ -336,7 +358,7 @@ func status(q *call, r *runRequest) (any, error) {
 		return nil, err
 	}
 	info, err := run.Status(q.ctx)
-	return map[string]any{"info": info}, err
+	return map[string]any{"info": info, "max_vectors": run.MaxVectors()}, err
 }
 
 func steps(q *call, r *runRequest) (any, error) {
@@ -346,6 +368,15 @@ func steps(q *call, r *runRequest) (any, error) {
 	}
 	w, err := run.Steps(q.ctx)
 	return map[string]any{"version": w.Version, "steps": wire.AppendUint64s(nil, w.Steps)}, err
+}
+
+func labels(q *call, r *runRequest) (any, error) {
+	run, err := q.c.run(r.Run)
+	if err != nil {
+		return nil, err
+	}
+	w, err := run.Labels(q.ctx)
+	return map[string]any{"version": w.Version, "steps": wire.AppendUint64s(nil, w.Steps), "labels": w.Labels}, err
 }
 
 func layout(q *call, r *runRequest) (any, error) {

@@ -13,14 +13,16 @@ import (
 
 // Sending says how a gradient is published, with or without preconditioning it.
 type Sending struct {
-	Run     uint64  `msgpack:"run"`
-	Step    uint64  `msgpack:"step"`
-	In      *view   `msgpack:"in"`      // f32: the gradient, or its columns
-	Columns bool    `msgpack:"columns"` // whether In is columns from Lo on alone
-	Lo      int64   `msgpack:"lo"`
-	Wire    string  `msgpack:"wire"`
-	Token   *uint64 `msgpack:"token"`
-	StepMS  *int64  `msgpack:"step_deadline_ms"`
+	Run     uint64   `msgpack:"run"`
+	Step    uint64   `msgpack:"step"`
+	In      *view    `msgpack:"in"`      // f32: the gradient, or its columns
+	Columns bool     `msgpack:"columns"` // whether In is columns from Lo on alone
+	Lo      int64    `msgpack:"lo"`
+	Wire    string   `msgpack:"wire"`
+	Token   *uint64  `msgpack:"token"`
+	StepMS  *int64   `msgpack:"step_deadline_ms"`
+	Weight  *float64 `msgpack:"weight"`
+	Labels  []string `msgpack:"labels"` // one a row
 }
 
 func (s *Sending) options() []client.StepOption {
@@ -30,6 +32,12 @@ func (s *Sending) options() []client.StepOption {
 	}
 	if s.StepMS != nil {
 		opts = append(opts, client.WithStepDeadline(milliseconds(*s.StepMS)))
+	}
+	if s.Weight != nil {
+		opts = append(opts, client.WithWeight(*s.Weight))
+	}
+	if len(s.Labels) > 0 {
+		opts = append(opts, client.WithLabels(s.Labels...))
 	}
 	return opts
 }
@@ -187,6 +195,52 @@ func set(q *call, r *setRequest) (any, error) {
 	}
 	c, err := run.Set(q.ctx, damping, wire.Divisor(r.Divisor))
 	return commitReply(c), err
+}
+
+type resizeRequest struct {
+	Run    uint64 `msgpack:"run"`
+	Window int    `msgpack:"window"`
+}
+
+func resize(q *call, r *resizeRequest) (any, error) {
+	run, err := q.c.run(r.Run)
+	if err != nil {
+		return nil, err
+	}
+	c, err := run.Resize(q.ctx, r.Window)
+	return commitReply(c), err
+}
+
+type freezeRequest struct {
+	Run  uint64 `msgpack:"run"`
+	Thaw bool   `msgpack:"thaw"`
+}
+
+// freeze answers when the workers keep what a frozen run keeps, or when the run is thawed.
+func freeze(q *call, r *freezeRequest) (any, error) {
+	run, err := q.c.run(r.Run)
+	if err != nil {
+		return nil, err
+	}
+	var c client.Commit
+	switch {
+	case r.Thaw:
+		c, err = run.Thaw(q.ctx)
+	case q.head.Progress:
+		c, err = run.Freeze(q.ctx, client.WithProgress(q.progress))
+	default:
+		c, err = run.Freeze(q.ctx)
+	}
+	return commitReply(c), err
+}
+
+func frozen(q *call, r *runRequest) (any, error) {
+	run, err := q.c.run(r.Run)
+	if err != nil {
+		return nil, err
+	}
+	f, err := run.FreezePlan(q.ctx)
+	return map[string]any{"frozen": f}, err
 }
 
 func commitReply(c client.Commit) any {

@@ -159,6 +159,10 @@ func hvp(q *call, r *productRequest) (any, error) {
 	return q.product(r, (*client.Run).HessianVecs, (*client.Run).HessianVecs64)
 }
 
+func invSqrt(q *call, r *productRequest) (any, error) {
+	return q.product(r, (*client.Run).InvSqrts, (*client.Run).InvSqrts64)
+}
+
 type combineRequest struct {
 	Asking
 	Out   *view  `msgpack:"out"`
@@ -276,9 +280,10 @@ type subblockRequest struct {
 // numbersReply is an answer that is numbers.
 type numbersReply struct {
 	answer
-	Steps  []byte `msgpack:"steps,omitempty"` // uint64: of the rows that the numbers are of
-	Values []byte `msgpack:"values"`          // f64
-	Errors []byte `msgpack:"errors,omitempty"`
+	Steps  []byte   `msgpack:"steps,omitempty"`  // uint64: of the rows that the numbers are of
+	Labels []string `msgpack:"labels,omitempty"` // of the same, nil where none has one
+	Values []byte   `msgpack:"values"`           // f64
+	Errors []byte   `msgpack:"errors,omitempty"`
 }
 
 func subblock(q *call, r *subblockRequest) (any, error) {
@@ -327,6 +332,8 @@ type pruneRequest struct {
 	Sparsity float64 `msgpack:"sparsity"`
 	Rule     string  `msgpack:"rule"`
 	Steps    int     `msgpack:"steps"`
+	Keep     int     `msgpack:"keep"` // of a pattern, in place of Sparsity
+	Of       int     `msgpack:"of"`
 }
 
 func prune(q *call, r *pruneRequest) (any, error) {
@@ -337,7 +344,7 @@ func prune(q *call, r *pruneRequest) (any, error) {
 	if err := single(r.In, r.Out, r.Mask); err != nil {
 		return nil, err
 	}
-	p := client.Pruning{Sparsity: r.Sparsity, Rule: r.Rule, Steps: r.Steps}
+	p := client.Pruning{Sparsity: r.Sparsity, Rule: r.Rule, Steps: r.Steps, Pattern: wire.Pattern{Keep: r.Keep, Of: r.Of}}
 	if r.Mask != nil {
 		mask, err := q.c.hold("mask", r.Mask, true, maskType)
 		if err != nil {
@@ -410,7 +417,7 @@ func scores(q *call, r *scoresRequest) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return numbersReply{answer: answerOf(s.Answer), Steps: wire.AppendUint64s(nil, s.Steps), Values: flat(s.Scores)}, nil
+	return numbersReply{answer: answerOf(s.Answer), Steps: wire.AppendUint64s(nil, s.Steps), Labels: s.Labels, Values: flat(s.Scores)}, nil
 }
 
 type pairsRequest struct {
@@ -462,7 +469,7 @@ func influence(q *call, r *Asking) (any, error) {
 		return nil, err
 	}
 	return numbersReply{
-		answer: answer{Version: x.Version, Rows: len(x.Steps)}, Steps: wire.AppendUint64s(nil, x.Steps),
+		answer: answer{Version: x.Version, Rows: len(x.Steps)}, Steps: wire.AppendUint64s(nil, x.Steps), Labels: x.Labels,
 		Values: flat(x.Values), Errors: wire.AppendFloats(nil, x.Bounds),
 	}, nil
 }
@@ -478,8 +485,50 @@ func selfInfluence(q *call, r *Asking) (any, error) {
 		return nil, err
 	}
 	return numbersReply{
-		answer: answer{Version: x.Version, Rows: len(x.Steps)}, Steps: wire.AppendUint64s(nil, x.Steps),
+		answer: answer{Version: x.Version, Rows: len(x.Steps)}, Steps: wire.AppendUint64s(nil, x.Steps), Labels: x.Labels,
 		Values: flat([][]float64{x.Self, x.Out}), Errors: flat([][]float64{x.SelfBound, x.OutBound}),
+	}, nil
+}
+
+type likelihoodsRequest struct {
+	Asking
+	In       *view  `msgpack:"in"`       // left out: the window's gradients, each left out
+	Dampings []byte `msgpack:"dampings"` // f64; empty: the run's
+}
+
+// likelihoods answers for each damping a number for each gradient, and bounds as many.
+func likelihoods(q *call, r *likelihoodsRequest) (any, error) {
+	run, err := q.c.run(r.Run)
+	if err != nil {
+		return nil, err
+	}
+	dampings, err := floatsOf("dampings", r.Dampings)
+	if err != nil {
+		return nil, err
+	}
+	if len(dampings) == 0 {
+		dampings = nil
+	}
+	var l client.Likelihoods
+	if r.In == nil {
+		l, err = run.LeaveOneOut(q.ctx, dampings, r.options(q)...)
+	} else {
+		in, heldErr := q.c.hold("in", r.In, true, "f32", "f64")
+		if heldErr != nil {
+			return nil, heldErr
+		}
+		defer in.release()
+		if in.DType == "f32" {
+			l, err = run.Likelihoods(q.ctx, dampings, rowsOf[float32](in), r.options(q)...)
+		} else {
+			l, err = run.Likelihoods64(q.ctx, dampings, rowsOf[float64](in), r.options(q)...)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return numbersReply{
+		answer: answer{Version: l.Version, Rows: l.Rows}, Steps: wire.AppendUint64s(nil, l.Steps), Values: flat(l.Values), Errors: flat(l.Bounds),
 	}, nil
 }
 

@@ -13,6 +13,7 @@ const (
 	StaleEpoch                   // a worker takes messages of an epoch that is over
 	DuplicateTwice               // a chunk that comes twice is counted twice
 	EvictKeeps                   // a shard says that rows are forgotten before they are zero
+	LabelLost                    // a step that becomes a row at a takeover loses its label
 	Bugs                         // their number
 )
 

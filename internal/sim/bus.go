@@ -196,10 +196,12 @@ func phaseOf(m wire.Message) string {
 		return "open"
 	case *wire.Wait:
 		return "wait"
-	case *wire.Forget, *wire.Set, *wire.Freeze:
+	case *wire.Forget, *wire.Set, *wire.Resize, *wire.Reshape, *wire.Freeze:
 		return "change"
-	case *wire.Query, *wire.Result, *wire.Values:
+	case *wire.Query, *wire.Result, *wire.Values, *wire.LabelsRequest:
 		return "query"
+	case *wire.SlotLabels:
+		return "gram"
 	case *wire.Close, *wire.CloseQuery:
 		return "close"
 	case *wire.Hold, *wire.Whiten, *wire.Recall:
@@ -207,7 +209,7 @@ func phaseOf(m wire.Message) string {
 	case *wire.Stage, *wire.Multiply:
 		return "stage"
 	case *wire.Fetch, *wire.Chunk, *wire.Vec, *wire.Commit, *wire.Evict, *wire.Drop, *wire.Prepare, *wire.Coef, *wire.Norms, *wire.DotVectors,
-		*wire.Apply, *wire.Residual, *wire.Refine, *wire.Factor, *wire.Columns, *wire.Prune,
+		*wire.Apply, *wire.Residual, *wire.Refine, *wire.Factor, *wire.Columns, *wire.Prune, *wire.Blocks,
 		*wire.Adopt, *wire.Install, *wire.Gram, *wire.Release, *wire.Hello:
 		return m.Type()
 	}

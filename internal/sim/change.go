@@ -20,19 +20,36 @@ func (f *forgetting) names(s wire.Step) bool { return slices.Contains(f.steps, s
 type setting struct {
 	damping float64
 	divisor wire.Divisor
+	window  int // of the version that is asked
 }
 
-// changer forgets steps, and sets λ and the divisor, while the faults last.
+// mostWindow is the largest window that a run is resized to.
+const mostWindow = 8
+
+// changer forgets steps, sets λ and the divisor, and resizes the window, while the faults last.
 func (c *client) changer() {
 	w := c.w
 	for w.now < w.shape.quiet {
 		c.sleep(w.between(200, 3000))
 		if w.chance(0.3) {
 			c.doing = "set"
-			s := setting{w.shape.damping * []float64{0.5, 1, 4}[w.rng.IntN(3)], []wire.Divisor{wire.Capacity, wire.Count}[w.rng.IntN(2)]}
+			s := setting{w.shape.damping * []float64{0.5, 1, 4}[w.rng.IntN(3)], []wire.Divisor{wire.Capacity, wire.Count}[w.rng.IntN(2)], 0}
 			w.check.settings = append(w.check.settings, s)
 			if _, code := c.until(&wire.Set{Run: runName, Token: w.rng.Uint64(), Damping: s.damping, Divisor: s.divisor}, w.now+15_000); code != "" && code != wire.CodeFrozen {
 				w.fail("set is answered %s", code)
+			}
+			continue
+		}
+		if w.chance(0.15) {
+			c.doing = "resize"
+			m := 1 + w.rng.IntN(mostWindow)
+			w.check.least = min(w.check.least, m)
+			r, code := c.until(&wire.Resize{Run: runName, Token: w.rng.Uint64(), Window: m}, w.now+15_000)
+			switch {
+			case r != nil:
+				w.check.resized(c, m, r)
+			case code != "" && code != wire.CodeTooLarge && code != wire.CodeFrozen:
+				w.fail("resize to %d is answered %s", m, code)
 			}
 			continue
 		}
@@ -156,7 +173,7 @@ func (k *checker) without(r wire.Row) {
 		if len(want) < leastBytes {
 			continue
 		}
-		for slot := range k.w.shape.window + k.w.shape.spare {
+		for slot := range max(k.w.shape.window, mostWindow) + k.w.shape.spare {
 			if bytes.Equal(n.engine.Row(sh.Key, slot), want) && !k.twin(sh.Live, r) {
 				k.w.fail("V11 %v is told forgotten, and slot %d of shard %d on %s still has its bytes", p, slot, s, n.name)
 			}
@@ -176,4 +193,14 @@ func (k *checker) stayGone(now *served) {
 			k.w.fail("V11 step %d was told forgotten at version %d, and is in version %d", r.Step, v, now.version)
 		}
 	}
+}
+
+// resized is a client that is told that the window is of another size: V14.
+func (k *checker) resized(c *client, m int, r *wire.WaitReply) {
+	k.w.logf("%s hears that the window is %d at version %d", c.name, m, r.Version)
+	now := k.windows[r.Version]
+	if now == nil || now.window != m || len(now.rows) != r.Rows {
+		k.w.fail("V14 a window of %d is told at version %d with %d rows, which is %+v", m, r.Version, r.Rows, now)
+	}
+	k.w.stats.Resized++
 }

@@ -30,6 +30,7 @@ type checker struct {
 	forgets  []*forgetting                 // that were asked for
 	gone     map[wire.Attempt]wire.Version // told forgotten
 	settings []setting                     // that the run was asked to be set to
+	least    int                           // the smallest window that it was asked to have
 }
 
 // shardRow is a shard's slice of a row.
@@ -43,13 +44,14 @@ type served struct {
 	epoch   wire.Epoch
 	version wire.Version
 	rows    []wire.Row // oldest first
+	window  int        // that the run had: another one makes another version
 }
 
 func newChecker(w *world) *checker {
 	return &checker{
 		w: w, attempts: map[wire.Attempt]*publication{}, lost: map[wire.Attempt]bool{}, windows: map[wire.Version]*served{},
 		tellings: map[wire.Attempt]wire.Version{}, last: map[*coordinator.Core]*served{}, begun: map[*coordinator.Core]int{}, live: map[wire.Attempt]wire.Step{}, on: map[shardRow]bool{},
-		gone: map[wire.Attempt]wire.Version{}, settings: []setting{{w.shape.damping, wire.Capacity}},
+		gone: map[wire.Attempt]wire.Version{}, settings: []setting{{damping: w.shape.damping, divisor: wire.Capacity}}, least: w.shape.window,
 	}
 }
 
@@ -153,19 +155,19 @@ func (k *checker) slots(n *coordinatorNode, c *coordinator.Inspection) {
 			}
 		}
 	}
-	if len(c.Rows) > k.w.shape.window {
-		k.w.fail("V7 %d rows in a window of %d", len(c.Rows), k.w.shape.window)
+	if len(c.Rows) > c.Record.Spec.Window {
+		k.w.fail("V7 %d rows in a window of %d", len(c.Rows), c.Record.Spec.Window)
 	}
 }
 
 // serves checks a window that is new to a core: V2, V4, V5 and V6's A.
 func (k *checker) serves(n *coordinatorNode, core *coordinator.Core, c *coordinator.Inspection, before *served) {
 	w := k.w
-	now := &served{c.Epoch, c.Version, c.Rows}
+	now := &served{c.Epoch, c.Version, c.Rows, c.Record.Spec.Window}
 	k.last[core] = now
 	w.logf("%s serves version %d: %v", n.name, c.Version, c.Rows)
 	if old := k.windows[now.version]; old != nil {
-		if !slices.Equal(old.rows, now.rows) {
+		if !slices.Equal(old.rows, now.rows) || old.window != now.window {
 			w.fail("V2 version %d was %v at epoch %v and is %v at %v", now.version, old.rows, old.epoch, now.rows, now.epoch)
 		}
 	}
@@ -179,7 +181,7 @@ func (k *checker) serves(n *coordinatorNode, core *coordinator.Core, c *coordina
 	if before != nil && !k.forgetsFrom(core, c, before, now) {
 		k.stayedFrozen(c, before, now)
 		want := before.rows
-		if len(want) == w.shape.window {
+		if len(want) == now.window {
 			want = want[1:]
 		}
 		if now.version != before.version+1 || len(now.rows) != len(want)+1 || !slices.Equal(now.rows[:len(want)], want) {
@@ -219,6 +221,7 @@ func (k *checker) serves(n *coordinatorNode, core *coordinator.Core, c *coordina
 	if !late {
 		k.bytes(n, c)
 	}
+	k.labels(n, c)
 	k.gram(core, now)
 }
 
@@ -243,7 +246,7 @@ func (k *checker) order(now *served) {
 
 func (k *checker) everServed(r wire.Row) bool {
 	for _, s := range k.windows {
-		if slices.Contains(s.rows, r) {
+		if slices.ContainsFunc(s.rows, func(o wire.Row) bool { return o.Attempt == r.Attempt }) { // in another slot, after a resize
 			return true
 		}
 	}
@@ -263,7 +266,7 @@ func (k *checker) stays(now *served) {
 				newer[s] = true
 			}
 		}
-		if len(newer) < k.w.shape.window {
+		if len(newer) < k.least {
 			k.w.fail("V5 step %d, told at version %d, is not in version %d: %v", step, v, now.version, now.rows)
 		}
 	}
@@ -395,6 +398,7 @@ func (k *checker) worker(n *workerNode, in worker.Input) {
 			}
 		}
 	}
+	k.keptLabels(n, &c)
 	if used != c.Used {
 		w.fail("V8 %s says that it uses %d bytes, its shards and queries are %d", n.name, c.Used, used)
 	}

@@ -25,6 +25,7 @@ type coordinatorNode struct {
 
 	hellos  map[string]heard
 	core    *coordinator.Core
+	carried *coordinator.Carried // of the core before
 	epoch   wire.Epoch
 	lease   uint64 // its revision, as last written
 	renewed ms
@@ -211,8 +212,10 @@ func (n *coordinatorNode) begin(epoch wire.Epoch, rec coordinator.Record, rev ui
 	}
 	n.core = coordinator.NewCore(coordinator.Config{
 		Coordinator: n.name, Record: rec, Epoch: epoch, Workers: workers, TickMS: tickMS, SilentMS: silentMS, StepMS: stepMS, QueryMS: queryMS,
+		Carried:    n.carried,
 		InlineRows: n.w.shape.inline,
 	})
+	n.carried = nil
 	n.w.check.begins(n.core)
 	n.w.faults.begins(n)
 }
@@ -290,7 +293,7 @@ func (n *coordinatorNode) again(why string) {
 	n.w.logf("%s takes the run anew: %s", n.name, why)
 	life := n.life
 	if core := n.core; core != nil {
-		n.core = nil
+		n.core, n.carried = nil, core.Carried()
 		n.perform(nil, core.Stop(why))
 	}
 	n.answers = map[coordinator.Token]packet{}

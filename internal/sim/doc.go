@@ -41,6 +41,9 @@
 //	    the window is made, and no shard has its bytes when it is told; with a step that never was,
 //	    nothing is forgotten; no query of a shard, nor the W of a frozen run, was made of it then
 //	V12 no step is committed to a frozen run
+//	V13 a row in a window that is served has its publication's label, and the first shard keeps it as long
+//	    as the row or its step is there; other shards keep none
+//	V14 a window that is told to be of another size is so at that version, with as many rows
 //
 // The durability here is memory: a full disk can't happen, and a crash loses what a worker held.
 package sim

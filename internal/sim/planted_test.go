@@ -20,7 +20,7 @@ func TestPlanted(t *testing.T) {
 		checker string // that finds it, if not alone; "" for several
 	}{
 		{planted.CommitWithoutAcks, "CommitWithoutAcks", "V1"}, {planted.StaleEpoch, "StaleEpoch", "V9"}, {planted.DuplicateTwice, "DuplicateTwice", ""},
-		{planted.EvictKeeps, "EvictKeeps", "V11"},
+		{planted.EvictKeeps, "EvictKeeps", "V11"}, {planted.LabelLost, "LabelLost", "V13"},
 	} {
 		t.Run(b.name, func(t *testing.T) {
 			planted.Set(b.bug, true)

@@ -18,6 +18,14 @@ func (w *world) prune(q *question) {
 	q.rule = oneOf(w, []string{wire.RuleSummed, wire.RuleJoint})
 	q.sparsity = 0.3 + 0.5*w.rng.Float64()
 	compensate := w.chance(0.2)
+	if !compensate && w.chance(0.3) {
+		of := 2 + w.rng.IntN(3)
+		q.pattern = wire.Pattern{Keep: 1 + w.rng.IntN(of-1), Of: of}
+		q.strips = []wire.Strip{{Lo: 0, Len: 1 + w.rng.Int64N(w.shape.dim)}}
+		if w.shape.dim > 1 {
+			q.strips = append(q.strips, wire.Strip{Lo: 1 + w.rng.Int64N(w.shape.dim-1), Len: 1 + w.rng.Int64N(5)})
+		}
+	}
 	if !compensate && w.chance(0.5) || w.shape.dim < 3 {
 		return
 	}
@@ -25,7 +33,7 @@ func (w *world) prune(q *question) {
 	for i := range mask {
 		if w.chance(0.2) {
 			mask[i] = 1
-			if !compensate && w.chance(0.5) {
+			if !compensate && (w.chance(0.5) || !q.pattern.IsZero()) { // more than Keep of a group that are 1 are refused
 				mask[i] = -1
 			}
 		}
@@ -90,10 +98,10 @@ func (q *question) pruned(g [][]float64, shift, damping float64) []float64 {
 	for _, j := range order {
 		e := make([]float64, len(w))
 		e[j] = 1
-		h[j] = (1 - combined(g, free, shift, e)[j]) / damping
+		h[j] = (1 - q.combined(g, free, shift, e)[j]) / damping
 		score[j] = w[j] * w[j] / (2 * h[j])
 	}
-	slices.SortStableFunc(order, func(a, b int) int {
+	byScore := func(a, b int) int {
 		switch {
 		case score[a] < score[b]:
 			return -1
@@ -101,9 +109,15 @@ func (q *question) pruned(g [][]float64, shift, damping float64) []float64 {
 			return 1
 		}
 		return 0
-	})
+	}
+	slices.SortStableFunc(order, byScore)
+	if q.pattern.IsZero() {
+		order = order[:count]
+	} else {
+		order = q.chosenOf(order, mask)
+	}
 	of, t := slices.Clone(free), make([]float64, len(w))
-	for _, j := range order[:count] {
+	for _, j := range order {
 		t[j] = w[j]
 		if q.rule == wire.RuleSummed {
 			t[j] /= h[j] * damping
@@ -111,13 +125,37 @@ func (q *question) pruned(g [][]float64, shift, damping float64) []float64 {
 			of[j] = false
 		}
 	}
-	for j, c := range combined(g, of, shift, t) {
+	for j, c := range q.combined(g, of, shift, t) {
 		x[j] += c
 	}
-	for _, j := range order[:count] {
+	for _, j := range order {
 		x[j] = 0
 	}
 	return x
+}
+
+// chosenOf takes of each group of the pattern the first of order, lowest scores first, till the pattern is met.
+func (q *question) chosenOf(order []int, mask []float64) []int {
+	group, left := make([]int, len(mask)), map[int]int{} // of a column; how many of a group have to go
+	start := 0
+	for j := range mask {
+		i := 0
+		for i+1 < len(q.strips) && q.strips[i+1].Lo <= int64(j) {
+			i++
+		}
+		if at := int64(j) - q.strips[i].Lo; at%q.strips[i].Len%int64(q.pattern.Of) == 0 {
+			start = j
+			left[start] = -q.pattern.Keep
+		}
+		group[j] = start
+		if mask[j] != -1 {
+			left[start]++
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(order), func(j int) bool {
+		left[group[j]]--
+		return left[group[j]] < 0
+	})
 }
 
 // combined is Gᵀ(GGᵀ + shift)⁻¹(G t) of the columns of, with all columns in the last product.

@@ -11,6 +11,7 @@ import (
 type publication struct {
 	step     wire.Step
 	token    uint64
+	label    string // of every other one
 	by       string
 	row      []float32 // what is sent, which both as and float32 can say
 	as       wire.DType
@@ -37,6 +38,9 @@ func (w *world) gradient() []float32 {
 // publication makes a gradient for a step.
 func (c *client) publication(step wire.Step) *publication {
 	p := &publication{step: step, token: c.w.rng.Uint64() | 1, by: c.name, as: oneOf(c.w, rowDTypes), bad: c.w.rng.Int64N(c.w.shape.dim)}
+	if p.token&2 != 0 {
+		p.label = fmt.Sprintf("%x", p.token)
+	}
 	p.row = rounded(c.w.gradient(), p.as)
 	c.w.check.knows(p)
 	return p
@@ -141,7 +145,7 @@ func (c *client) publish(p *publication, m manner) (out outcome) {
 		if c.info == nil && !c.attach(until) {
 			return out
 		}
-		switch r := c.owner(&wire.Open{Run: runName, Step: p.step, Token: p.token, DeadlineMS: m.deadline, Precondition: m.pre, Weight: p.weight()}).(type) {
+		switch r := c.owner(&wire.Open{Run: runName, Step: p.step, Token: p.token, DeadlineMS: m.deadline, Precondition: m.pre, Label: p.label, Weight: p.weight()}).(type) {
 		case *wire.OpenReply:
 			w.check.opened(p, r)
 			last = r

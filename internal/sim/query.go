@@ -15,6 +15,9 @@ type question struct {
 	columns  []int64 // of H⁻¹
 	rule     string  // of a prune
 	sparsity float64
+	block    int64        // columns of a block; 0: the whole of H
+	pattern  wire.Pattern // in place of sparsity
+	strips   []wire.Strip
 	atLeast  wire.Version
 	exactly  wire.Version
 	minRows  int
@@ -119,6 +122,7 @@ func (c *client) question() *question {
 	}
 	q.vary(w)
 	q.tune(w)
+	q.inBlocks(w)
 	return q
 }
 
@@ -132,7 +136,7 @@ func (q *question) outputs() int {
 func (q *question) message(token uint64) *wire.Query {
 	m := &wire.Query{
 		Run: runName, Token: token, Kind: q.kind, Vectors: q.outputs(), Result: q.result, Damping: q.damping, Divisor: q.divisor,
-		AtLeast: q.atLeast, Exactly: q.exactly, MinRows: q.minRows,
+		AtLeast: q.atLeast, Exactly: q.exactly, MinRows: q.minRows, Block: q.block,
 	}
 	if q.extra(m) {
 		q.put(m)
@@ -149,6 +153,9 @@ func (q *question) message(token uint64) *wire.Query {
 	case wire.KindDiag:
 	case wire.KindPrune, wire.KindCompensate:
 		m.DType, m.Rule, m.Sparsity, m.Masked = q.dtype, q.rule, q.sparsity, len(q.vectors) > 1
+		if !q.pattern.IsZero() {
+			m.Sparsity, m.Keep, m.Of, m.Payload = 0, q.pattern.Keep, q.pattern.Of, wire.AppendStrips(nil, q.strips)
+		}
 	case wire.KindColumn, wire.KindSubblock:
 		m.Payload = wire.AppendIndices(nil, q.columns)
 	default:
@@ -268,6 +275,7 @@ func (c *client) answer(q *question, r *wire.QueryReply, slow ms, abandon bool, 
 		x, code := c.values(r, ready.Values, slow, until)
 		if code == "" {
 			w.check.answered(c, q, r, ready, [][]float64{x})
+			c.labelsOf(r)
 		}
 		return code
 	}

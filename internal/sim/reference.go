@@ -78,6 +78,7 @@ func (k *checker) answered(c *client, q *question, r *wire.QueryReply, ready *wi
 		}
 		nearest, bound := math.Inf(1), math.NaN()
 		for _, s := range k.settings { // which of them the run had when it was asked is not told
+			s.window = now.window
 			want := k.reference(q, i, g, roots, index, s)
 			diff, size := 0.0, 0.0
 			for j := range want {
@@ -107,11 +108,14 @@ func (k *checker) answered(c *client, q *question, r *wire.QueryReply, ready *wi
 // reference answers a question densely, in float64.
 func (k *checker) reference(q *question, i int, g [][]float64, roots []float64, index map[wire.Step]int, run setting) []float64 {
 	s := k.w.shape
+	if q.block > 0 && !q.prunes() {
+		return k.byBlocks(q, i, g, roots, index, run)
+	}
 	if q.kind == wire.KindRow {
 		r := index[q.steps[0]]
 		return times(1/roots[r], g[r])
 	}
-	damping, n := q.damping, float64(s.window)
+	damping, n := q.damping, float64(run.window)
 	if damping == 0 {
 		damping = run.damping
 	}

@@ -94,7 +94,7 @@ func (k *checker) scalars(r *wire.QueryReply, damping float64, x []float64) {
 	w.stats.Answered++
 	n := x[0]
 	if !slices.ContainsFunc(k.settings, func(s setting) bool { // which of them the run had when it was asked is not told
-		return s.divisor == wire.Count && n == float64(len(g)) || s.divisor == wire.Capacity && n == float64(w.shape.window)
+		return s.divisor == wire.Count && n == float64(len(g)) || s.divisor == wire.Capacity && n == float64(now.window)
 	}) {
 		w.fail("V6 N at version %d with %d rows is %g", r.Version, r.Rows, n)
 	}

@@ -123,7 +123,7 @@ func (k *checker) numbers(q *question, r *wire.QueryReply, ready *wire.ResultRep
 	}
 	why := ""
 	for _, s := range k.settings { // which of them the run had when it was asked is not told
-		damping, n := q.damping, float64(w.shape.window)
+		damping, n := q.damping, float64(now.window)
 		if damping == 0 {
 			damping = s.damping
 		}

@@ -32,6 +32,7 @@ type Stats struct {
 	WorkerCrashes, CoordinatorCrashes, Pauses       int
 	TwoOwners                                       int // windows served while another coordinator served too
 	Forgotten                                       int // windows that a forget has made
+	Resized                                         int // that were told
 	Frozen                                          int // freezes that were told done
 	Leftovers                                       int // staged steps that no coordinator knows, at the end
 }
@@ -43,6 +44,7 @@ func (s *Stats) Add(o Stats) {
 	s.Committed += o.Committed
 	s.Answered += o.Answered
 	s.Forgotten += o.Forgotten
+	s.Resized += o.Resized
 	s.Frozen += o.Frozen
 	s.Takeovers += o.Takeovers
 	s.WorkerCrashes += o.WorkerCrashes

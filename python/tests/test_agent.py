@@ -115,6 +115,44 @@ def test_a_call_in_progress_when_it_dies(client: mfac.Client, run: mfac.Run) -> 
         assert r.status()["rows"] == 5
 
 
+def test_training_goes_on(client: mfac.Client) -> None:
+    """The recipe of docs/python.md: an agent that is killed again and again loses no step and publishes none twice."""
+    G = np.random.default_rng(4).normal(size=(40, 500)).astype(np.float32)
+    with mfac.connect(client.url) as other:
+        run = other.attach("training", dim=500, window=40, damping=1.0)
+        stop, killed = threading.Event(), set()
+
+        def killer() -> None:
+            while not stop.wait(0.15):
+                agent = _agent._shared
+                if agent is not None:
+                    agent.process.kill()
+                    killed.add(agent.process.pid)
+
+        thread = threading.Thread(target=killer)
+        thread.start()
+        try:
+            for k, g in enumerate(G):
+                while True:
+                    try:
+                        run.publish(k + 1, g)
+                        break
+                    except mfac.AgentDied:  # committed or not
+                        continue
+                    except mfac.NotGrowing:
+                        assert k + 1 in client.join("training").steps().steps
+                        break
+                time.sleep(0.02)
+        finally:
+            stop.set()
+            thread.join()
+    assert len(killed) > 2
+    kept = client.join("training")
+    assert kept.steps().steps.tolist() == list(range(1, 41)) and kept.status()["version"] == 40
+    assert all((kept.gradient(k + 1) == g).all() for k, g in enumerate(G))
+    client.delete("training")
+
+
 def test_a_cluster_that_died_is_gone() -> None:
     with mfac.local(workers=1) as c:
         run = c.attach("x", dim=10, window=2)

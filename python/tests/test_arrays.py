@@ -1,6 +1,7 @@
 """Arrays: shapes, dtypes, out=, memory that is shared."""
 
 import gc
+import os
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,19 @@ def test_memory_is_used_again(client: mfac.Client) -> None:
     assert len(pool(client)._out) <= 70
     assert all((x == kept[0]).all() for x in kept)
     client.delete("again")
+
+
+def test_without_memfd(client: mfac.Client, run: mfac.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS: unlinked files, which the agent reads and writes instead of mapping them."""
+    monkeypatch.delattr(os, "memfd_create")
+    with mfac.connect(client.url) as other:
+        r = other.join(run.name)
+        v = np.random.default_rng(0).normal(size=(2, run.dim))
+        assert (r.ihvp(v) == run.ihvp(v)).all()
+        u = r.precondition(80, v[0])
+        assert (u == run.ihvp_step(80)).all()
+        kept = other.empty(run.dim, np.float64)
+        assert r.diag(out=kept) is kept and (kept == run.diag(dtype=np.float64)).all()
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ">f4", ">f8", "i4", "u1"])

@@ -96,6 +96,7 @@ def test_same_bytes_as_go(client: mfac.Client, mnist: mfac.Run, vectors: Mapping
         mnist.prune(w, 0.6, rule="joint", mask=keep, steps=3),
         "prune", "mnist", wf, "--sparsity", 0.6, "--rule", "joint", "--mask", mask, "--steps", 3,
     )  # fmt: skip
+    same(mnist.prune(w, pattern="2:4"), "prune", "mnist", wf, "--pattern", "2:4")
     s = mnist.scalars([1e-3, 1e-1])
     told = json.loads(tool("scalars", "mnist", "--damping", "1e-3:1e-1:log2", "--json", *server))
     assert [a["log_det"]["value"] for a in told["at"]] == s["logdet"].tolist()
@@ -148,6 +149,16 @@ def test_dense_truth(run: mfac.Run) -> None:
     assert np.isclose(s["effective_dim"], np.trace((H - lam * np.eye(d)) @ inverse)) and s["n"] == N and s["damping"] == lam
     e = run.spectrum()
     assert np.allclose(e.eigenvalues, np.linalg.eigvalsh(G @ G.T / N)[::-1], atol=max(e.error, 1e-9))
+    values, vectors = np.linalg.eigh(H)
+    assert near(run.invsqrt(v), vectors @ ((vectors.T @ v) / np.sqrt(values)))
+    lh = run.likelihoods([0.1, 1.0], np.stack([v, u]))
+    for k, at in enumerate((0.1, 1.0)):
+        K = G.T @ G / N + at * np.eye(d)
+        want = [-0.5 * (d * np.log(2 * np.pi) + np.linalg.slogdet(K)[1] + h @ np.linalg.solve(K, h)) for h in (v, u)]
+        assert (np.abs(lh.values[k] - want) <= lh.errors[k] + 1e-9 * np.abs(want)).all()  # of the dense algebra
+    t = run.tune([0.1, 1.0], np.stack([v, u]))
+    assert near(t.mean, lh.values.mean(axis=1)) and t.below.min() == 0 and t.best == t.dampings[t.mean.argmax()]
+    assert run.likelihoods().steps.tolist() == [1, 2, 3, 4, 5]
     fixed = np.zeros(d, dtype=bool)
     fixed[:20] = True
     c = run.compensate(v, fixed)
@@ -156,6 +167,67 @@ def test_dense_truth(run: mfac.Run) -> None:
     run.set(damping=0.5)
     assert run.damping == 0.5
     assert near(run.ihvp(v), np.linalg.solve(H + (0.5 - lam) * np.eye(d), v))
+
+
+def test_weights_and_half_lives(client: mfac.Client) -> None:
+    rng = np.random.default_rng(2)
+    G = rng.normal(size=(3, 200)).astype(np.float32)
+    run = client.attach("weights", dim=200, window=4, damping=1e-2, half_life=2.0)
+    for step, w in ((1, 4.0), (2, 1.0), (5, 0.5)):
+        run.publish(step, G[min(step - 1, 2)], weight=w)
+    weights = np.array([4 * 2**-2.0, 1 * 2**-1.5, 0.5])
+    G64 = G.astype(np.float64)
+    H = (G64.T * weights) @ G64 / 4 + 1e-2 * np.eye(200)
+    v = rng.normal(size=200)
+    assert np.allclose(run.ihvp(v), np.linalg.solve(H, v), rtol=1e-9)  # of the dense solution: cond H is 1e4
+    assert run.spec["half_life"] == 2
+    client.delete("weights")
+
+
+def test_labels_and_resize(run: mfac.Run) -> None:
+    assert run.labels().labels is None and run.scores(np.ones(run.dim)).labels is None
+    run.publish(9, np.ones((2, run.dim)), label=["a", "ä"])
+    run.precondition(11, np.ones(run.dim), label="last")
+    want = [""] * 5 + ["a", "ä", "last"]
+    assert run.labels().labels == run.influence().labels == run.self_influence().labels == want
+    assert run.scores(np.ones(run.dim)).labels == want
+    many = run.max_vectors
+    assert run.resize(3).rows == 3 and run.window == 3 and run.max_vectors >= many
+    assert run.labels().labels == want[5:] and run.steps().steps.tolist() == [9, 10, 11]
+    with pytest.raises(mfac.TooLarge):
+        run.publish(12, np.ones(run.dim), label="x" * 257)
+    with pytest.raises(mfac.Invalid) as e:
+        run.publish(12, np.ones(run.dim), label=["a", "b"])
+    assert e.value.field == "labels"
+
+
+def test_dampings_of_tensors(client: mfac.Client) -> None:
+    rng = np.random.default_rng(8)
+    layout = {"w": (10, 20), "b": (10,)}
+    run = client.attach("tensors", layout=layout, window=3, damping=1e-2, tensor_damping={"b": 0.5})
+    G = rng.normal(size=(3, 210)).astype(np.float32)
+    run.publish(1, G)
+    H = G.astype(np.float64).T @ G.astype(np.float64) / 3 + np.diag(np.repeat([1e-2, 0.5], [200, 10]))
+    v = rng.normal(size=210)
+    assert np.allclose(run.ihvp(v), np.linalg.solve(H, v), rtol=1e-9)  # of the dense solution: cond H is 1e4
+    with pytest.raises(mfac.Exists):
+        client.attach("tensors", layout=layout, window=3, damping=1e-2)
+    with pytest.raises(mfac.Invalid) as e:
+        client.attach("no-tensor", layout=layout, window=3, tensor_damping={"c": 1.0})
+    assert e.value.field == "damping" and '"c"' in e.value.value
+    client.delete("tensors")
+
+
+def test_frozen(run: mfac.Run) -> None:
+    before, said = run.diag(dtype=np.float64), []
+    assert run.frozen()["state"] == "thawed"
+    run.freeze(progress=lambda done, total: said.append((done, total)))
+    assert said[-1] == (run.dim, run.dim) and run.frozen()["state"] == "frozen"
+    with pytest.raises(mfac.Frozen):
+        run.publish(9, np.ones(run.dim))
+    assert run.diag(dtype=np.float64).tobytes() == before.tobytes()
+    run.thaw()
+    assert run.publish(9, np.ones(run.dim)).rows == 6
 
 
 def test_verify_and_refine(run: mfac.Run) -> None:

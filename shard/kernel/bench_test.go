@@ -146,3 +146,44 @@ func BenchmarkPut(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkNear is one panel from the first cache, where memory is no limit: from=tile by the kernels
+// for tiles together, of which there is one.
+func BenchmarkNear(b *testing.B) {
+	const slots, cols = 8, 512
+	rng := rand.New(rand.NewPCG(1, 1))
+	var w kernel.Scratch
+	mask := []byte{0xff}
+	for _, dtype := range rowTypes {
+		lines := cols / dtype.LineCols()
+		size := slots * lines * 64
+		g := kernel.Tile{G: aligned(size), DType: dtype, Slots: slots, Lines: lines}
+		if dtype == kernel.F16 {
+			g.Exp = make([]int16, slots)
+		}
+		for i := range g.G {
+			g.G[i] = byte(i) & 0x3f
+		}
+		all := kernel.Tiles{G: g.G, Exp: g.Exp, DType: dtype, Slots: slots, Lines: lines, N: 1, Stride: size}
+		c, x64, y, r := vector(rng, slots, false), vector(rng, cols, false), make([]float64, slots), make([]float64, cols)
+		x, p := make([]byte, 4*cols), make([]byte, 4*cols)
+		for _, v := range kernel.Variants() {
+			run := func(op, from string, f func()) {
+				b.Run(fmt.Sprintf("op=%s/from=%s/kernel=%s/dtype=%s", op, from, v.Name(), dtype), func(b *testing.B) {
+					b.SetBytes(int64(size))
+					for b.Loop() {
+						f()
+					}
+				})
+			}
+			run("dots", "panel", func() { v.Dots(&w, y, g, x64, mask) })
+			run("combine", "panel", func() { v.Combine(&w, r, g, 0, c, mask) })
+			if done := v.DotsTiles(&w, y, all, x, mask); done {
+				run("dots", "tile", func() { v.DotsTiles(&w, y, all, x, mask) })
+			}
+			if done, _ := v.CombineTiles(&w, p, all, c, mask, nil, 0); done {
+				run("combine", "tile", func() { v.CombineTiles(&w, p, all, c, mask, nil, 0) })
+			}
+		}
+	}
+}

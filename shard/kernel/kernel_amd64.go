@@ -7,19 +7,21 @@ import "golang.org/x/sys/cpu"
 //go:generate go run -C _gen . many -out ../many_amd64.s -stubs ../many_amd64.go -pkg kernel
 //go:generate go run -C _gen . rows -out ../rows_amd64.s -stubs ../rows_amd64.go -pkg kernel
 //go:generate go run -C _gen . solve -out ../solve_amd64.s -stubs ../solve_amd64.go -pkg kernel
+//go:generate go run -C _gen . tiles -out ../tiles_amd64.s -stubs ../tiles_amd64.go -pkg kernel
 
 var avx2 = Variant{
-	name:        "avx2",
-	dots:        [3]func(*float64, *byte, *int, int, int, *float64, int, int){dotsF32AVX2, dotsBF16AVX2, dotsF16AVX2},
-	combine:     [3]func(*float64, *byte, *int, int, int, *float64, int, int, int){combineF32AVX2, combineBF16AVX2, combineF16AVX2},
-	combineMany: [3]func(*float64, int, *byte, int, int, *float64, int, int){combineManyF32AVX2, combineManyBF16AVX2, combineManyF16AVX2},
-	mostCombine: 6,
-	expand:      [dtypes]func(*float64, *byte, int, int){expandF32AVX2, expandBF16AVX2, expandF16AVX2, expandF64AVX2},
-	put:         putAVX2,
-	toBF16:      toBF16AVX2,
-	toF16:       toF16AVX2,
-	flush:       flushAMD64,
-	top:         topAVX2,
+	name:         "avx2",
+	dots:         [3]func(*float64, *byte, *int, int, int, *float64, int, int){dotsF32AVX2, dotsBF16AVX2, dotsF16AVX2},
+	combine:      [3]func(*float64, *byte, *int, int, int, *float64, int, int, int){combineF32AVX2, combineBF16AVX2, combineF16AVX2},
+	combineMany:  [3]func(*float64, int, *byte, int, int, *float64, int, int){combineManyF32AVX2, combineManyBF16AVX2, combineManyF16AVX2},
+	mostCombine:  6,
+	combineTiles: [3]func(*byte, *float64, *byte, int, int, *int, int, *float64, int, int, int, *byte, float64) bool{F32: combineTilesF32AVX2},
+	expand:       [dtypes]func(*float64, *byte, int, int){expandF32AVX2, expandBF16AVX2, expandF16AVX2, expandF64AVX2},
+	put:          putAVX2,
+	toBF16:       toBF16AVX2,
+	toF16:        toF16AVX2,
+	flush:        flushAMD64,
+	top:          topAVX2,
 	many: &many{
 		least: 3, halves: 2, width: 4, p: 3, q: 4,
 		pack:  [3]func(*float64, int, int, *byte, int, int){packF32AVX2, packBF16AVX2, packF16AVX2},
@@ -42,14 +44,17 @@ var avx512 = Variant{
 	dots:      [3]func(*float64, *byte, *int, int, int, *float64, int, int){dotsF32AVX512, dotsBF16AVX512, dotsF16AVX512},
 	combine:   [3]func(*float64, *byte, *int, int, int, *float64, int, int, int){combineF32AVX512, combineBF16AVX512, combineF16AVX512},
 	dotsAhead: farAhead, combineAhead: farAhead,
-	combineMany: [3]func(*float64, int, *byte, int, int, *float64, int, int){combineManyF32AVX512, combineManyBF16AVX512, combineManyF16AVX512},
-	mostCombine: 8,
-	expand:      avx2.expand,
-	put:         putAVX2,
-	toBF16:      toBF16AVX2,
-	toF16:       toF16AVX2,
-	flush:       flushAMD64,
-	top:         topAVX2,
+	combineMany:  [3]func(*float64, int, *byte, int, int, *float64, int, int){combineManyF32AVX512, combineManyBF16AVX512, combineManyF16AVX512},
+	mostCombine:  8,
+	combineTiles: [3]func(*byte, *float64, *byte, int, int, *int, int, *float64, int, int, int, *byte, float64) bool{combineTilesF32AVX512, combineTilesBF16AVX512, combineTilesF16AVX512},
+	dotsTiles:    [3]func(*float64, *float64, *byte, int, int, *int, int, *byte, int, int){dotsTilesF32AVX512, dotsTilesBF16AVX512, dotsTilesF16AVX512},
+	anyPanel:     true,
+	expand:       avx2.expand,
+	put:          putAVX2,
+	toBF16:       toBF16AVX2,
+	toF16:        toF16AVX2,
+	flush:        flushAMD64,
+	top:          topAVX2,
 	many: &many{
 		least: 4, halves: 1, width: 8, p: 4, q: 6,
 		pack:  [3]func(*float64, int, int, *byte, int, int){packF32AVX512, packBF16AVX512, packF16AVX512},
@@ -89,7 +94,7 @@ func init() {
 	}
 	avx2 = tuned(avx2, cpu.X86.HasAVX512F)
 	variants = append(variants, &avx2)
-	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512VL {
+	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512VL && cpu.X86.HasAVX512BW {
 		variants = append(variants, &avx512)
 	}
 }

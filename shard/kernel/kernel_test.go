@@ -830,6 +830,7 @@ func TestSolve(t *testing.T) {
 func TestLengths(t *testing.T) {
 	g := kernel.Tile{G: aligned(9 * 2 * 64), Slots: 9, Lines: 2}
 	h := kernel.Tile{G: aligned(9 * 64), Slots: 9, Lines: 1, DType: kernel.F16, Exp: make([]int16, 9)}
+	tiles := kernel.Tiles{G: g.G[:9*64], Slots: 9, Lines: 1, N: 1, Stride: 9 * 64}
 	f := func(n int) []float64 { return make([]float64, n) }
 	mask := make([]byte, 2)
 	w := new(kernel.Scratch)
@@ -868,12 +869,20 @@ func TestLengths(t *testing.T) {
 			"put tiles: bytes":  func() { v.PutTiles(w, []kernel.Tile{g, g}, 0, make([]byte, 4*32), kernel.F32) },
 			"put tiles: slot":   func() { v.PutTiles(w, []kernel.Tile{g}, 9, make([]byte, 4*32), kernel.F32) },
 			"put tiles: unlike": func() { v.PutTiles(w, []kernel.Tile{g, h}, 0, make([]byte, 8*32), kernel.F32) },
-			"get: below":        func() { kernel.Get(make([]byte, 4), g, 0, -1) },
-			"row: x":            func() { v.Row(f(31), g, 0) },
-			"zero: past":        func() { kernel.Zero(g, 0, 33) },
-			"solve: l":          func() { v.Solve(f(32), f(3), 2, 16) },
-			"solve: columns":    func() { v.Solve(f(18), f(4), 2, 9) },
-			"squares: rows":     func() { v.Squares(f(16), f(24)) },
+			"tiles: bytes": func() {
+				v.CombineTiles(w, make([]byte, 64), kernel.Tiles{G: g.G[:575], Slots: 9, Lines: 1, N: 1}, f(9), mask, nil, 0)
+			},
+			"tiles: p":       func() { v.CombineTiles(w, make([]byte, 63), tiles, f(9), mask, nil, 0) },
+			"tiles: c":       func() { v.CombineTiles(w, make([]byte, 64), tiles, f(8), mask, nil, 0) },
+			"tiles: mask":    func() { v.CombineTiles(w, make([]byte, 64), tiles, f(9), mask[:1], nil, 0) },
+			"tiles: x":       func() { v.DotsTiles(w, f(9), tiles, make([]byte, 60), mask) },
+			"tiles: y":       func() { v.DotsTiles(w, f(8), tiles, make([]byte, 64), mask) },
+			"get: below":     func() { kernel.Get(make([]byte, 4), g, 0, -1) },
+			"row: x":         func() { v.Row(f(31), g, 0) },
+			"zero: past":     func() { kernel.Zero(g, 0, 33) },
+			"solve: l":       func() { v.Solve(f(32), f(3), 2, 16) },
+			"solve: columns": func() { v.Solve(f(18), f(4), 2, 9) },
+			"squares: rows":  func() { v.Squares(f(16), f(24)) },
 		} {
 			func() {
 				defer func() {

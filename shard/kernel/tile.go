@@ -128,6 +128,25 @@ func (v *Variant) FetchRow(g Tile, slot int) {
 	}
 }
 
+// CopyRow copies the row of a slot of src, padding too, to a slot of dst, which has as many lines of the
+// same dtype and any number of slots.
+func CopyRow(dst Tile, to int, src Tile, from int) {
+	dst.checkCols(to, 0, 0, 0)
+	src.checkCols(from, 0, 0, 0)
+	if dst.DType != src.DType || dst.Lines != src.Lines {
+		panic(fmt.Sprintf("kernel: a row of %d lines of %v into %d of %v", src.Lines, src.DType, dst.Lines, dst.DType))
+	}
+	at, stride := dst.line(to)
+	from0, stride0 := src.line(from)
+	for range dst.Lines {
+		copy(dst.G[at:at+lineBytes], src.G[from0:from0+lineBytes])
+		at, from0 = at+stride, from0+stride0
+	}
+	if dst.DType == F16 {
+		dst.Exp[to] = src.Exp[from]
+	}
+}
+
 // Zero sets the slot's columns from col on to zeros, padding too.
 func Zero(g Tile, slot, col int) {
 	g.checkCols(slot, col, 0, 0)

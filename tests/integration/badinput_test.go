@@ -149,8 +149,8 @@ func TestUnknownNames(t *testing.T) {
 	}, refusal{wire.CodeUnknownStep, "step", "11", "window of bad"})
 
 	for _, m := range []wire.Message{
-		&wire.Open{Run: "ghost", Step: 1}, &wire.Wait{Run: "ghost", Epoch: info.Epoch, Step: 1}, &wire.StepsRequest{Run: "ghost"},
-		&wire.Forget{Run: "ghost", Payload: wire.AppendUint64s(nil, []wire.Step{1})}, &wire.Set{Run: "ghost", Damping: 1}, &wire.Freeze{Run: "ghost"}, &wire.FrozenRequest{Run: "ghost"},
+		&wire.Open{Run: "ghost", Step: 1}, &wire.Wait{Run: "ghost", Epoch: info.Epoch, Step: 1}, &wire.StepsRequest{Run: "ghost"}, &wire.LabelsRequest{Run: "ghost"},
+		&wire.Forget{Run: "ghost", Payload: wire.AppendUint64s(nil, []wire.Step{1})}, &wire.Set{Run: "ghost", Damping: 1}, &wire.Resize{Run: "ghost", Window: 3}, &wire.Freeze{Run: "ghost"}, &wire.FrozenRequest{Run: "ghost"},
 		&wire.Query{Run: "ghost", Kind: wire.KindVector, Vectors: 1, DType: wire.F32, Result: wire.F32},
 		&wire.Result{Run: "ghost", Epoch: info.Epoch}, &wire.Close{Run: "ghost", Epoch: info.Epoch}, &wire.LayoutRequest{Run: "ghost"},
 	} {
@@ -543,6 +543,13 @@ func TestBadQueries(t *testing.T) {
 		{"sub-block in float32", func(q *wire.Query) { q.Kind, q.Result, q.Payload = wire.KindSubblock, wire.F32, steps[:8] }, refusal{wire.CodeInvalid, "result", "f32", "f64"}},
 		{"sparsity of 1", func(q *wire.Query) { q.Kind, q.Rule, q.Sparsity = wire.KindPrune, wire.RuleJoint, 1 }, refusal{wire.CodeInvalid, "sparsity", "1", "in [0, 1)"}},
 		{"prune without a rule", func(q *wire.Query) { q.Kind = wire.KindPrune }, refusal{wire.CodeInvalid, "rule", "missing", "summed or joint"}},
+		{"pattern 4:4", patterned(4, 4, 0, 5), refusal{wire.CodeInvalid, "pattern", "4:4", "N:M with 1 <= N < M <= 64"}},
+		{"pattern without strips", patterned(2, 4), refusal{wire.CodeInvalid, "payload bytes", "0", "a multiple of 16 and not 0: strips"}},
+		{"pattern that begins late", patterned(2, 4, 1, 5), refusal{wire.CodeInvalid, "strips", "wrong", "strip 0 begins at 1, must be at 0"}},
+		{"pattern of empty rows", patterned(2, 4, 0, 0), refusal{wire.CodeInvalid, "strips", "wrong", "strip 0 has rows of 0, must be at least 1"}},
+		{"pattern beyond the columns", patterned(2, 4, 0, 5, 1<<40, 1), refusal{wire.CodeInvalid, "strip", "1099511627776", "below"}},
+		{"pattern of a diagonal", func(q *wire.Query) { q.Kind, q.Keep, q.Of = wire.KindDiag, 2, 4 }, refusal{wire.CodeInvalid, "pattern", "2:4", "left out but for prune"}},
+		{"pattern and sparsity", func(q *wire.Query) { patterned(2, 4, 0, 5)(q); q.Sparsity = 0.5 }, refusal{wire.CodeInvalid, "sparsity", "0.5", "0 with a pattern"}},
 		{"prune of two", func(q *wire.Query) { q.Kind, q.Rule, q.Vectors = wire.KindPrune, wire.RuleJoint, 2 }, refusal{wire.CodeInvalid, "vectors", "2", "1"}},
 		{"compensate without a mask", func(q *wire.Query) { q.Kind = wire.KindCompensate }, refusal{wire.CodeInvalid, "masked", "false", "true"}},
 		{"row in float64", func(q *wire.Query) { q.Kind, q.Result, q.Payload = wire.KindRow, wire.F64, steps[:8] }, refusal{wire.CodeInvalid, "result", "f64", "f32"}},
@@ -858,5 +865,13 @@ func TestNotEnoughMemory(t *testing.T) {
 	refusal{wire.CodeTooLarge, "memory", "1921792 bytes", "roomiest has"}.check(t, err)
 	if info := s.info("small"); info.State != wire.StateReady {
 		t.Errorf("the run is %s", info.State)
+	}
+}
+
+// patterned makes a query one for a pattern, with strips of pairs of numbers.
+func patterned(keep, of int, strips ...uint64) func(*wire.Query) {
+	return func(q *wire.Query) {
+		q.Kind, q.Vectors, q.DType, q.Rule, q.Keep, q.Of = wire.KindPrune, 1, wire.F32, wire.RuleJoint, keep, of
+		q.Payload = wire.AppendUint64s(nil, strips)
 	}
 }

@@ -149,7 +149,7 @@ func TestFreezeVectors(t *testing.T) {
 	}
 }
 
-// TestFrozenElements: random shapes, dtypes and rows that are hard for somebody. The same bytes as without W, within
+// TestFrozenElements: random shapes, weights and rows that are hard for somebody. The same bytes as without W, within
 // their bounds of big.Float.
 func TestFrozenElements(t *testing.T) {
 	c := start(t, shape{workers: 2})
@@ -171,8 +171,12 @@ func TestFrozenElements(t *testing.T) {
 		ctx := within(t, time.Minute)
 		defer func() { _ = cl.Delete(ctx, cfg.Name) }()
 		for i, g := range rows {
-			if _, err := r.Publish(ctx, wire.Step(i), g); err != nil {
+			k := rapid.SampledFrom([]int{0, 0, 0, -2, 3}).Draw(rt, "k")
+			if _, err := r.Publish(ctx, wire.Step(i), g, client.WithWeight(math.Ldexp(1, 2*k))); err != nil {
 				rt.Fatal(err)
+			}
+			for j := range g { // as the reference sees it
+				g[j] = float32(math.Ldexp(float64(g[j]), k))
 			}
 		}
 		index := make([]int64, rapid.IntRange(1, 20).Draw(rt, "indices"))

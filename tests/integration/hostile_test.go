@@ -37,8 +37,8 @@ func (s *site) endpoints(run string) []endpoint {
 		&wire.Create{Spec: spec}, &wire.Delete{Run: run}, &wire.InfoRequest{Run: run}, &wire.LayoutRequest{Run: run}, &wire.List{}, &wire.Status{},
 		&wire.Open{Run: run, Step: 40}, &wire.Wait{Run: run, Epoch: info.Epoch, Step: 30},
 		&wire.Query{Run: run, Token: 3, Kind: wire.KindVector, Vectors: 1, DType: wire.F32, Result: wire.F32},
-		&wire.Result{Run: run, Epoch: info.Epoch, Query: 1}, &wire.Close{Run: run, Epoch: info.Epoch, Query: 1}, &wire.StepsRequest{Run: run},
-		&wire.Forget{Run: run, Token: 5, Payload: wire.AppendUint64s(nil, []wire.Step{999})}, &wire.Set{Run: run, Token: 6, Damping: info.Spec.Damping},
+		&wire.Result{Run: run, Epoch: info.Epoch, Query: 1}, &wire.Close{Run: run, Epoch: info.Epoch, Query: 1}, &wire.StepsRequest{Run: run}, &wire.LabelsRequest{Run: run},
+		&wire.Forget{Run: run, Token: 5, Payload: wire.AppendUint64s(nil, []wire.Step{999})}, &wire.Set{Run: run, Token: 6, Damping: info.Spec.Damping}, &wire.Resize{Run: run, Token: 8, Window: info.Spec.Window},
 		&wire.Values{Run: run, Epoch: info.Epoch, Query: 1, N: 1}, &wire.Freeze{Run: run, Token: 7, Thaw: true}, &wire.FrozenRequest{Run: run},
 	} {
 		list = append(list, endpoint{s.sub.Coordinator(m.Type(), s.name), m})
@@ -52,13 +52,15 @@ func (s *site) endpoints(run string) []endpoint {
 	}
 	mask := []byte{1}
 	for _, m := range []wire.Message{
-		&wire.Adopt{Shard: head, UID: info.UID, Lo: 0, Cols: 1, Slots: 6, Store: wire.F32}, &wire.Install{Shard: head}, &wire.Gram{Shard: head, I1: 1, Payload: wire.AppendSlots(nil, []wire.Slot{0})},
+		&wire.Adopt{Shard: head, UID: info.UID, Lo: 0, Cols: 1, Slots: 6, Store: wire.F32}, &wire.Install{Shard: head}, &wire.Gram{Shard: head, I1: 1, Payload: wire.AppendSlots(nil, []wire.Slot{0})}, &wire.SlotLabels{Shard: head, Payload: wire.AppendSlots(nil, []wire.Slot{0})},
 		&wire.Stage{Shard: head, Step: 40, Attempt: 1 << 40, Slot: 5}, &wire.Multiply{Shard: head, Step: 40}, &wire.Commit{Shard: head, Version: 9, Step: 40},
-		&wire.Evict{Shard: head, Version: 9, Payload: wire.AppendRows(nil, []wire.Row{{Slot: 0, Step: 40}})},
+		&wire.Reshape{Shard: head, Version: 9, Slots: 9}, &wire.Evict{Shard: head, Version: 9, Payload: wire.AppendRows(nil, []wire.Row{{Slot: 0, Step: 40}})},
 		&wire.Drop{Shard: head, Step: 40}, &wire.Prepare{Shard: head, Query: 1, Vectors: 1, DType: wire.F32, Mask: mask},
 		&wire.Coef{Shard: head, Query: 1, Kind: wire.KindRow, Vectors: 1, Result: wire.F32, Mask: mask}, &wire.Norms{Shard: head, Query: 1}, &wire.DotVectors{Shard: head, Query: 1, Payload: make([]byte, 8)},
 		&wire.Factor{Shard: head, Query: 1, Damping: 1, Result: wire.F32}, &wire.Columns{Shard: head, Query: 1, Mask: mask, Payload: wire.AppendIndices(nil, []int64{0})},
 		&wire.Prune{Shard: head, Query: 1, Do: wire.PruneBegin, Kind: wire.KindPrune}, &wire.Prune{Shard: head, Query: 1, Do: wire.PruneResult, Result: wire.F32, Mask: mask, Payload: make([]byte, 8)},
+		&wire.Blocks{Shard: head, Query: 1, Do: wire.BlocksBegin, What: wire.BlocksDiag, Vectors: 1, Damping: 1, N: 1, Size: 1, Payload: wire.BeginPayload(nil, nil, wire.Partition{Starts: []int64{0}, End: 1})},
+		&wire.Blocks{Shard: head, Query: 1, Do: wire.BlocksResult, Result: wire.F32},
 		&wire.Hold{Shard: head, Query: 1, Damping: 1, Payload: wire.AppendSlots(nil, []wire.Slot{0})}, &wire.Whiten{Shard: head, Query: 1, N: 1},
 		&wire.Recall{Shard: head, Query: 1, Of: 2, Damping: 1, Result: wire.F32},
 		&wire.CloseQuery{Shard: head, Query: 1}, &wire.Release{Shard: head, UID: info.UID},

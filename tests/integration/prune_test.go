@@ -20,7 +20,8 @@ import (
 type pruneReference struct {
 	g      [][]float64 // rows
 	lambda float64
-	n      float64 // N
+	n      float64             // N
+	apart  func(i, j int) bool // columns in other blocks: H is 0 there; nil: none are
 }
 
 // sub is H restricted to some columns.
@@ -28,6 +29,9 @@ func (p pruneReference) sub(cols []int) *mat.SymDense {
 	h := mat.NewSymDense(len(cols), nil)
 	for a, i := range cols {
 		for b := a; b < len(cols); b++ {
+			if p.apart != nil && p.apart(i, cols[b]) {
+				continue
+			}
 			sum := 0.0
 			for _, g := range p.g {
 				sum += g[i] * g[cols[b]]
@@ -136,6 +140,9 @@ func (p pruneReference) compensated(t rapid.TB, delta []float64, fixed, rest []i
 	right := make([]float64, len(rest))
 	for a, i := range rest {
 		for _, j := range fixed {
+			if p.apart != nil && p.apart(i, j) {
+				continue
+			}
 			for _, g := range p.g {
 				right[a] -= g[i] * g[j] / p.n * delta[j]
 			}

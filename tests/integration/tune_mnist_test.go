@@ -40,13 +40,15 @@ func tuneNet(t *testing.T, seed uint64, steps int) (*demo.Net, []float32, demo.D
 	}
 	net := demo.NewNet(784, 40, 20, 10)
 	w := net.Init(seed)
-	descend(net, w, data, seed, steps, func(_ int, rate float64, g, v []float32) error {
+	if err := descend(net, w, data, seed, steps, func(_ int, rate float64, g, v []float32) error {
 		for i := range w {
 			v[i] = 0.9*v[i] + g[i]
 			w[i] -= float32(0.2*rate) * v[i]
 		}
 		return nil
-	})
+	}); err != nil {
+		t.Fatal(err)
+	}
 	return net, w, data
 }
 

@@ -178,7 +178,7 @@ func TestInvSqrt(t *testing.T) {
 			if _, err := run.InvSqrt64(ctx, alone, widened(v32)); err != nil {
 				t.Fatal(err)
 			}
-			if b, err = run.InvSqrt(ctx, single, v32); err != nil {
+			if _, err = run.InvSqrt(ctx, single, v32); err != nil {
 				t.Fatal(err)
 			}
 			same64(t, "in float32", widened(single), rounded(alone))
@@ -205,7 +205,7 @@ func TestInvSqrt(t *testing.T) {
 	}
 }
 
-// size of H by its dense factor: log N(h; 0, H) with row leave out of H.
+// denseLikelihood is, by the dense factor of H, log N(h; 0, H) with row leave out of H.
 func denseLikelihood(t interface{ Fatal(...any) }, rows [][]float32, leave int, h []float64, n, lambda float64) float64 {
 	d := len(h)
 	m := mat.NewSymDense(d, nil)

@@ -85,7 +85,19 @@ func everything(t *testing.T, run *client.Run, root []float64, v []float64) []fi
 		vector("sample", func(x []float64) (client.Answer, error) { return run.Sample64(ctx, x, 7, 3, opts...) })
 		vector("root", func(x []float64) (client.Answer, error) { return run.InvSqrt64(ctx, x, v, opts...) })
 		vector("diag", func(x []float64) (client.Answer, error) { return run.Diag64(ctx, x, opts...) })
-		vector("column", func(x []float64) (client.Answer, error) { return run.Columns64(ctx, [][]float64{x}, []int64{2}, opts...) })
+		vector("column", func(x []float64) (client.Answer, error) {
+			return run.Columns64(ctx, [][]float64{x}, []int64{2}, opts...)
+		})
+		for _, size := range []int64{2, 100} {
+			blocks := append(opts[:len(opts):len(opts)], client.WithBlocks(size))
+			vector("ihvp in blocks", func(x []float64) (client.Answer, error) { return run.IHVP64(ctx, x, v, blocks...) })
+			vector("diag in blocks", func(x []float64) (client.Answer, error) { return run.Diag64(ctx, x, blocks...) })
+			for _, rule := range []string{wire.RuleSummed, wire.RuleJoint} {
+				x := make([]float64, d)
+				_, err := run.Prune64(ctx, x, v, client.Pruning{Sparsity: 0.4, Rule: rule}, blocks...)
+				add(fmt.Sprintf("prune %s in blocks of %d at %g", rule, size, lambda), x, noBound, err)
+			}
+		}
 		b, a, err := run.Subblock(ctx, []int64{0, 4, 1}, opts...)
 		add("subblock", b, a.Bound(), err)
 		mask := make([]int8, d)
@@ -190,8 +202,8 @@ func TestWeightIsScale(t *testing.T) {
 		ctx := within(t, time.Minute)
 		var root []float64
 		for s := range m + 2 {
-			g, k := normal(r, d), 0.0
-			k = math.Exp2(float64(r.IntN(5) - 2))
+			g := normal(r, d)
+			k := math.Exp2(float64(r.IntN(5) - 2))
 			root = append(root, k)
 			if _, err := weighted.Publish(ctx, wire.Step(s+1), g, client.WithWeight(k*k)); err != nil {
 				t.Fatal(err)
@@ -345,6 +357,16 @@ func TestWeightsDense(t *testing.T) {
 		check("after forgetting")
 		publish()
 		check("and the next step")
+		for _, m = range []int{3, 6} {
+			if _, err := run.Resize(ctx, m); err != nil {
+				t.Fatal(err)
+			}
+			n := max(0, len(rows)-m)
+			rows, given, steps = rows[n:], given[n:], steps[n:]
+			check("after a resize")
+			publish()
+			check("and the next step")
+		}
 	}
 }
 

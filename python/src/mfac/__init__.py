@@ -23,6 +23,7 @@ from ._errors import (
     Closed,
     Denied,
     Exists,
+    Frozen,
     IllConditioned,
     Invalid,
     MFACError,
@@ -38,14 +39,14 @@ from ._errors import (
     VersionGone,
     VersionMismatch,
 )
-from ._run import Answer, Commit, Influence, Pairs, Run, Scalars, Scores, SelfInfluence, Spectrum, Window
+from ._run import Answer, Commit, Influence, Likelihoods, Pairs, Run, Scalars, Scores, SelfInfluence, Spectrum, Tuning, Window
 from ._version import __version__
 
 __all__ = [
-    "TLS", "AgentDied", "AgentNotStarted", "Answer", "Behind", "Busy", "Cancelled", "Client", "Closed", "Commit", "Denied", "Exists",
-    "IllConditioned", "Influence", "Invalid", "MFACError", "NotFinite", "NotGrowing", "Overflow", "Pairs", "Run", "Scalars", "Scores",
-    "SelfInfluence", "Spectrum", "Timeout", "TooFewRows", "TooLarge", "Unavailable", "UnknownRun", "UnknownStep", "VersionGone",
-    "VersionMismatch", "Window", "__version__", "connect", "local",
+    "TLS", "AgentDied", "AgentNotStarted", "Answer", "Behind", "Busy", "Cancelled", "Client", "Closed", "Commit", "Denied",
+    "Exists", "Frozen", "IllConditioned", "Influence", "Invalid", "Likelihoods", "MFACError", "NotFinite", "NotGrowing",
+    "Overflow", "Pairs", "Run", "Scalars", "Scores", "SelfInfluence", "Spectrum", "Timeout", "TooFewRows", "TooLarge", "Tuning",
+    "Unavailable", "UnknownRun", "UnknownStep", "VersionGone", "VersionMismatch", "Window", "__version__", "connect", "local",
 ]  # fmt: skip
 
 for _name in __all__:  # as they are called, in messages too; doctest looks for those with methods where they are

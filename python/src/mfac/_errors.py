@@ -153,6 +153,12 @@ class VersionGone(MFACError):
     code = "version_gone"
 
 
+class Frozen(MFACError):
+    """The run is frozen: its window does not change."""
+
+    code = "frozen"
+
+
 class TooLarge(MFACError):
     """More than a limit."""
 
@@ -175,7 +181,7 @@ _classes: Dict[str, Type[MFACError]] = {
     cls.code: cls
     for cls in (
         Invalid, Timeout, VersionMismatch, Closed, Unavailable, Denied, Exists, UnknownRun, UnknownStep, NotGrowing,
-        NotFinite, Overflow, IllConditioned, TooFewRows, Behind, VersionGone, TooLarge, Busy, Cancelled,
+        NotFinite, Overflow, IllConditioned, TooFewRows, Behind, VersionGone, Frozen, TooLarge, Busy, Cancelled,
     )
 }  # fmt: skip
 

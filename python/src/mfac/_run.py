@@ -60,11 +60,16 @@ class Commit(NamedTuple):
     rows: int
 
 
+Labels = Optional[List[str]]
+"""Of the gradients in the window, ``""`` where there is none; None where none has one."""
+
+
 class Window(NamedTuple):
-    """The steps in the window, oldest first (uint64)."""
+    """The steps in the window, oldest first (uint64), and their labels where these were asked for."""
 
     version: int
     steps: Array
+    labels: Labels = None
 
 
 class Scores(NamedTuple):
@@ -72,6 +77,7 @@ class Scores(NamedTuple):
 
     steps: Array
     scores: Array
+    labels: Labels = None
 
 
 class Pairs(NamedTuple):
@@ -87,6 +93,7 @@ class Influence(NamedTuple):
     steps: Array
     values: Array
     errors: Array
+    labels: Labels = None
 
 
 class SelfInfluence(NamedTuple):
@@ -98,6 +105,7 @@ class SelfInfluence(NamedTuple):
     left_out: Array
     errors: Array
     left_out_errors: Array
+    labels: Labels = None
 
 
 class Spectrum(NamedTuple):
@@ -105,6 +113,28 @@ class Spectrum(NamedTuple):
 
     eigenvalues: Array
     error: float
+
+
+class Likelihoods(NamedTuple):
+    """log N(h; 0, H) of n gradients in nats at L dampings: (L, n) float64, and bounds of the errors, absolute. ``steps`` names the
+    window's gradients where each was left out, else it is empty."""
+
+    dampings: Array
+    values: Array
+    errors: Array
+    steps: Array
+
+
+class Tuning(NamedTuple):
+    """The dampings by the mean likelihood of gradients, (L,) float64 each: ``below`` is by how much a mean is below the best one, and
+    ``below_error`` the standard error of that difference, taken gradient by gradient. ``best`` is the best damping."""
+
+    best: float
+    dampings: Array
+    mean: Array
+    std_error: Array
+    below: Array
+    below_error: Array
 
 
 class Scalars(Dict[str, Any]):
@@ -131,7 +161,8 @@ class Run:
     - ``out``: the array to fill, of the result's shape, float32 or float64; it is returned.
     - ``info``: an Answer to fill: version, rows, bounds.
     - ``timeout``: seconds, two minutes by default; Timeout.
-    - ``progress``: called with (done, total) columns, by the thread that asks.
+    - ``progress``: called with (done, total), by the thread that asks: of what is being worked out, where that takes long, then of
+      the columns of the result.
 
     An interrupt (Ctrl-C), or an exception in progress, cancels the call and frees the workers.
     """
@@ -153,6 +184,9 @@ class Run:
 
     def _take(self, link: Link, reply: Dict[str, Any]) -> None:
         self._link, self._number = link, reply["run"]
+        self._heard(reply)
+
+    def _heard(self, reply: Dict[str, Any]) -> None:
         self._spec, self.max_vectors = reply["info"]["spec"], reply["max_vectors"]
 
     def __repr__(self) -> str:
@@ -267,6 +301,8 @@ class Run:
         *,
         columns: Optional[int] = None,
         wire: Optional[str] = None,
+        weight: Optional[float] = None,
+        label: Union[str, Sequence[str]] = (),
         token: Optional[int] = None,
         step_deadline: Optional[float] = None,
         wait: bool = True,
@@ -279,6 +315,8 @@ class Run:
             g: (d,), or (k, d) for the steps step … step + k − 1, several under way at once. Sent as float32, rounded once.
             columns: g is columns from this one on alone; others publish the rest of the same step.
             wire: ``"bf16"`` or ``"f16"`` to send it in half the bytes.
+            weight: w of the gradient in F = (1/N) Σ w g gᵀ; 1 by default (docs/weights.md).
+            label: comes back with the gradient's scores, such as its example's id: at most 256 bytes; of k gradients a list of k.
             token: tells publications of a step apart (docs/protocol.md); by default random, or 0 beside columns.
             step_deadline: seconds after which the step is dropped if it is not whole.
             wait: False returns once it is staged, with a Commit of zeros.
@@ -296,16 +334,20 @@ class Run:
         """
         link = self._linked()
         held: List[Any] = []
-        args = self._sending(link[0], step, g, columns, wire, token, step_deadline, held)
+        args = self._sending(link[0], step, g, columns, wire, weight, label, token, step_deadline, held)
         reply = self._ask("publish", {**args, "no_wait": None if wait else True}, timeout, link=link, held=held)
         versions = np.frombuffer(reply["versions"] or b"", dtype="<u8")
         return Commit(int(versions[-1]), int(reply["rows"][-1]))
 
     def _sending(
-        self, link: Link, step: int, g: npt.ArrayLike, columns: Optional[int], wire: Optional[str], token: Optional[int],
-        step_deadline: Optional[float], held: List[Any],
+        self, link: Link, step: int, g: npt.ArrayLike, columns: Optional[int], wire: Optional[str], weight: Optional[float],
+        label: Union[str, Sequence[str]], token: Optional[int], step_deadline: Optional[float], held: List[Any],
     ) -> Dict[str, Any]:  # fmt: skip
         args: Dict[str, Any] = {"step": _uint64("step", step), "in": _view(link.pool, _vector(g, _F32), held), "wire": wire}
+        if weight is not None:
+            args["weight"] = float(weight)
+        if label:
+            args["labels"] = [label] if isinstance(label, str) else [str(x) for x in label]
         if columns is not None:
             args["columns"], args["lo"] = True, operator.index(columns)
         if token is not None:
@@ -327,6 +369,8 @@ class Run:
         min_rows: int = 0,
         columns: Optional[int] = None,
         wire: Optional[str] = None,
+        weight: Optional[float] = None,
+        label: str = "",
         result: Optional[str] = None,
         token: Optional[int] = None,
         step_deadline: Optional[float] = None,
@@ -338,7 +382,7 @@ class Run:
         publish and ihvp take.
 
         Args:
-            step, g, columns, wire, token, step_deadline: as for publish; g is (d,), or the columns.
+            step, g, columns, wire, weight, label, token, step_deadline: as for publish; g is (d,), or the columns.
             dtype: of the result.
             out: may be g.
 
@@ -353,7 +397,7 @@ class Run:
         if np.ndim(g) != 1:
             raise invalid("dimensions of g", np.ndim(g), "1: a gradient at a time")
         link = self._linked()
-        sending = self._sending(link[0], step, g, columns, wire, token, step_deadline, [])
+        sending = self._sending(link[0], step, g, columns, wire, weight, label, token, step_deadline, [])
         sending.pop("in")
         args = {**sending, "damping": _number(damping), "divisor": divisor, "min_rows": min_rows or None, "result": result}
         return self._vectors("precondition", g, None, dtype if out is None else None, out, args, timeout, info, None, sent=_F32)
@@ -384,13 +428,57 @@ class Run:
         self.status(timeout=timeout)
         return Commit(reply["version"], reply["rows"])
 
+    def resize(self, window: int, *, timeout: Optional[float] = None) -> Commit:
+        """Gives the run a window of another size, for all of its clients. Of a smaller one the oldest gradients leave; those that
+        stay keep every bit. It waits for the steps that are open.
+
+        Raises:
+            TooLarge: a worker has not the memory; the run stays as it was.
+
+        >>> run.resize(9).rows, run.window
+        (9, 9)
+        """
+        reply = self._ask("resize", {"window": operator.index(window)}, timeout)
+        self.status(timeout=timeout)
+        return Commit(reply["version"], reply["rows"])
+
+    def freeze(self, *, timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Commit:
+        """Makes the run one of a fixed window, and returns when its workers keep W = L⁻¹G of it (M-FAC's static algorithm): the
+        diagonal then takes O(n) a column and an element O(m), the same bytes as without, at the run's damping and divisor. It takes
+        8n bytes a column (``frozen`` tells). Publishing raises Frozen; thaw and forget end it.
+
+        Raises:
+            TooLarge: a worker has not that memory; nothing has changed.
+
+        >>> before = run.diag()
+        >>> _ = run.freeze()
+        >>> run.frozen()["state"], bool((run.diag() == before).all())
+        ('frozen', True)
+        >>> run.thaw().rows
+        10
+        """
+        reply = self._ask("freeze", {}, timeout, None, progress)
+        return Commit(reply["version"], reply["rows"])
+
+    def thaw(self, *, timeout: Optional[float] = None) -> Commit:
+        """Lets the window of a frozen run change again, and the workers give the memory back."""
+        reply = self._ask("freeze", {"thaw": True}, timeout)
+        return Commit(reply["version"], reply["rows"])
+
+    def frozen(self, *, timeout: Optional[float] = None) -> Dict[str, Any]:
+        """Whether the run is frozen (``state``), and what that takes on each of its ``workers``, or would take: ``kept``, ``making``
+        and ``free``, in bytes."""
+        reply: Dict[str, Any] = self._ask("frozen", {}, timeout)["frozen"]
+        return reply
+
     # What the run is.
 
     def status(self, *, timeout: Optional[float] = None) -> Dict[str, Any]:
         """How the run stands: ``version``, ``rows``, ``newest``, ``cond``, ``state``, ``lost``, ``spec`` and more (``info`` in
         docs/protocol.md)."""
-        info: Dict[str, Any] = self._ask("status", {}, timeout)["info"]
-        self._spec = info["spec"]
+        reply = self._ask("status", {}, timeout)
+        self._heard(reply)
+        info: Dict[str, Any] = reply["info"]
         return info
 
     def steps(self, *, timeout: Optional[float] = None) -> Window:
@@ -401,6 +489,16 @@ class Run:
         """
         reply = self._ask("steps", {}, timeout)
         return Window(reply["version"], _numbers(reply, "steps", "<u8"))
+
+    def labels(self, *, timeout: Optional[float] = None) -> Window:
+        """Which steps are in the window, with their labels.
+
+        >>> _ = run.publish(102, np.ones(run.dim), label="img-7")
+        >>> run.labels().labels[-2:]
+        ['', 'img-7']
+        """
+        reply = self._ask("labels", {}, timeout)
+        return Window(reply["version"], _numbers(reply, "steps", "<u8"), reply.get("labels"))
 
     def layout(self, *, timeout: Optional[float] = None) -> Optional[Dict[str, Tuple[int, ...]]]:
         """The named tensors that the parameters are, in order, with their shapes; None if the run has no layout."""
@@ -508,6 +606,18 @@ class Run:
         args = _asking(damping, divisor, min_rows, at_least, exactly, wire, result)
         return self._vectors("hvp", v, None, dtype, out, args, timeout, info, progress)
 
+    def invsqrt(self, v: npt.ArrayLike, *, dtype: Optional[npt.DTypeLike] = None, damping: Optional[float] = None,
+                divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
+                wire: Optional[str] = None, result: Optional[str] = None, out: Optional[Array] = None, info: Optional[Answer] = None,
+                timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Array:  # fmt: skip
+        """H^(−½)v, the symmetric root, (d,) or (k, d): applied twice it is H⁻¹v (docs/functions.md).
+
+        >>> bool(np.allclose(run.invsqrt(run.invsqrt(v.astype(float))), run.ihvp(v), rtol=1e-5))
+        True
+        """
+        args = _asking(damping, divisor, min_rows, at_least, exactly, wire, result)
+        return self._vectors("invsqrt", v, None, dtype, out, args, timeout, info, progress)
+
     def sample(self, seed: int, *, k: Optional[int] = None, first: int = 0, dtype: npt.DTypeLike = np.float32,
                damping: Optional[float] = None, divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0,
                exactly: Optional[int] = None, result: Optional[str] = None, out: Optional[Array] = None, info: Optional[Answer] = None,
@@ -577,9 +687,10 @@ class Run:
 
     # Pruning.
 
-    def prune(self, w: npt.ArrayLike, sparsity: float, *, rule: str = "summed", mask: Optional[npt.ArrayLike] = None, steps: int = 1,
-              dtype: Optional[npt.DTypeLike] = None, damping: Optional[float] = None, divisor: Optional[str] = None, min_rows: int = 0,
-              at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None, result: Optional[str] = None,
+    def prune(self, w: npt.ArrayLike, sparsity: float = 0.0, *, rule: str = "summed", pattern: str = "",
+              mask: Optional[npt.ArrayLike] = None, steps: int = 1, dtype: Optional[npt.DTypeLike] = None,
+              damping: Optional[float] = None, divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0,
+              exactly: Optional[int] = None, wire: Optional[str] = None, result: Optional[str] = None,
               out: Optional[Array] = None, info: Optional[Answer] = None, timeout: Optional[float] = None,
               progress: Optional[Progress] = None) -> Array:  # fmt: skip
         """The weights w (d,), pruned by curvature: the ⌊sparsity·d⌋ of least w²/(2[H⁻¹]ᵢᵢ) are +0, the others adapted
@@ -587,6 +698,8 @@ class Run:
 
         Args:
             sparsity: in [0, 1), of all d; those pruned before included.
+            pattern: in place of sparsity ``"N:M"``, such as ``"2:4"``: of each M consecutive weights at most N are kept, along the
+                last dimension of each tensor of the run's layout.
             rule: ``"summed"`` as M-FAC does, or ``"joint"``, the least increase of the quadratic.
             mask: (d,) of int8: 0 may be pruned, 1 is not to be touched, −1 was pruned before; or of bool: True is 1.
             steps: prunes in so many steps with the same gradients.
@@ -599,6 +712,11 @@ class Run:
         args["sparsity"], args["rule"], args["steps"] = float(sparsity), str(rule), operator.index(steps)
         if args["steps"] < 1:
             raise invalid("steps", steps, "> 0")
+        if pattern:
+            keep_of = pattern.split(":")
+            if len(keep_of) != 2 or not all(n.isascii() and n.isdigit() and n.strip("0") for n in keep_of):
+                raise invalid("pattern", repr(pattern), '"N:M", such as "2:4"')
+            args["keep"], args["of"] = int(keep_of[0]), int(keep_of[1])
         keep = None if mask is None else self._mask(mask)
         return self._vectors("prune", _one(w), None, dtype, out, args, timeout, info, progress, mask=keep)
 
@@ -633,14 +751,14 @@ class Run:
                timeout: Optional[float] = None) -> Scores:  # fmt: skip
         """gᵀH⁻¹v for every gradient g in the window: one pass (docs/influence.md).
 
-        >>> steps, s = run.scores(v)
-        >>> len(steps) == len(s) == run.status()["rows"]
+        >>> s = run.scores(v)
+        >>> len(s.steps) == len(s.scores) == run.status()["rows"]
         True
         """
         a = _vector(v)
         reply = self._numbers_of("scores", a, _asking(damping, divisor, min_rows, at_least, exactly, wire), timeout, info)
         steps = _numbers(reply, "steps", "<u8")
-        return Scores(steps, _numbers(reply, "values").reshape(*a.shape[:-1], len(steps)))
+        return Scores(steps, _numbers(reply, "values").reshape(*a.shape[:-1], len(steps)), reply.get("labels"))
 
     def pairs(self, v: npt.ArrayLike, pairs: npt.ArrayLike, *, damping: Optional[float] = None, divisor: Optional[str] = None,
               min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None,
@@ -672,7 +790,7 @@ class Run:
         """
         reply = self._ask("influence", _asking(damping, divisor, min_rows, at_least, exactly), timeout, info)
         steps = _numbers(reply, "steps", "<u8")
-        return Influence(steps, _numbers(reply, "values").reshape(len(steps), len(steps)), _numbers(reply, "errors"))
+        return Influence(steps, _numbers(reply, "values").reshape(len(steps), len(steps)), _numbers(reply, "errors"), reply.get("labels"))
 
     def self_influence(self, *, damping: Optional[float] = None, divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0,
                        exactly: Optional[int] = None, info: Optional[Answer] = None,
@@ -686,7 +804,7 @@ class Run:
         reply = self._ask("self_influence", _asking(damping, divisor, min_rows, at_least, exactly), timeout, info)
         steps = _numbers(reply, "steps", "<u8")
         values, errors = _numbers(reply, "values").reshape(2, -1), _numbers(reply, "errors").reshape(2, -1)
-        return SelfInfluence(steps, values[0], values[1], errors[0], errors[1])
+        return SelfInfluence(steps, values[0], values[1], errors[0], errors[1], reply.get("labels"))
 
     def scalars(self, damping: Optional[npt.ArrayLike] = None, *, divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0,
                 exactly: Optional[int] = None, info: Optional[Answer] = None, timeout: Optional[float] = None) -> Scalars:  # fmt: skip
@@ -722,6 +840,60 @@ class Run:
                 into[name] = at.copy() if damping is not None and dampings.ndim == 1 else float(at[0])
         s["damping"] = dampings if dampings.ndim == 1 and damping is not None else (self.damping if damping is None else float(dampings))
         return s
+
+    def likelihoods(self, damping: Optional[npt.ArrayLike] = None, h: Optional[npt.ArrayLike] = None, *, divisor: Optional[str] = None,
+                    min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None,
+                    info: Optional[Answer] = None, timeout: Optional[float] = None) -> Likelihoods:  # fmt: skip
+        """log N(h; 0, H) = −½(d log 2π + log det H + hᵀH⁻¹h) in nats of gradients h (k, d) at each λ of damping, the run's by default, at
+        most 64; or, without h, of the window's own gradients, each left out of H.
+
+        >>> run.likelihoods([1e-3, 1e-2]).values.shape
+        (2, 10)
+        """
+        dampings = np.atleast_1d(np.asarray(self.damping if damping is None else damping, dtype="<f8"))
+        args = _asking(None, divisor, min_rows, at_least, exactly, wire)
+        args["dampings"] = np.ascontiguousarray(dampings).tobytes()
+        if dampings.ndim != 1 or dampings.size == 0:
+            raise invalid("dampings", dampings.shape, "one, or a list of them")
+        if h is None:
+            reply = self._ask("likelihoods", args, timeout, info)
+        else:
+            reply = self._numbers_of("likelihoods", _vector(h), args, timeout, info)
+        shape = (len(dampings), -1)
+        values, errors = _numbers(reply, "values").reshape(shape), _numbers(reply, "errors").reshape(shape)
+        return Likelihoods(dampings, values, errors, _numbers(reply, "steps", "<u8"))
+
+    def tune(self, damping: npt.ArrayLike, h: Optional[npt.ArrayLike] = None, *, divisor: Optional[str] = None, min_rows: int = 0,
+             at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None, info: Optional[Answer] = None,
+             timeout: Optional[float] = None) -> Tuning:  # fmt: skip
+        """Ranks dampings by how well H predicts gradients that are not in it: held-out ones h (k, d),
+        two or more, or, without, the window's, each left out. The criterion is the mean of likelihoods (docs/damping.md has
+        its source, and where it fails).
+
+        >>> t = run.tune(np.geomspace(1e-4, 1e2, 7))
+        >>> float(t.below.min()), t.best in t.dampings
+        (0.0, True)
+        """
+        info = Answer() if info is None else info
+        if h is None:
+            some = [self.likelihoods(damping, None, divisor=divisor, min_rows=min_rows, at_least=at_least, exactly=exactly,
+                                     info=info, timeout=timeout)]  # fmt: skip
+        else:
+            held_out = np.atleast_2d(_vector(h))
+            some = []
+            for k in range(0, len(held_out), self.max_vectors):  # all at the version of the first
+                some.append(self.likelihoods(damping, held_out[k : k + self.max_vectors], divisor=divisor, min_rows=min_rows,
+                                             at_least=at_least, exactly=exactly, wire=wire, info=info, timeout=timeout))  # fmt: skip
+                exactly, at_least = info.version or None, 0
+        values, dampings = np.concatenate([x.values for x in some], axis=1), some[0].dampings
+        n = values.shape[1]
+        if n < 2:
+            raise invalid("gradients", n, "at least 2, for a standard error")
+        mean = values.mean(axis=1)
+        best = max(range(len(dampings)), key=lambda i: (mean[i], dampings[i]))
+        less = values[best] - values
+        error = [x.std(axis=1, ddof=1) / np.sqrt(n) for x in (values, less)]
+        return Tuning(float(dampings[best]), dampings, mean, error[0], less.mean(axis=1), error[1])
 
     def spectrum(self, *, divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
                  info: Optional[Answer] = None, timeout: Optional[float] = None) -> Spectrum:  # fmt: skip

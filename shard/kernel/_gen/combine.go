@@ -14,7 +14,9 @@ func combine() {
 			TEXT("combine"+t.name+s.name, NOSPLIT, "func(r *float64, base *byte, off *int, n, stride int, c *float64, lines, ahead, keep int)")
 			Pragma("noescape")
 			Doc(fmt.Sprintf("combine%s%s is Variant.combine.", t.name, s.name))
+			s.useSpread(t, "combine"+t.name+s.name)
 			byCount("n", 1, panelSlots, func(n int, label func(string) string) { combineOne(s, t, n, label) })
+			endSpread()
 		}
 	}
 	combineFull(avx2, f32)

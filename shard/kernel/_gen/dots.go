@@ -21,6 +21,7 @@ func dots() {
 			if s.width == 4 {
 				wait, vars = AllocLocal(2*panelSlots*s.bytes()), AllocLocal(4*8)
 			}
+			s.useSpread(t, "dots"+t.name+s.name)
 			byCount("n", 1, panelSlots, func(n int, label func(string) string) {
 				switch {
 				case s.width == 8 || n <= 6:
@@ -29,6 +30,7 @@ func dots() {
 					dotsTwice(s, t, n, label, wait, vars)
 				}
 			})
+			endSpread()
 		}
 	}
 	dot()

@@ -69,6 +69,27 @@ var (
 // cols is the columns in a line.
 func (t dtype) cols() int { return lineBytes / t.size }
 
+// spread says which byte of eight bfloat16, twice next to each other, goes where to make them float32:
+// one shuffle, where VPMOVZXWD and a shift are two. Nil in functions that have no register for it.
+var spread Register
+
+// useSpread begins a function that may load bfloat16; its end is endSpread.
+func (s isa) useSpread(t dtype, name string) {
+	if s.width != 8 || t != bf16 {
+		return
+	}
+	m := GLOBL(name+"Spread", RODATA|NOPTR)
+	const zero = 0x80
+	for i := range 8 {
+		DATA(4*i, U32(zero|zero<<8|uint32(2*i)<<16|uint32(2*i+1)<<24))
+	}
+	v := YMM()
+	VMOVDQU32(m, v)
+	spread = v
+}
+
+func endSpread() { spread = nil }
+
 // load sets v to a register's worth of numbers at m, as float64.
 func (s isa) load(t dtype, m Mem, v Register) {
 	narrow := v.(VecVirtual).AsX() // as many float32
@@ -81,8 +102,13 @@ func (s isa) load(t dtype, m Mem, v Register) {
 	case f32:
 		VCVTPS2PD(m, v)
 	case bf16:
-		VPMOVZXWD(m, narrow)
-		VPSLLD(U8(16), narrow, narrow)
+		if spread != nil {
+			VBROADCASTI128(m, narrow) // not VBROADCASTI32X4, which a Zen 5 does with two instructions
+			VPSHUFB(spread, narrow, narrow)
+		} else {
+			VPMOVZXWD(m, narrow)
+			VPSLLD(U8(16), narrow, narrow)
+		}
 		VCVTPS2PD(narrow, v)
 	case f16:
 		VCVTPH2PS(m, narrow)

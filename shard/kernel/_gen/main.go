@@ -19,11 +19,12 @@ var operations = map[string]func(){
 	"many":    many,
 	"rows":    rows,
 	"solve":   solve,
+	"tiles":   tiles,
 }
 
 func main() {
 	if len(os.Args) < 2 || operations[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: gen dots|combine|crc32c|many|rows|solve -out FILE -stubs FILE -pkg kernel")
+		fmt.Fprintln(os.Stderr, "usage: gen dots|combine|crc32c|many|rows|solve|tiles -out FILE -stubs FILE -pkg kernel")
 		os.Exit(2)
 	}
 	op := operations[os.Args[1]]
