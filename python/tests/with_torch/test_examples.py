@@ -13,7 +13,7 @@ def test_train(tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     done = subprocess.run(
         [sys.executable, EXAMPLES / "train.py", "--seeds", "1", "--plot", tmp_path / "plot.svg"],
-        cwd=tmp_path, env=env, check=False, capture_output=True, text=True, timeout=110,
+        env=env, check=False, capture_output=True, text=True, timeout=110,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     for name in ("M-FAC", "SGD", "AdamW"):
