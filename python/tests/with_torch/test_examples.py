@@ -17,6 +17,6 @@ def test_train(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     for name in ("M-FAC", "SGD", "AdamW"):
-        row = re.search(rf"^{name} .* (\d+\.\d+) ± ", done.stdout, re.MULTILINE)
+        row = re.search(rf"^{name} .* (\d+\.\d+) ± .* %", done.stdout, re.MULTILINE)
         assert row is not None and float(row[1]) > 88, done.stdout  # %, after 200 steps
     assert (tmp_path / "plot.svg").read_text().count("<polyline") == 3

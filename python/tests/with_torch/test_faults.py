@@ -111,6 +111,29 @@ def test_a_commit_whose_reply_was_lost(client: mfac.Client, name: str, net: Net,
     assert optimizer.run.status()["newest"] == 15
 
 
+def test_a_result_that_is_refused(client: mfac.Client, name: str, net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gradient is in the window all the same: the next step counts it, and is not taken for a loss."""
+    model = net()
+    optimizer = made(model, client, name)
+    train(model, optimizer, range(3))
+    precondition = mfac.Run.precondition
+
+    def refused(run: mfac.Run, *args: Any, info: mfac.Answer, **options: Any) -> None:
+        precondition(run, *args, info=info, **options)
+        e = mfac.IllConditioned("the bound is above the limit")
+        e.committed_version = info.version
+        raise e
+
+    monkeypatch.setattr(mfac.Run, "precondition", refused)
+    before = weights(model)
+    with pytest.raises(mfac.IllConditioned):
+        train(model, optimizer, range(3, 4))
+    assert (weights(model) == before).all()
+    monkeypatch.undo()
+    train(model, optimizer, range(4, 6))
+    assert optimizer.run.steps().steps.tolist() == [1, 2, 3, 4, 5, 6]
+
+
 def test_a_cluster_that_died(net: Net) -> None:
     """mfac.local's dies with its agent: an error at once."""
     model = net()
