@@ -64,6 +64,22 @@ def test_training_is_the_same(client: mfac.Client, name: str, net: Net, made: An
     assert w.numpy().tobytes() == plain.numpy().tobytes()
 
 
+def test_a_schedule_made_later(client: mfac.Client, name: str, net: Net) -> None:
+    """It wraps the step too, and warns where it can't: the publisher lets go all the same."""
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    publisher = mfac.torch.GradientPublisher(model, attached(client, name, model)).attach(optimizer)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+    for i in range(3):
+        train(model, optimizer, range(i, i + 1))
+        schedule.step()
+    publisher.close()
+    train(model, optimizer, range(3, 4))
+    schedule.step()
+    assert publisher.published == 3 and optimizer.param_groups[0]["lr"] == 0.1 / 16
+    assert client.join(name).status()["rows"] == 3
+
+
 class Slow:
     """Lets publications through one at a time, when it is told to."""
 

@@ -1,12 +1,13 @@
 """Parameters as the columns of a run, and the buffers that gradients are copied to."""
 
+import contextlib
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
 
 from .._client import Client
-from .._errors import invalid
+from .._errors import MFACError, invalid
 from .._memory import Array
 from .._run import Run
 
@@ -132,8 +133,9 @@ class Buffer:
 
     def fresh(self) -> "Buffer":
         """This one, in memory of the agent that there is now."""
-        if self.client._linked().pool.find(self.array) is None:
-            self._make()
+        with contextlib.suppress(MFACError):  # said by the call that sends it, which waits; there it is copied
+            if self.client._linked().pool.find(self.array) is None:
+                self._make()
         return self
 
     def fill(self, gradients: Iterable[Optional[torch.Tensor]]) -> None:
@@ -146,7 +148,8 @@ class Buffer:
                 else:
                     view.copy_(g.to_dense() if g.is_sparse else g, non_blocking=self._pinned is not None)
             if self._pinned is not None:
-                torch.cuda.synchronize()
+                for device in {p.device for p in self.flat.params if p.is_cuda}:
+                    torch.cuda.synchronize(device)
                 self.tensor.copy_(self._pinned)
 
 
