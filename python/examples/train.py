@@ -133,11 +133,10 @@ def plot(path: Path, curves: Dict[str, List[float]]) -> None:
     parts.append(f'<rect width="{width}" height="{height}" fill="white"/><text x="{left}" y="14">training loss (log) over steps</text>')
     for loss in (10**low, 10**high):
         parts.append(f'<text x="4" y="{float(point(0, loss).split(",")[1]) + 4:.1f}">{loss:.2f}</text>')
-    for (name, c), colour in zip(smooth.items(), ("#c03020", "#2060c0", "#208040")):
-        points = [point(i, loss) for i, loss in enumerate(c)]
-        parts.append(f'<polyline points="{" ".join(points)}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
-        x, y = (float(v) for v in points[-1].split(","))
-        parts.append(f'<text x="{x + 6:.1f}" y="{y + 4:.1f}" fill="{colour}">{name}</text>')
+    for row, ((name, c), colour) in enumerate(zip(smooth.items(), ("#c03020", "#2060c0", "#208040"))):
+        points = " ".join(point(i, loss) for i, loss in enumerate(c))
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
+        parts.append(f'<text x="{width - 80}" y="{40 + 18 * row}" fill="{colour}">{name}</text>')
     path.write_text("\n".join([*parts, "</svg>", ""]))
 
 
