@@ -39,7 +39,8 @@ func scalesOf(dampings map[string]float64, layout []byte, s wire.RunSpec) (wire.
 		}
 		list = append(list, wire.Scale{Lo: t.Offset, R: r})
 	}
-	for _, name := range slices.Sorted(maps.Keys(left)) {
+	if len(left) > 0 {
+		name := slices.Min(slices.Collect(maps.Keys(left)))
 		limit := "a tensor of the layout"
 		if len(tensors) == 0 {
 			limit += ", and there is none"

@@ -253,7 +253,7 @@ func (x *scalars) spectrum(e *Effects, win *window.Window, i int, cols int64) er
 // blockJob has a job of a query of blocks done, then goes on with its outcome; then's error ends the query.
 func (c *Core) blockJob(e *Effects, q *query, j Job, then func(*Effects, any) error) {
 	c.lastID++
-	j.ID = uint64(c.lastID)
+	j.ID = c.lastID
 	q.blocks.job = j.ID
 	c.blockJobs[j.ID] = func(e *Effects, result any) {
 		if c.queries[q.id] != q || q.closing {

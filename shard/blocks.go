@@ -92,6 +92,9 @@ type blockScratch struct {
 }
 
 func (s *Store) blocks(spec BlockSpec) (*blockRun, error) {
+	if s.scales != nil { // K would need them
+		return nil, outOf("scales of λ", "given", "left out for blocks")
+	}
 	for _, t := range spec.Slots {
 		if err := s.checkSlot(t); err != nil {
 			return nil, err
@@ -387,8 +390,6 @@ func (b *blockRun) combine(bs *blockScratch, c []float64, k int, t Block, f func
 		f(i, r[i*cols : (i+1)*cols][:width])
 	}
 }
-
-func (b *blockRun) primal(q int) bool { return q <= b.n && q <= mostPrimal }
 
 // keptOf lists a block's columns that are not left out.
 func (b *blockRun) keptOf(bs *blockScratch, blk Block) []int64 {

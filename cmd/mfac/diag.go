@@ -158,10 +158,13 @@ gradients, and a bound of the relative error in the 2-norm.`,
 				return err
 			}
 			return t.vector(cmd, &o, unbounded, func(ctx context.Context, r *client.Run, w *npy.Writer) (client.Answer, error) {
+				progress, end := t.working("column " + o.run)
+				defer end()
+				opts := append(o.options, progress)
 				if o.wide {
-					return r.ColumnTo64(ctx, npy.Out[float64](w, 0), j, o.options...)
+					return r.ColumnTo64(ctx, npy.Out[float64](w, 0), j, opts...)
 				}
-				return r.ColumnTo(ctx, npy.Out[float32](w, 0), j, o.options...)
+				return r.ColumnTo(ctx, npy.Out[float32](w, 0), j, opts...)
 			})
 		},
 	}
@@ -182,9 +185,9 @@ func (t *tool) vector(cmd *cobra.Command, o *inverse, most time.Duration, ask fu
 		if err != nil {
 			return err
 		}
-		if _, ok := ctx.Deadline(); !ok && most != unbounded {
+		if most != unbounded {
 			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, most)
+			ctx, cancel = patiently(ctx)
 			defer cancel()
 		}
 		dtype := npy.Float32
@@ -257,12 +260,21 @@ the gradients of those of I and J anew then.`,
 			if err := o.check(cmd.Flags()); err != nil {
 				return err
 			}
-			return t.connected(cmd.Context(), cmd, quick, func(ctx context.Context, c *client.Client) error {
+			most := quick
+			if o.blocks != "" {
+				most = unbounded
+			}
+			return t.connected(cmd.Context(), cmd, most, func(ctx context.Context, c *client.Client) error {
 				r, err := t.join(ctx, c, o.run)
 				if err != nil {
 					return err
 				}
-				x, a, err := r.Element(ctx, i, j, o.options...)
+				ctx, cancel := patiently(ctx)
+				defer cancel()
+				progress, end := t.working("element " + o.run)
+				defer end()
+				x, a, err := r.Element(ctx, i, j, append(o.options, progress)...)
+				end()
 				if err != nil {
 					return err
 				}
@@ -310,7 +322,15 @@ else. Says the version, its gradients, and a bound of each element's error relat
 					return err
 				}
 				defer w.Close()
-				x, a, err := r.Subblock(ctx, index, o.options...)
+				if o.blocks != "" {
+					var cancel context.CancelFunc
+					ctx, cancel = patiently(ctx)
+					defer cancel()
+				}
+				progress, end := t.working("subblock " + o.run)
+				defer end()
+				x, a, err := r.Subblock(ctx, index, append(o.options, progress)...)
+				end()
 				if err != nil {
 					return err
 				}

@@ -136,11 +136,15 @@ func (t *tool) sample(cmd *cobra.Command, o *sampling) error {
 			return err
 		}
 		defer w.Close()
+		progress, end := t.working("sample " + o.run)
+		defer end()
+		o.options = append(o.options, progress)
 		if o.wide {
 			err = drawTo(ctx, drawing[float64]{r, r.Samples64, r.SampleTo64}, o, w, &a)
 		} else {
 			err = drawTo(ctx, drawing[float32]{r, r.Samples, r.SampleTo}, o, w, &a)
 		}
+		end()
 		if err == nil {
 			err = w.Commit()
 		}

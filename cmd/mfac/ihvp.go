@@ -216,12 +216,16 @@ func (t *tool) ihvp(cmd *cobra.Command, o *asking) error {
 				return err
 			}
 		}
-		if o.of == wire.KindInvSqrt {
-			progress, end := t.working("invsqrt " + o.run)
-			defer end()
-			o.options = append(o.options, progress)
+		if o.blocks != "" {
+			var cancel context.CancelFunc
+			ctx, cancel = patiently(ctx)
+			defer cancel()
 		}
+		progress, end := t.working(cmd.Name() + " " + o.run)
+		defer end()
+		o.options = append(o.options, progress)
 		a, err := o.answer(ctx, r, in)
+		end()
 		if err != nil {
 			return err
 		}

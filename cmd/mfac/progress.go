@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"os"
 
 	"github.com/schollz/progressbar/v3"
@@ -9,7 +10,15 @@ import (
 	"mfac/client"
 )
 
-// working shows on stderr, where that is a terminal, how far the coordinator is with the window's products, till end is called.
+// patiently gives queries that may take long as long as they may live, where --timeout says nothing else.
+func patiently(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, long)
+}
+
+// working shows on stderr, where that is a terminal, how far a query is, till end is called.
 func (t *tool) working(what string) (opt client.QueryOption, end func()) {
 	f, ok := t.stderr.(*os.File)
 	visible := ok && term.IsTerminal(int(f.Fd()))

@@ -48,9 +48,9 @@ With --pattern N:M in place of --sparsity, at most N of each M consecutive weigh
 sparse tensor cores: groups lie along the last dimension of each tensor of the run's layout, from the start
 of each row. What is left at its end is a group too, of which N may stay. Without a layout all is one row.
 
-With --mask keep.npy, a number for each weight: 0 where it may be pruned, 1 where it is not to be touched,
--1 where it was pruned before, which counts towards S·d. H is that of the first ones alone then. With a pattern, a
-group with no 0 in the mask is left as it is: so a mask of ones takes a tensor out.
+With --mask keep.npy, a number or bool for each weight, of any dtype: 0 where it may be pruned, 1 where it is
+not to be touched, -1 where it was pruned before, which counts towards S·d. H is that of the first ones alone
+then. With a pattern, a group with no 0 in the mask is left as it is: so a mask of ones takes a tensor out.
 
 --blocks replaces H by its diagonal blocks; --blocks tensor by one a tensor, --blocks B by ones of B columns.
 
@@ -112,7 +112,7 @@ func (t *tool) compensateCommand() *cobra.Command {
 		Short: "Change the other weights for the best, some being changed as prescribed",
 		Long: `Writes to out.npy the change of all weights that raises the quadratic least when those where mask.npy
 is 1 change as delta.npy says, as quantisation does: delta there, and −Gᵀ(NλI + A)⁻¹ G_S delta_S where it
-is 0, with A = GGᵀ of these columns. delta.npy does not count there.
+is 0, with A = GGᵀ of these columns. delta.npy does not count there. The mask has any dtype, bool too.
 
 Results are float32, worked out in float64 and rounded once; --float64 leaves them as they are.`,
 		Args: cli.Names("NAME", "delta.npy"),
@@ -216,6 +216,8 @@ func (t *tool) change(cmd *cobra.Command, o *changing, prune bool) error {
 		if err != nil {
 			return err
 		}
+		ctx, cancel := patiently(ctx)
+		defer cancel()
 		a := changed{Run: o.run, Output: o.out, Dim: r.Dim()}
 		o.options = append(o.options, client.WithPhases(t.phases(o.run)))
 		// float64 weights are sent as they are, also where the result is float32.
@@ -252,33 +254,11 @@ func readMask(path string, r *client.Run, prune bool) ([]int8, error) {
 	if path == "" {
 		return nil, nil
 	}
-	f, err := npy.Open(path)
-	if err != nil {
-		return nil, err
+	least := int8(wire.MaskFree)
+	if prune {
+		least = wire.MaskPruned
 	}
-	defer f.Close()
-	if err := checkCols(f, r); err != nil {
-		return nil, err
-	}
-	if f.Rows() != 1 {
-		return nil, fmt.Errorf("%s: rows is %d, must be 1", f.Path(), f.Rows())
-	}
-	rows, err := npy.ReadRows[float64](f, 0, 1)
-	if err != nil {
-		return nil, err
-	}
-	mask := make([]int8, r.Dim())
-	for j, x := range rows[0] {
-		switch {
-		case x == wire.MaskFree, x == wire.MaskFixed, prune && x == wire.MaskPruned:
-			mask[j] = int8(x)
-		case prune:
-			return nil, fmt.Errorf("%s: column %d is %g, must be 0, 1 or -1", f.Path(), j, x)
-		default:
-			return nil, fmt.Errorf("%s: column %d is %g, must be 0 or 1", f.Path(), j, x)
-		}
-	}
-	return mask, nil
+	return npy.ReadMask(path, r.Dim(), least)
 }
 
 type (

@@ -116,6 +116,8 @@ type blockNumbers struct {
 }
 
 func (t *tool) blockScalars(ctx context.Context, r *client.Run, dampings []float64, blocks client.BlocksOption, opts []client.QueryOption) error {
+	ctx, cancel := patiently(ctx)
+	defer cancel()
 	progress, end := t.working("scalars " + r.Spec().Name)
 	defer end()
 	list, err := r.BlockScalars(ctx, dampings, blocks, append(opts, progress)...)

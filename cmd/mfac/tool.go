@@ -66,7 +66,7 @@ Results go to stdout, errors to stderr; exit code 1 is an error, 2 a command tha
 	f.StringVar(&t.tlsKey, "tls-key", "", "`file` of the certificate's key")
 	f.StringVar(&t.tenant, "tenant", "default", "`name` of whose runs these are")
 	f.StringVar(&t.name, "name", "", "this client's `name`, which NATS permissions are given to (default random)")
-	f.DurationVar(&t.timeout, "timeout", 0, "give up after this `time` (default 20s; publish and ihvp 2m for each gradient or query)")
+	f.DurationVar(&t.timeout, "timeout", 0, "give up after this `time` (default 20s; 2m for each gradient or query; 1h for diag, prune, compensate and blocks)")
 	f.BoolVar(&t.json, "json", false, "print JSON")
 	root.AddCommand(t.demoCommand(), t.upCommand(), t.agentCommand(), t.runCommand(), t.publishCommand(), t.ihvpCommand(), t.fvpCommand(), t.hvpCommand(), t.sampleCommand(),
 		t.diagCommand(), t.columnCommand(), t.elementCommand(), t.subblockCommand(), t.pruneCommand(), t.compensateCommand(),

@@ -21,6 +21,7 @@ type factorization struct {
 	version uint64               // of A
 	ill     *IllConditionedError // l is garbage
 	times   uint64               // counts what l has been
+	drops   int                  // the most updates that a row of l has gone through
 	cond    float64              // Cond, 0 when not known yet, and
 	inverse float64              // its part that is the inverse's, and
 	bundle  []int                // which rows are multiples of one, as indices of the first
@@ -156,6 +157,7 @@ func (z *factorization) finish(version uint64, s2 []float64) {
 		s2[i] = z.l[i*z.ld+i]
 	}
 	row, pivot := cholesky(z.l, z.ld, n)
+	z.drops = 0
 	z.made(n, version)
 	if row < n {
 		z.ill = &IllConditionedError{

@@ -130,9 +130,9 @@ func (f *Factor) rootNorm(x []float64) float64 {
 //
 // so that K⁻¹ magnifies nothing to first order:
 //
-//	λ·error ≤ ε (δ(‖u‖ + P_u)(‖v‖ + P_v) + ‖Sc_u‖‖Sc_v‖ + √n ‖u‖T_v) + ε²M² ρ_u ρ_v
+//	λ·error ≤ ε (δ(‖u‖ + P_u)(‖v‖ + P_v) + (1 + √k)‖Sc_u‖‖Sc_v‖ + √n ‖u‖T_v) + ε²M² ρ_u ρ_v
 //
-// and the rounding of what is left, 4ε(|uᵀv| + |(Gu)ᵀc_v|)
+// where L has gone through k updates, and the rounding of what is left, 4ε(|uᵀv| + |(Gu)ᵀc_v|)
 //
 // O(n). Not of sides of other factors.
 func (f *Factor) PairOf(u, v *Side, uv float64) (value, bound float64) {
@@ -149,7 +149,8 @@ func (f *Factor) formError(u, v *Side) float64 {
 		return 0
 	}
 	root := math.Sqrt(float64(f.z.n))
-	first := sumError*(u.v*v.p+u.p*v.v+u.p*v.p) + u.sc*v.sc + root*u.v*v.spread
+	updates := 1 + math.Sqrt(float64(f.z.drops)) // of L, each with an error of its own
+	first := sumError*(u.v*v.p+u.p*v.v+u.p*v.p) + updates*u.sc*v.sc + root*u.v*v.spread
 	second := m * u.rho * m * v.rho * epsilon
 	return epsilon * (first + second)
 }

@@ -184,7 +184,7 @@ func (w *Window) ReplaceWeighted(row, weights []float64) error {
 	w.insert(row)
 	w.weigh(weights)
 	if follow {
-		dropRow(w.own.l, w.own.ld, w.n, 0, w.rot)
+		w.drop(0, w.n)
 		w.extend(row)
 	}
 	w.check()
@@ -200,11 +200,18 @@ func (w *Window) Drop(i int) error {
 	follow := w.follow(w.n-1, true)
 	w.remove(i)
 	if follow {
-		dropRow(w.own.l, w.own.ld, w.n+1, i, w.rot)
+		w.drop(i, w.n+1)
 		w.own.made(w.n, w.version)
 	}
 	w.check()
 	return nil
+}
+
+// drop takes row i out of own, of n rows. A row that has come since own was made has gone through as many
+// updates as rows left since, of which there are no more than were before it.
+func (w *Window) drop(i, n int) {
+	dropRow(w.own.l, w.own.ld, n, i, w.rot)
+	w.own.drops = min(w.own.drops+1, w.capacity)
 }
 
 // Load makes the window hold n rows with the given A, its lower triangle row by row in age

@@ -395,6 +395,10 @@ func sameBytes(t *testing.T, r Ready, name string, seal bool) {
 	check("gradient", a, err, "gradient", m{"out": one(to32), "step": 12})
 	a, err = run.Diag(ctx, want32[0])
 	check("diag", a, err, "diag", m{"out": one(to32)})
+	a, err = run.Diag(ctx, want32[0], client.WithBlocksAcross(100))
+	check("diag of blocks", a, err, "diag", m{"out": one(to32), "blocks": 100, "across": true})
+	a, err = run.IHVPs64(ctx, want64, v64, client.WithBlocks(70))
+	check("blocks", a, err, "ihvp", m{"in": in64, "out": to64, "blocks": 70})
 	a, err = run.Diag64(ctx, want64[0])
 	check("diag", a, err, "diag", m{"out": one(to64)})
 	a, err = run.Columns64(ctx, want64, []int64{5, dim - 1})
@@ -483,6 +487,15 @@ func sameBytes(t *testing.T, r Ready, name string, seal bool) {
 		t.Errorf("scalars: %v", v)
 	}
 
+	bs, err := run.BlockScalars(ctx, nil, client.WithBlocks(2000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got = numbersReply{}
+	p.do(&got, "scalars", m{"run": h, "blocks": 2000})
+	if v, e := wire.Floats(got.Values), wire.Indices(got.Steps); len(v) != 2*(4+7) || e[0] != 2000 || e[1] != dim || v[11+4] != bs[1].At[0].LogDet.Value {
+		t.Errorf("scalars of blocks: %v, %v", v, e)
+	}
 	var named struct {
 		Steps  []byte   `msgpack:"steps"`
 		Labels []string `msgpack:"labels"`
@@ -615,6 +628,8 @@ func TestRefusals(t *testing.T) {
 	p.refused(wire.CodeInvalid, "result", "ihvp", m{"run": h, "in": out, "out": out})
 	p.refused(wire.CodeInvalid, "damping", "ihvp", m{"run": h, "in": in, "out": out, "damping": 0})
 	p.refused(wire.CodeInvalid, "verify", "fvp", m{"run": h, "in": in, "out": out, "verify": true})
+	p.refused(wire.CodeInvalid, "blocks", "ihvp", m{"run": h, "in": in, "out": out, "blocks": 0})
+	p.refused(wire.CodeInvalid, "block", "ihvp", m{"run": h, "in": in, "out": out, "blocks": -1})
 	p.refused(wire.CodeInvalid, "exactly", "ihvp", m{"run": h, "in": in, "out": out, "exactly": 0})
 	p.refused(wire.CodeInvalid, "rows", "diag", m{"run": h, "out": but(out, "rows", 2)})
 	p.refused(wire.CodeNotGrowing, "step", "publish", m{"run": h, "step": 3, "in": in})

@@ -262,7 +262,9 @@ type attachRequest struct {
 	Shards   int      `msgpack:"shards"`
 	Spare    int      `msgpack:"spare"`
 	Store    string   `msgpack:"store"`
-	HalfLife float64  `msgpack:"half_life"` // steps; 0: gradients don't fade
+	HalfLife float64  `msgpack:"half_life"`       // steps; 0: gradients don't fade
+	Tensors  []string `msgpack:"tensors"`         // of the layout, that have dampings of their own:
+	Dampings []byte   `msgpack:"tensor_dampings"` // f64, one each
 }
 
 // runReply is a run that was attached to or joined.
@@ -287,6 +289,19 @@ func attach(q *call, r *attachRequest) (any, error) {
 		if cfg.Layout, err = wire.ParseLayout(r.Layout, r.Dim); err != nil {
 			return nil, err
 		}
+	}
+	dampings, err := floatsOf("tensor_dampings", r.Dampings)
+	if err != nil {
+		return nil, err
+	}
+	if len(dampings) != len(r.Tensors) {
+		return nil, wire.Invalid("tensor_dampings", len(dampings), fmt.Sprintf("%d, one a tensor", len(r.Tensors)))
+	}
+	for i, name := range r.Tensors {
+		if cfg.TensorDamping == nil {
+			cfg.TensorDamping = map[string]float64{}
+		}
+		cfg.TensorDamping[name] = dampings[i]
 	}
 	run, err := cl.Attach(q.ctx, cfg)
 	if err != nil {

@@ -24,6 +24,8 @@ type Asking struct {
 	Exactly *uint64  `msgpack:"exactly"`
 	Verify  bool     `msgpack:"verify"`
 	Refine  bool     `msgpack:"refine"`
+	Blocks  *int64   `msgpack:"blocks"` // columns of a block of H; 0: a block a tensor
+	Across  bool     `msgpack:"across"` // tensors' borders
 }
 
 func (r *Asking) options(q *call) []client.QueryOption {
@@ -46,10 +48,23 @@ func (r *Asking) options(q *call) []client.QueryOption {
 	if r.Refine {
 		opts = append(opts, client.WithRefine())
 	}
+	if r.Blocks != nil {
+		opts = append(opts, r.blocks())
+	}
 	if q.head.Progress {
 		opts = append(opts, client.WithProgress(q.progress))
 	}
 	return opts
+}
+
+func (r *Asking) blocks() client.BlocksOption {
+	switch {
+	case r.Across:
+		return client.WithBlocksAcross(*r.Blocks)
+	case *r.Blocks == 0:
+		return client.WithTensorBlocks()
+	}
+	return client.WithBlocks(*r.Blocks)
 }
 
 func resultOptions(damping *float64, divisor, result string, minRows int) []client.ResultOption {
@@ -551,19 +566,47 @@ func scalars(q *call, r *scalarsRequest) (any, error) {
 	if len(dampings) == 0 {
 		dampings = nil
 	}
+	if r.Blocks != nil {
+		return blockScalars(q, run, r, dampings)
+	}
 	s, err := run.Scalars(q.ctx, dampings, r.options(q)...)
 	if err != nil {
 		return nil, err
 	}
+	values, errs := estimates(s)
+	return numbersReply{answer: answer{Version: s.Version, Rows: s.Rows}, Values: wire.AppendFloats(nil, values), Errors: wire.AppendFloats(nil, errs)}, nil
+}
+
+// blockScalars answers the numbers of scalars block by block; Steps has the columns at which they end.
+func blockScalars(q *call, run *client.Run, r *scalarsRequest, dampings []float64) (any, error) {
+	of := r.blocks()
+	r.Blocks = nil
+	list, err := run.BlockScalars(q.ctx, dampings, of, r.options(q)...)
+	if err != nil {
+		return nil, err
+	}
+	reply := numbersReply{}
+	ends := make([]int64, len(list))
+	for i, b := range list {
+		reply.answer = answer{Version: b.Version, Rows: b.Rows}
+		ends[i] = b.Hi
+		reply.Labels = append(reply.Labels, b.Tensor)
+		values, errs := estimates(b.Scalars)
+		reply.Values, reply.Errors = wire.AppendFloats(reply.Values, values), wire.AppendFloats(reply.Errors, errs)
+	}
+	reply.Steps = wire.AppendIndices(nil, ends)
+	return reply, nil
+}
+
+func estimates(s client.Scalars) (values, errs []float64) {
 	list := []client.Estimate{{Value: s.N}, s.Trace, s.Frobenius, s.Spectral}
 	for _, at := range s.At {
 		list = append(list, at.LogDet, at.TraceInverse, at.EffectiveDim, at.Largest, at.Smallest, at.CondH, at.CondK)
 	}
-	values, errs := make([]float64, len(list)), make([]float64, len(list))
-	for i, e := range list {
-		values[i], errs[i] = e.Value, e.Error
+	for _, e := range list {
+		values, errs = append(values, e.Value), append(errs, e.Error)
 	}
-	return numbersReply{answer: answer{Version: s.Version, Rows: s.Rows}, Values: wire.AppendFloats(nil, values), Errors: wire.AppendFloats(nil, errs)}, nil
+	return values, errs
 }
 
 func spectrum(q *call, r *Asking) (any, error) {

@@ -9,7 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, List, Optional, Set
 
 import numpy as np
 import pytest
@@ -120,10 +120,11 @@ def test_training_goes_on(client: mfac.Client) -> None:
     G = np.random.default_rng(4).normal(size=(40, 500)).astype(np.float32)
     with mfac.connect(client.url) as other:
         run = other.attach("training", dim=500, window=40, damping=1.0)
-        stop, killed = threading.Event(), set()
+        stop = threading.Event()
+        killed: Set[int] = set()
 
         def killer() -> None:
-            while not stop.wait(0.15):
+            while len(killed) < 8 and not stop.wait(0.15):
                 agent = _agent._shared
                 if agent is not None:
                     agent.process.kill()
@@ -146,7 +147,7 @@ def test_training_goes_on(client: mfac.Client) -> None:
         finally:
             stop.set()
             thread.join()
-    assert len(killed) > 2
+    assert len(killed) > 1
     kept = client.join("training")
     assert kept.steps().steps.tolist() == list(range(1, 41)) and kept.status()["version"] == 40
     assert all((kept.gradient(k + 1) == g).all() for k, g in enumerate(G))
@@ -204,10 +205,10 @@ def test_timeout_and_cancel(run: mfac.Run) -> None:
 
     # Ctrl-C: the call ends, in the agent too, and the run is as it was.
     before = len(run._client._linked()._calls)
-    timer = threading.Timer(0.5, signal.raise_signal, [signal.SIGINT])
+    timer = threading.Timer(1.0, signal.raise_signal, [signal.SIGINT])
     timer.start()
     with pytest.raises(KeyboardInterrupt):
-        run.publish(101, half, columns=0, step_deadline=2)
+        run.publish(101, half, columns=0, step_deadline=3)
     assert len(run._client._linked()._calls) == before
     assert run.publish(102, np.ones(run.dim)).rows == 6
 
@@ -273,13 +274,10 @@ def test_other_processes(client: mfac.Client, run: mfac.Run, how: str) -> None:
 def test_garbage(client: mfac.Client, run: mfac.Run) -> None:
     with mfac.connect(client.url) as other:
         r = other.join(run.name)
-        other._linked()._sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
-        with pytest.raises(mfac.MFACError):
-            for _ in range(100):
-                r.status()
-                time.sleep(0.05)
-                if not other._link or not other._link.alive:
-                    raise mfac.AgentDied
+        link = other._linked()
+        link._sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        wait_for(lambda: not link.alive)
+        assert link._end is not None and link._end.code == "too_large"  # "GET " is no length
         assert r.status()["rows"] == 5  # on a connection that is new
 
 

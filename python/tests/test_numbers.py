@@ -184,6 +184,32 @@ def test_weights_and_half_lives(client: mfac.Client) -> None:
     client.delete("weights")
 
 
+def test_blocks(client: mfac.Client) -> None:
+    rng = np.random.default_rng(6)
+    G = rng.normal(size=(3, 210)).astype(np.float32)
+    run = client.attach("blocks", layout={"w": (10, 20), "b": (10,)}, window=3, damping=1e-2)
+    run.publish(1, G)
+    v = rng.normal(size=210)
+    H = G.astype(np.float64).T @ G.astype(np.float64) / 3 + 1e-2 * np.eye(210)
+    for blocks, across, borders in (("tensor", False, [0, 200, 210]), (80, False, [0, 80, 160, 200, 210]), (80, True, [0, 80, 160, 210])):
+        x, diag, w = np.zeros(210), np.zeros(210), [(lo, hi) for lo, hi in zip(borders, borders[1:])]
+        for lo, hi in w:
+            part = np.linalg.inv(H[lo:hi, lo:hi])
+            x[lo:hi], diag[lo:hi] = part @ v[lo:hi], np.diag(part)
+        near = 1e-9  # of the dense inversion: cond H is 1e4
+        assert np.allclose(run.ihvp(v, blocks=blocks, across=across), x, rtol=near, atol=near)
+        assert np.allclose(run.diag(dtype=np.float64, blocks=blocks, across=across), diag, rtol=near)
+        assert np.isclose(run.element(5, 5, blocks=blocks, across=across), diag[5], rtol=near)
+        assert run.element(5, 205, blocks="tensor") == 0
+        parts = run.block_scalars(blocks=blocks, across=across)
+        assert [(b.lo, b.hi) for b in parts] == w and {b.tensor for b in parts} <= {"w", "b"}
+        assert np.allclose([b.scalars["logdet"] for b in parts], [np.linalg.slogdet(H[lo:hi, lo:hi])[1] for lo, hi in w], rtol=near)
+    step = run.ihvp_step(2, dtype=np.float64, blocks="tensor")
+    assert np.allclose(step[200:], np.linalg.solve(H[200:, 200:], G[1, 200:]), rtol=1e-9)
+    assert (run.prune(v, 0.5, rule="joint", blocks="tensor") == 0).sum() == 105
+    client.delete("blocks")
+
+
 def test_labels_and_resize(run: mfac.Run) -> None:
     assert run.labels().labels is None and run.scores(np.ones(run.dim)).labels is None
     run.publish(9, np.ones((2, run.dim)), label=["a", "ä"])
@@ -199,6 +225,23 @@ def test_labels_and_resize(run: mfac.Run) -> None:
     with pytest.raises(mfac.Invalid) as e:
         run.publish(12, np.ones(run.dim), label=["a", "b"])
     assert e.value.field == "labels"
+
+
+def test_dampings_of_tensors(client: mfac.Client) -> None:
+    rng = np.random.default_rng(8)
+    layout = {"w": (10, 20), "b": (10,)}
+    run = client.attach("tensors", layout=layout, window=3, damping=1e-2, tensor_damping={"b": 0.5})
+    G = rng.normal(size=(3, 210)).astype(np.float32)
+    run.publish(1, G)
+    H = G.astype(np.float64).T @ G.astype(np.float64) / 3 + np.diag(np.repeat([1e-2, 0.5], [200, 10]))
+    v = rng.normal(size=210)
+    assert np.allclose(run.ihvp(v), np.linalg.solve(H, v), rtol=1e-9)  # of the dense solution: cond H is 1e4
+    with pytest.raises(mfac.Exists):
+        client.attach("tensors", layout=layout, window=3, damping=1e-2)
+    with pytest.raises(mfac.Invalid) as e:
+        client.attach("no-tensor", layout=layout, window=3, tensor_damping={"c": 1.0})
+    assert e.value.field == "damping" and '"c"' in e.value.value
+    client.delete("tensors")
 
 
 def test_frozen(run: mfac.Run) -> None:

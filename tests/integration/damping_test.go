@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -547,11 +548,39 @@ func TestTensorDampingRefused(t *testing.T) {
 		note("hessian", a, err)
 		a, err = run.InvSqrt64(ctx, x, v)
 		note("invsqrt", a, err)
+		a, err = run.IHVP64(ctx, x, v, client.WithBlocks(2))
+		note("blocks", a, err)
+		a, err = run.Diag64(ctx, x, client.WithTensorBlocks())
+		note("diagonal of blocks", a, err)
 	}
 	_, err := run.Scalars(ctx, nil)
 	note("scalars", nil, err)
 	_, err = run.Spectrum(ctx)
 	note("spectrum", nil, err)
+	_, err = run.Likelihoods64(ctx, []float64{1}, [][]float64{v})
+	note("likelihoods", nil, err)
+	_, err = run.LeaveOneOut(ctx, []float64{1})
+	note("left out", nil, err)
+	for name, blocks := range map[string]client.BlocksOption{"tensors": client.WithTensorBlocks(), "one": client.WithBlocks(3), "across": client.WithBlocksAcross(2)} {
+		inBlocks := func(what string, err error) {
+			asked[what+" in blocks, "+name] = err
+			if err == nil || !strings.Contains(err.Error(), "must be left out: a run with dampings of its tensors does not answer by blocks yet") {
+				t.Errorf("%s in blocks, %s: %v", what, name, err)
+			}
+		}
+		_, err = run.IHVP64(ctx, x, v, blocks)
+		inBlocks("ihvp", err)
+		_, err = run.IHVPStep64(ctx, x, 1, blocks)
+		inBlocks("a step", err)
+		_, err = run.Diag64(ctx, x, blocks)
+		inBlocks("diag", err)
+		_, _, err = run.Element(ctx, 1, 1, blocks)
+		inBlocks("element", err)
+		_, err = run.Prune64(ctx, x, v, client.Pruning{Sparsity: 0.5}, blocks)
+		inBlocks("prune", err)
+		_, err = run.BlockScalars(ctx, nil, blocks)
+		inBlocks("scalars", err)
+	}
 	for what, err := range asked {
 		if !errors.Is(err, wire.ErrUnsupported) {
 			t.Errorf("%s: %v", what, err)

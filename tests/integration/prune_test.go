@@ -22,6 +22,7 @@ type pruneReference struct {
 	lambda float64
 	n      float64             // N
 	apart  func(i, j int) bool // columns in other blocks: H is 0 there; nil: none are
+	over   []float64           // of each column, λ times what; nil: 1
 }
 
 // sub is H restricted to some columns.
@@ -37,8 +38,10 @@ func (p pruneReference) sub(cols []int) *mat.SymDense {
 				sum += g[i] * g[cols[b]]
 			}
 			sum /= p.n
-			if a == b {
+			if a == b && p.over == nil {
 				sum += p.lambda
+			} else if a == b {
+				sum += p.lambda * p.over[i]
 			}
 			h.SetSym(a, b, sum)
 		}

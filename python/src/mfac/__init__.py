@@ -39,11 +39,11 @@ from ._errors import (
     VersionGone,
     VersionMismatch,
 )
-from ._run import Answer, Commit, Influence, Likelihoods, Pairs, Run, Scalars, Scores, SelfInfluence, Spectrum, Tuning, Window
+from ._run import Answer, Block, Commit, Influence, Likelihoods, Pairs, Run, Scalars, Scores, SelfInfluence, Spectrum, Tuning, Window
 from ._version import __version__
 
 __all__ = [
-    "TLS", "AgentDied", "AgentNotStarted", "Answer", "Behind", "Busy", "Cancelled", "Client", "Closed", "Commit", "Denied",
+    "TLS", "AgentDied", "AgentNotStarted", "Answer", "Behind", "Block", "Busy", "Cancelled", "Client", "Closed", "Commit", "Denied",
     "Exists", "Frozen", "IllConditioned", "Influence", "Invalid", "Likelihoods", "MFACError", "NotFinite", "NotGrowing",
     "Overflow", "Pairs", "Run", "Scalars", "Scores", "SelfInfluence", "Spectrum", "Timeout", "TooFewRows", "TooLarge", "Tuning",
     "Unavailable", "UnknownRun", "UnknownStep", "VersionGone", "VersionMismatch", "Window", "__version__", "connect", "local",

@@ -184,6 +184,7 @@ class Client:
         spare: int = 0,
         store: str = "",
         half_life: float = 0.0,
+        tensor_damping: Optional[Mapping[str, float]] = None,
         timeout: Optional[float] = None,
     ) -> Run:
         """Creates a run, or joins the one of that name, which must be the same.
@@ -202,6 +203,7 @@ class Client:
             store: what gradients are kept in: ``"f32"`` (the default), ``"bf16"`` or ``"f16"``.
             half_life: in steps: a gradient counts 2^(−k/half_life) times its weight when the newest is k steps ahead
                 (docs/weights.md); 0, the default: gradients don't fade.
+            tensor_damping: λ of tensors of the layout, by their names, where it is another one (docs/weights.md).
             timeout: seconds; two minutes by default. While there is no worker, attach waits.
 
         Raises:
@@ -230,6 +232,8 @@ class Client:
                     "spare": operator.index(spare),
                     "store": store or None,
                     "half_life": float(half_life) or None,
+                    "tensors": list(tensor_damping) if tensor_damping else None,
+                    "tensor_dampings": np.array(list(tensor_damping.values()), dtype="<f8").tobytes() if tensor_damping else None,
                 },
                 timeout=timeout,
             ),

@@ -23,6 +23,10 @@ _COPIED = 1 << 20  # bytes of a result that is small enough to be copied out of 
 _F32, _F64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
+Blocks = Optional[Union[str, int]]
+"""``"tensor"``, a block for each tensor of the layout, or the columns of a block."""
+
+
 @dataclass
 class Answer:
     """Which window an answer is of, and how wrong it can be. Pass one as ``info=`` to have it filled.
@@ -137,6 +141,15 @@ class Tuning(NamedTuple):
     below_error: Array
 
 
+class Block(NamedTuple):
+    """Columns [lo, hi) of H, in the tensor of that name, ``""`` without a layout, and the numbers of that block."""
+
+    lo: int
+    hi: int
+    tensor: str
+    scalars: "Scalars"
+
+
 class Scalars(Dict[str, Any]):
     """Numbers of the spectrum by name; ``errors`` has a bound of each, absolute."""
 
@@ -156,6 +169,8 @@ class Run:
     - ``damping``: λ of this answer instead of the run's; > 0.
     - ``divisor``: N of this answer, ``"capacity"`` or ``"count"``.
     - ``min_rows``: TooFewRows where the window has fewer.
+    - ``blocks``, ``across``: H's diagonal blocks in its place (docs/blocks.md): ``"tensor"``, one for each tensor of the layout, or so
+      many columns each, which end at tensors' borders unless across.
     - ``at_least``, ``exactly``: a version of the window; Behind, VersionGone.
     - ``wire``, ``result``: what vectors are sent in, and results fetched in, to save bytes: ``"f32"``, ``"bf16"``, ``"f16"``.
     - ``out``: the array to fill, of the result's shape, float32 or float64; it is returned.
@@ -523,7 +538,8 @@ class Run:
     # Products.
 
     def ihvp(self, v: npt.ArrayLike, *, damping: Optional[float] = None, dtype: Optional[npt.DTypeLike] = None,
-             divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
+             divisor: Optional[str] = None,
+             blocks: Blocks = None, across: bool = False, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
              wire: Optional[str] = None, result: Optional[str] = None, verify: bool = False, refine: bool = False,
              out: Optional[Array] = None, info: Optional[Answer] = None, timeout: Optional[float] = None,
              progress: Optional[Progress] = None) -> Array:  # fmt: skip
@@ -543,10 +559,12 @@ class Run:
         (True, True, dtype('float64'))
         """
         args = _asking(damping, divisor, min_rows, at_least, exactly, wire, result, verify, refine)
+        args.update(_blocks(blocks, across))
         return self._vectors("ihvp", v, None, dtype, out, args, timeout, info, progress)
 
     def ihvp_step(self, step: Union[int, Sequence[int]], *, dtype: npt.DTypeLike = np.float32, damping: Optional[float] = None,
-                  divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
+                  divisor: Optional[str] = None,
+                  blocks: Blocks = None, across: bool = False, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
                   result: Optional[str] = None, out: Optional[Array] = None, info: Optional[Answer] = None,
                   timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Array:  # fmt: skip
         """H⁻¹g of the gradient in the window as step, (d,); of k steps (k, d). One pass, nothing of length d is sent.
@@ -558,14 +576,16 @@ class Run:
         steps: List[int] = [operator.index(step)] if isinstance(step, (int, np.integer)) else list(step)
         coef = np.eye(len(steps))
         x = None if out is None else (out[None] if one else out)
-        y = self.combine(steps, coef, dtype=dtype, damping=damping, divisor=divisor, min_rows=min_rows, at_least=at_least,
+        y = self.combine(steps, coef, dtype=dtype, damping=damping, divisor=divisor, blocks=blocks, across=across,
+                         min_rows=min_rows, at_least=at_least,
                          exactly=exactly, result=result, out=x, info=info, timeout=timeout, progress=progress)  # fmt: skip
         if out is not None:
             return out
         return np.asarray(y[0]) if one else y
 
     def combine(self, steps: Sequence[int], coef: npt.ArrayLike, *, dtype: npt.DTypeLike = np.float32, damping: Optional[float] = None,
-                divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
+                divisor: Optional[str] = None,
+                blocks: Blocks = None, across: bool = False, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
                 result: Optional[str] = None, out: Optional[Array] = None, info: Optional[Answer] = None,
                 timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Array:  # fmt: skip
         """H⁻¹ Σ coef[i]·g[i] over gradients in the window, named by their n steps: coef (n,) gives (d,), (k, n) gives (k, d).
@@ -581,6 +601,7 @@ class Run:
         args = _asking(damping, divisor, min_rows, at_least, exactly, None, result)
         args["steps"] = np.array([_uint64("step", s) for s in steps], dtype="<u8").tobytes()
         args["coef"] = c.tobytes()
+        args.update(_blocks(blocks, across))
         return self._vectors("combine", None, (*c.shape[:-1], self.dim), dtype if out is None else None, out, args, timeout, info, progress)
 
     def fvp(self, v: npt.ArrayLike, *, dtype: Optional[npt.DTypeLike] = None, divisor: Optional[str] = None, min_rows: int = 0,
@@ -637,7 +658,8 @@ class Run:
 
     # Elements.
 
-    def diag(self, *, dtype: npt.DTypeLike = np.float32, damping: Optional[float] = None, divisor: Optional[str] = None, min_rows: int = 0,
+    def diag(self, *, dtype: npt.DTypeLike = np.float32, damping: Optional[float] = None, divisor: Optional[str] = None,
+             blocks: Blocks = None, across: bool = False, min_rows: int = 0,
              at_least: int = 0, exactly: Optional[int] = None, result: Optional[str] = None, out: Optional[Array] = None,
              info: Optional[Answer] = None, timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Array:  # fmt: skip
         """The diagonal of H⁻¹, (d,). It takes d·m²/2 products, so give large runs the time (docs/elements.md).
@@ -646,6 +668,7 @@ class Run:
         True
         """
         args = _asking(damping, divisor, min_rows, at_least, exactly, None, result)
+        args.update(_blocks(blocks, across))
         return self._vectors("diag", None, (self.dim,), dtype if out is None else None, out, args, timeout, info, progress)
 
     def column(self, j: Union[int, Sequence[int]], *, dtype: npt.DTypeLike = np.float32, damping: Optional[float] = None,
@@ -659,17 +682,28 @@ class Run:
         shape = (self.dim,) if isinstance(j, (int, np.integer)) else (len(index), self.dim)
         return self._vectors("column", None, shape, dtype if out is None else None, out, args, timeout, info, progress)
 
-    def element(self, i: int, j: int, *, damping: Optional[float] = None, divisor: Optional[str] = None, min_rows: int = 0,
+    def element(self, i: int, j: int, *, damping: Optional[float] = None, divisor: Optional[str] = None,
+                blocks: Blocks = None, across: bool = False, min_rows: int = 0,
                 at_least: int = 0, exactly: Optional[int] = None, info: Optional[Answer] = None,
                 timeout: Optional[float] = None) -> float:  # fmt: skip
         """[H⁻¹]ᵢⱼ."""
         q = [i] if i == j else [i, j]
         x = self.subblock(
-            q, damping=damping, divisor=divisor, min_rows=min_rows, at_least=at_least, exactly=exactly, info=info, timeout=timeout
+            q,
+            damping=damping,
+            divisor=divisor,
+            blocks=blocks,
+            across=across,
+            min_rows=min_rows,
+            at_least=at_least,
+            exactly=exactly,
+            info=info,
+            timeout=timeout,
         )
         return float(x[0, -1])
 
-    def subblock(self, index: Sequence[int], *, damping: Optional[float] = None, divisor: Optional[str] = None, min_rows: int = 0,
+    def subblock(self, index: Sequence[int], *, damping: Optional[float] = None, divisor: Optional[str] = None,
+                 blocks: Blocks = None, across: bool = False, min_rows: int = 0,
                  at_least: int = 0, exactly: Optional[int] = None, info: Optional[Answer] = None,
                  timeout: Optional[float] = None) -> Array:  # fmt: skip
         """[H⁻¹]_QQ of the q columns that index names, at most 2,048: (q, q) float64.
@@ -682,6 +716,7 @@ class Run:
         """
         q = _indices(index)
         args = _asking(damping, divisor, min_rows, at_least, exactly)
+        args.update(_blocks(blocks, across))
         args["index"] = q.tobytes()
         return _numbers(self._ask("subblock", args, timeout, info), "values").reshape(len(q), len(q))
 
@@ -689,7 +724,8 @@ class Run:
 
     def prune(self, w: npt.ArrayLike, sparsity: float = 0.0, *, rule: str = "summed", pattern: str = "",
               mask: Optional[npt.ArrayLike] = None, steps: int = 1, dtype: Optional[npt.DTypeLike] = None,
-              damping: Optional[float] = None, divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0,
+              damping: Optional[float] = None, divisor: Optional[str] = None,
+              blocks: Blocks = None, across: bool = False, min_rows: int = 0, at_least: int = 0,
               exactly: Optional[int] = None, wire: Optional[str] = None, result: Optional[str] = None,
               out: Optional[Array] = None, info: Optional[Answer] = None, timeout: Optional[float] = None,
               progress: Optional[Progress] = None) -> Array:  # fmt: skip
@@ -718,6 +754,7 @@ class Run:
                 raise invalid("pattern", repr(pattern), '"N:M", such as "2:4"')
             args["keep"], args["of"] = int(keep_of[0]), int(keep_of[1])
         keep = None if mask is None else self._mask(mask)
+        args.update(_blocks(blocks, across))
         return self._vectors("prune", _one(w), None, dtype, out, args, timeout, info, progress, mask=keep)
 
     def compensate(self, delta: npt.ArrayLike, fixed: npt.ArrayLike, *, dtype: Optional[npt.DTypeLike] = None,
@@ -822,23 +859,51 @@ class Run:
         >>> bool(s["logdet"] == run.scalars([1e-2, run.damping])["logdet"][1])
         True
         """
+        args, dampings = self._dampings(damping, _asking(None, divisor, min_rows, at_least, exactly))
+        reply = self._ask("scalars", args, timeout, info)
+        return self._scalars(damping, dampings, _numbers(reply, "values"), _numbers(reply, "errors"))
+
+    def block_scalars(self, damping: Optional[npt.ArrayLike] = None, *, blocks: Union[str, int] = "tensor", across: bool = False,
+                      divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
+                      info: Optional[Answer] = None, timeout: Optional[float] = None) -> List[Block]:  # fmt: skip
+        """scalars of each diagonal block of H, as if its columns were all there are: HAWQ ranks layers by their traces
+        (docs/blocks.md).
+
+        >>> parts = run.block_scalars(blocks=600)
+        >>> [(b.lo, b.hi) for b in parts]
+        [(0, 600), (600, 1000)]
+        >>> bool(np.isclose(sum(b.scalars["trace"] for b in parts), run.scalars()["trace"]))
+        True
+        """
+        args, dampings = self._dampings(damping, _asking(None, divisor, min_rows, at_least, exactly))
+        reply = self._ask("scalars", {**args, **_blocks(blocks, across)}, timeout, info)
+        ends = _numbers(reply, "steps", "<i8").tolist()
+        shape = (len(ends), -1)
+        values, errors = _numbers(reply, "values").reshape(shape), _numbers(reply, "errors").reshape(shape)
+        tensors = reply.get("labels") or [""] * len(ends)
+        return [
+            Block(lo, hi, tensor, self._scalars(damping, dampings, x, e))
+            for lo, hi, tensor, x, e in zip([0, *ends], ends, tensors, values, errors)
+        ]
+
+    def _dampings(self, damping: Optional[npt.ArrayLike], args: Dict[str, Any]) -> Tuple[Dict[str, Any], Array]:
         dampings = np.zeros(0) if damping is None else np.asarray(damping, dtype=np.float64)
         if dampings.ndim > 1:
             raise invalid("dimensions of damping", dampings.ndim, "0 or 1")
         if damping is not None and dampings.size == 0:
             raise invalid("dampings", 0, "in [1, 1024]")
-        args = _asking(None, divisor, min_rows, at_least, exactly)
-        args["dampings"] = np.ascontiguousarray(dampings, dtype="<f8").tobytes()
-        reply = self._ask("scalars", args, timeout, info)
+        return {**args, "dampings": np.ascontiguousarray(dampings, dtype="<f8").tobytes()}, dampings
+
+    def _scalars(self, damping: Optional[npt.ArrayLike], dampings: Array, values: Array, errors: Array) -> Scalars:
         s = Scalars()
         s.errors = {}
-        for into, of in ((s, "values"), (s.errors, "errors")):
-            x = _numbers(reply, of)
+        many = damping is not None and dampings.ndim == 1
+        for into, x in ((s, values), (s.errors, errors)):
             into.update(zip(("n", "trace", "frobenius", "spectral"), x[:4].tolist()))
             names = ("logdet", "trace_inverse", "effective_dim", "largest", "smallest", "cond_h", "cond_k")
             for name, at in zip(names, x[4:].reshape(-1, len(names)).T):
-                into[name] = at.copy() if damping is not None and dampings.ndim == 1 else float(at[0])
-        s["damping"] = dampings if dampings.ndim == 1 and damping is not None else (self.damping if damping is None else float(dampings))
+                into[name] = at.copy() if many else float(at[0])
+        s["damping"] = dampings if many else (self.damping if damping is None else float(dampings))
         return s
 
     def likelihoods(self, damping: Optional[npt.ArrayLike] = None, h: Optional[npt.ArrayLike] = None, *, divisor: Optional[str] = None,
@@ -968,6 +1033,21 @@ def _view(pool: Any, a: Array, held: List[Any]) -> Dict[str, Any]:
     block, offset = found
     rows, cols = a.shape if a.ndim == 2 else (1, a.shape[0])
     return {"buffer": block.number, "offset": offset, "dtype": _DTYPES[a.dtype.name], "rows": rows, "cols": cols}
+
+
+def _blocks(blocks: Blocks, across: bool) -> Dict[str, Any]:
+    if blocks is None:
+        if across:
+            raise invalid("across", across, "left out without blocks")
+        return {}
+    if isinstance(blocks, str):
+        if blocks != "tensor" or across:
+            raise invalid("blocks", repr(blocks), '"tensor", or a number of columns; across is for the latter')
+        return {"blocks": 0}
+    n = operator.index(blocks)
+    if not 0 < n < 1 << 63:
+        raise invalid("blocks", n, "at least 1 column")
+    return {"blocks": n, "across": across or None}
 
 
 def _asking(
