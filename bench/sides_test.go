@@ -6,9 +6,9 @@ import (
 	"encoding/binary"
 	"io"
 	"math"
-	"slices"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
