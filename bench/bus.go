@@ -24,9 +24,13 @@ func busFigures() []figure {
 			return l
 		}
 		out = append(out, figure{
-			must:  d == 25_000_000,
-			lines: []line{l("a gradient published and committed", "publish"), l("H⁻¹ of a stored step computed and fetched", "fetch")},
-			lacks: func(*env) string { return lacksMemory(80*d + 2<<30) },
+			must: d == 25_000_000,
+			lines: []line{
+				l("a gradient published and committed", "publish"), l("H⁻¹ of a stored step computed and fetched", "fetch"),
+				{name: fmt.Sprintf("publish/d=%d/m=8/touched", d), what: "the same, against raw NATS whose ends sum the bytes and copy them to where they stay"},
+				{name: fmt.Sprintf("fetch/d=%d/m=8/touched", d), what: "the same"},
+			},
+			lacks: func(*env) string { return lacksMemory(90*d + 2<<30) },
 			setup: func(e *env) (sampler, error) { return busPair(e, d) },
 		})
 	}
@@ -58,9 +62,13 @@ func busSampler(b *bed, d int64) (sampler, error) {
 		}
 	}
 	dst := make([]float32, d)
+	touched, err := newTouched(b, 4*d)
+	if err != nil {
+		return sampler{}, err
+	}
 	return sampler{
 		run: func() ([]float64, error) {
-			out := make([]float64, 2)
+			out := make([]float64, 4)
 			for i, ours := range []func() error{
 				func() error { step := b.next(); _, err := r.Publish(b.e.ctx, step, x.row(uint64(step), d)); return err },
 				func() error { _, err := r.IHVPStep(b.e.ctx, dst, wire.Step(b.used)); return err },
@@ -73,7 +81,11 @@ func busSampler(b *bed, d int64) (sampler, error) {
 				if err != nil {
 					return nil, err
 				}
-				out[i] = base.Seconds() / took.Seconds()
+				both, err := timed(func() error { return touched.move(size[i], i == 0) })
+				if err != nil {
+					return nil, err
+				}
+				out[i], out[2+i] = base.Seconds()/took.Seconds(), both.Seconds()/took.Seconds()
 				rate[i] = append(rate[i], float64(4*d)/base.Seconds()/1e9)
 			}
 			return out, nil
@@ -83,7 +95,7 @@ func busSampler(b *bed, d int64) (sampler, error) {
 			for i := range size {
 				out = append(out, fmt.Sprintf("raw: %.2f GB/s in chunks of %s", median(rate[i][warmups:]), chunkName(size[i])))
 			}
-			return out
+			return append(out, "", "")
 		},
 		close: b.close,
 	}, nil

@@ -3,9 +3,11 @@ package pool_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
@@ -386,5 +388,36 @@ func BenchmarkDo(b *testing.B) {
 				})
 			}
 		}
+	}
+}
+
+// BenchmarkSecond is short tasks of 25 units of 20 µs, one after the other: how long one takes, 250 µs with
+// both workers from the first moment to the last, and when the worker begins that isn't the caller.
+func BenchmarkSecond(b *testing.B) {
+	p := start(b, 2)
+	var began time.Time
+	var second atomic.Int64 // ns after that; 0: not yet
+	work := unitFunc(func(w *pool.Worker, _ int) {
+		now := time.Now()
+		if w.Index == 1 {
+			second.CompareAndSwap(0, int64(now.Sub(began)))
+		}
+		for time.Since(now) < 20*time.Microsecond {
+		}
+	})
+	var all []int64
+	for b.Loop() {
+		second.Store(0)
+		began = time.Now()
+		if err := p.Do(pool.Spec{Class: pool.Query, Short: true}, pool.All(25), work); err != nil {
+			b.Fatal(err)
+		}
+		if n := second.Load(); n > 0 {
+			all = append(all, n)
+		}
+	}
+	if len(all) > 0 {
+		slices.Sort(all)
+		b.ReportMetric(float64(all[len(all)/2])/1e3, "µs-to-second")
 	}
 }
