@@ -602,7 +602,7 @@ func (c *Core) rounded(q *query) []float64 {
 		}
 		out[i] += r.relative * (1 + b)
 		if size := q.size[i]; size > 0 {
-			out[i] += min(r.absolute*math.Sqrt(float64(c.rec.Spec.Dim)*c.rec.Spec.Scales.Most())/size, 1) // all zeros are off by 1
+			out[i] += min(c.absolute(q, r.absolute)/size, 1) // all zeros are off by 1
 		}
 	}
 	return out
