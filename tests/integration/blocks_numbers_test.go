@@ -196,8 +196,8 @@ func TestBlocksRefused(t *testing.T) {
 	refused("blocks of -3", err, "block is -3, must be at least 1 column")
 	_, err = r.IHVP(ctx, x, v, client.WithTensorBlocks())
 	refused("tensor without a layout", err, "blocks is tensor, must be a number of columns: run refused has no layout")
-	_, err = r.IHVP(ctx, x, v, client.WithBlocks(7), client.WithVerify())
-	refused("verify", err, "must be left out of a query of blocks")
+	_, err = r.IHVP(ctx, x, v, client.WithBlocks(7), client.WithRefine())
+	refused("refine", err, "must be left out of a query of blocks")
 	_, err = r.FisherVec(ctx, x, v, client.WithBlocks(7))
 	refused("F v", err, "block is 7, must be left out of a query of kind fisher")
 	_, err = r.Scalars(ctx, nil, client.WithBlocks(7))
@@ -211,7 +211,7 @@ func TestBlocksRefused(t *testing.T) {
 	layout := []wire.Tensor{{Name: "a", Shape: []int64{3000}}, {Name: "b", Shape: []int64{2000}, Offset: 3000}}
 	scaled := c.attach(cl, client.RunConfig{Name: "scaled", Dim: d, Window: 4, Damping: 1e-3, Layout: layout, TensorDamping: map[string]float64{"b": 1e-2}})
 	_, err = scaled.Diag(ctx, x, client.WithTensorBlocks())
-	refused("blocks with dampings of tensors", err, "does not answer for blocks of H yet")
+	refused("blocks with dampings of tensors", err, "does not answer by blocks yet")
 	for j := range v {
 		v[j] = 1e20
 		g[j] = 1e18
