@@ -337,7 +337,7 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 		q.steps, q.labels = c.Steps(), c.labels()
 	}
 	var err error
-	if m.Verify || m.Refine {
+	if (m.Verify || m.Refine) && m.Block == 0 {
 		q.checked = &checked{refine: m.Refine}
 	}
 	if m.Block != 0 {
