@@ -46,8 +46,18 @@ Shard borders fall on tensors' borders where they can. Tensors may have dampings
 question names another damping than L they change by the same factor. Such a run does not answer everything.`,
 		Args: cli.Names("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := cli.Required(cmd.Flags(), "dim", "window", "damping"); err != nil {
+			required := []string{"window", "damping"}
+			if o.layout == "" {
+				required = append([]string{"dim"}, required...)
+			}
+			if err := cli.Required(cmd.Flags(), required...); err != nil {
 				return err
+			}
+			if !cmd.Flags().Changed("dim") {
+				var err error
+				if o.spec.Dim, err = layoutDim(o.layout); err != nil {
+					return err
+				}
 			}
 			o.spec.Name = args[0]
 			o.fades = cmd.Flags().Changed("half-life")
@@ -68,7 +78,7 @@ question names another damping than L they change by the same factor. Such a run
 	}
 	f := cmd.Flags()
 	f.SortFlags = false
-	f.Int64Var(&o.spec.Dim, "dim", 0, "`d`, the numbers of a gradient (required)")
+	f.Int64Var(&o.spec.Dim, "dim", 0, "`d`, the numbers of a gradient (required, unless --layout has them)")
 	f.IntVar(&o.spec.Window, "window", 0, "`m`, the gradients to keep (required)")
 	f.Float64Var(&o.spec.Damping, "damping", 0, "the `λ` of H (required)")
 	f.IntVar(&o.spec.Shards, "shards", 0, "`n`umber of parts that the columns are cut into (default one for each worker)")

@@ -24,10 +24,10 @@ func (t *tool) working(what string) (opt client.QueryOption, end func()) {
 	visible := ok && term.IsTerminal(int(f.Fd()))
 	bar := progressbar.NewOptions64(1000,
 		progressbar.OptionSetWriter(t.stderr), progressbar.OptionSetVisibility(visible), progressbar.OptionSetDescription(what),
-		progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(30), progressbar.OptionSetPredictTime(true))
+		progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(30), progressbar.OptionSetPredictTime(true), progressbar.OptionThrottle(100e6))
 	show := func(done, total int64) {
 		if total > 0 {
-			_ = bar.Set64(int64(1000 * float64(done) / float64(total)))
+			_ = bar.Set64(int64(999 * float64(done) / float64(total))) // at 1000 it would be over, and more may come
 		}
 	}
 	return client.WithProgress(show), func() { _ = bar.Finish() }

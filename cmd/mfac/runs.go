@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -300,6 +301,28 @@ func (t *tool) stepsCommand() *cobra.Command {
 			})
 		},
 	}
+}
+
+// layoutDim is how many numbers the tensors of a layout have together, as far as it can be read: readLayout checks it.
+func layoutDim(path string) (int64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	var tensors []struct{ Shape []int64 }
+	if json.NewDecoder(io.LimitReader(f, 4*wire.MaxLayout)).Decode(&tensors) != nil {
+		return 1, nil // which readLayout says better
+	}
+	dim := int64(0)
+	for _, t := range tensors {
+		n := wire.Tensor{Shape: t.Shape}.Size()
+		if n < 0 || n > wire.MaxDim-dim {
+			return wire.MaxDim, nil // so does it of what is too large or no shape
+		}
+		dim += n
+	}
+	return dim, nil
 }
 
 // readLayout reads a layout's file.

