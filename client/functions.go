@@ -26,7 +26,8 @@ func (c *call) suits(kind string) error {
 // FisherVec sets dst = F v, F = GᵀG/N: Gᵀ(Gv)/N in float64, rounded once, two passes over the window. Both
 // have the run's dim numbers and must not overlap. The answer's bound is of the relative error in the 2-norm.
 // Where v is all but orthogonal to the gradients, F v is refused with wire.CodeIllConditioned, since its relative
-// error is not bounded; where each product g·v is 0, it is 0. λ has nothing to do with it.
+// error is not bounded; where each product g·v is 0, it is 0. λ has nothing to do with it. Where tensors have dampings
+// of their own the bound is in the norm of Λ⁻¹.
 func (r *Run) FisherVec(ctx context.Context, dst, v []float32, opts ...QueryOption) (Answer, error) {
 	return products(ctx, r, wire.KindFisher, [][]float32{dst}, [][]float32{v}, opts)
 }
@@ -60,7 +61,8 @@ func (r *Run) FisherVecFrom64(ctx context.Context, sink Sink[float64], src Sourc
 // HessianVec sets dst = H v, H = F + λI: λv + Gᵀ(Gv)/N in float64, rounded once, two passes over the window. Both
 // have the run's dim numbers and must not overlap. The answer's bound is of the relative error in the 2-norm.
 // Its relative error is small whatever the gradients, unless v is so well hidden from them that λv is
-// what is left: that is refused, with wire.CodeIllConditioned.
+// what is left: that is refused, with wire.CodeIllConditioned. Where tensors have dampings of their own it is Λv + Gᵀ(Gv)/N,
+// and the bound is in the norm of Λ⁻¹.
 func (r *Run) HessianVec(ctx context.Context, dst, v []float32, opts ...QueryOption) (Answer, error) {
 	return products(ctx, r, wire.KindHessian, [][]float32{dst}, [][]float32{v}, opts)
 }

@@ -309,8 +309,8 @@ type CheckOption func(*call) error
 
 func (f CheckOption) query(c *call) error { return f(c) }
 
-// WithVerify measures the answer's residuals, ‖Hx − v‖/‖v‖ in float64, by two more passes over the
-// window: they are in Answer.Residuals. A residual speaks of x before it is rounded to the result's
+// WithVerify measures the answer's residuals, ‖Hx − v‖/‖v‖ in float64, H being that of the blocks where it is asked
+// by blocks, by two more passes over the window: they are in Answer.Residuals. A residual speaks of x before it is rounded to the result's
 // dtype. It is no bound of x's error: that is up to ‖H⁻¹‖‖v‖/‖x‖ times as large, and the least that
 // can be measured is some 1e-16 ‖H‖‖x‖/‖v‖, more than the residual of a good answer where ‖x‖ is large.
 func WithVerify() CheckOption {
@@ -323,7 +323,7 @@ func WithVerify() CheckOption {
 // WithRefine refines each answer once, and keeps what has the smaller residual: x + H⁻¹(v − Hx), by
 // five more passes over the window, of which three work with twice the digits and take some ten times
 // as long; H⁻¹ of stored gradients takes four. The answer's bounds are those of what is kept, so a query
-// that is refused for its bound may be answered so. Answer.Residuals has the residuals of what is kept.
+// that is refused for its bound may be answered so. Answer.Residuals has the residuals of what is kept. Not by blocks.
 func WithRefine() CheckOption {
 	return func(c *call) error {
 		c.refine = true

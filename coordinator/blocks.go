@@ -23,6 +23,8 @@ type blocking struct {
 	job     uint64      // under way; 0: none
 	weights []float64   // of the rows; nil: all are 1
 	as      [][]float64 // combinations, a number a row
+	verify  bool
+	norms2  []float64 // ‖v‖² where residuals are measured
 }
 
 // blocksBytes is what such a query holds: A of a block as it comes and as a window, with a factor.
@@ -40,7 +42,7 @@ func (c *Core) blocksOf(q *query, m *wire.Query) error {
 	if err != nil {
 		return err
 	}
-	b := &blocking{weights: c.win.Weights(), part: part, vectors: q.vectors, error2: make([]float64, q.vectors), norm2: make([]float64, q.vectors)}
+	b := &blocking{weights: c.win.Weights(), part: part, vectors: q.vectors, verify: m.Verify, error2: make([]float64, q.vectors), norm2: make([]float64, q.vectors)}
 	for s := 1; s < len(c.rec.Lo); s++ {
 		border := c.rec.Lo[s]
 		if lo, hi := part.At(border - 1); hi > border {
@@ -65,7 +67,8 @@ func (c *Core) blocksQuery(e *Effects, q *query) {
 	none := shard.NewMask(c.rec.Spec.Slots()) // Gv is of no use
 	c.scatter(e, q, q.vectors*(c.rec.Spec.Slots()+1), func() wire.Control {
 		return &wire.Prepare{Query: q.id, Vectors: q.vectors, DType: q.dtype, Mask: none}
-	}, func(e *Effects, _ [][]float64) error {
+	}, func(e *Effects, parts [][]float64) error {
+		q.blocks.norms2 = sumInOrder(parts)[q.vectors*c.rec.Spec.Slots():]
 		c.blocksBegin(e, q, what, func(e *Effects) error { c.blocksWork(e, q, what, finish); return nil })
 		return nil
 	})
@@ -74,6 +77,9 @@ func (c *Core) blocksQuery(e *Effects, q *query) {
 // combineBlocks begins a query for combinations.
 func (c *Core) combineBlocks(e *Effects, q *query, as [][]float64) {
 	q.blocks.as = as
+	for _, a := range as {
+		q.blocks.norms2 = append(q.blocks.norms2, c.win.CombinationNorm2(a))
+	}
 	c.blocksBegin(e, q, wire.BlocksCombine, func(e *Effects) error {
 		c.blocksWork(e, q, wire.BlocksCombine, func(e *Effects) error { return c.blocksDone(e, q) })
 		return nil
@@ -403,6 +409,10 @@ func (c *Core) blocksBounds(q *query) error {
 func (c *Core) blocksDone(e *Effects, q *query) error {
 	if err := c.blocksBounds(q); err != nil {
 		return err
+	}
+	if q.blocks.verify {
+		c.blocksResiduals(e, q)
+		return nil
 	}
 	c.blocksResult(e, q)
 	return nil

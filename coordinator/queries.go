@@ -337,7 +337,7 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 		q.steps, q.labels = c.Steps(), c.labels()
 	}
 	var err error
-	if m.Verify || m.Refine {
+	if (m.Verify || m.Refine) && m.Block == 0 {
 		q.checked = &checked{refine: m.Refine}
 	}
 	if m.Block != 0 {
@@ -602,7 +602,7 @@ func (c *Core) rounded(q *query) []float64 {
 		}
 		out[i] += r.relative * (1 + b)
 		if size := q.size[i]; size > 0 {
-			out[i] += min(r.absolute*math.Sqrt(float64(c.rec.Spec.Dim)*c.rec.Spec.Scales.Most())/size, 1) // all zeros are off by 1
+			out[i] += min(c.absolute(q, r.absolute)/size, 1) // all zeros are off by 1
 		}
 	}
 	return out

@@ -97,7 +97,7 @@ func (s *Store) AnswerBytes(dst []byte, t DType, a Answer, lo, hi int64) (bad in
 }
 
 // ScaleBytes sets dst to columns [lo, hi) of scale·v + Gᵀc for one vector, rounded once to dtype t, in
-// little-endian bytes: in each column fma(scale, v, Gᵀc), in float64. bad is the first column that is
+// little-endian bytes: in each column fma(scale, v, Gᵀc), in float64, with Rv for v where there are Scales. bad is the first column that is
 // not finite then, or −1.
 func (s *Store) ScaleBytes(dst []byte, t DType, v Vector, c []float64, mask Mask, scale float64, lo, hi int64) (bad int64, err error) {
 	k, err := s.checkOne(v, c, mask, scale, lo, hi)
@@ -113,7 +113,7 @@ func (s *Store) ScaleBytes(dst []byte, t DType, v Vector, c []float64, mask Mask
 	return s.run(p)
 }
 
-// ScaleNorm2 sets dst[i] = ‖scale·v_i + Gᵀc_i‖² for k = len(v) ≥ 1 vectors, in one reading of G.
+// ScaleNorm2 sets dst[i] = ‖scale·v_i + Gᵀc_i‖², of what ScaleBytes gives, for k = len(v) ≥ 1 vectors, in one reading of G.
 // Lengths are those of ResidualNorm2.
 func (s *Store) ScaleNorm2(dst []float64, v []Vector, c []float64, mask Mask, scale float64) error {
 	k, err := s.checkSolve(v, c, mask, scale, 0, 0)
@@ -196,15 +196,7 @@ func (p *pass) apply(sc *scratch, tile int, dst []float64) {
 	p.answers(sc, r, tile, 0)
 	s.kernel.Dots(&sc.Scratch, dst[:k*s.slots], g, r, p.answer.Mask)
 	for i := range k {
-		x := r[i*cols:][:dotCols(s.width(tile))]
-		if s.scales == nil {
-			dst[k*s.slots+i] = s.kernel.Dot(x, x)
-			continue
-		}
-		y := grow(&sc.v, len(x))
-		copy(y, x)
-		s.times(y, int64(tile)*TileCols)
-		dst[k*s.slots+i] = s.kernel.Dot(x, y)
+		dst[k*s.slots+i] = p.normTimes(sc, r[i*cols:][:dotCols(s.width(tile))], tile)
 	}
 }
 

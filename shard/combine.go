@@ -59,6 +59,20 @@ func (s *Store) CombineBytes(dst []byte, t DType, c []float64, mask Mask, lo, hi
 	return s.run(p)
 }
 
+// MultiplyBytes is CombineBytes, but that Scales divide nothing: Gᵀc.
+func (s *Store) MultiplyBytes(dst []byte, t DType, c []float64, mask Mask, lo, hi int64) (bad int64, err error) {
+	k, err := s.checkCombine(c, mask, lo, hi)
+	if err == nil {
+		err = checkBytes(dst, t, k, lo, hi)
+	}
+	if err != nil || lo == hi {
+		return -1, err
+	}
+	p := s.columns(1, c, mask, lo, hi)
+	p.bytes, p.dtype, p.plain = dst, t, true
+	return s.run(p)
+}
+
 // SolveBytes sets dst to columns [lo, hi) of (v − Gᵀc)/λ for one vector, as Solve gives them,
 // rounded once to dtype t, in little-endian bytes. bad is the first column that is not finite
 // then, or −1.

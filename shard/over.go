@@ -11,10 +11,11 @@ import (
 // as they are; one of the two scales of a product is divided by R, rounded once, and so is what is answered:
 //
 //	Products, Gram     GR⁻¹Gᵀ, of columns that are kept too
-//	Dots               GR⁻¹v, and vᵀR⁻¹v for ‖v‖²
+//	Dots               GR⁻¹v, and vᵀR⁻¹v for ‖v‖²; of a Plain v, Gv and vᵀRv
 //	Dot                uᵀ(R⁻¹v)
 //	Combine, Solve     R⁻¹Gᵀc, R⁻¹(v − Gᵀc)/λ
-//	ResidualNorm2      in the norm of R⁻¹
+//	Multiply, Scale    Gᵀc, λRv + Gᵀc
+//	ResidualNorm2      in the norm of R⁻¹, and so is ScaleNorm2
 //	Apply              G x and xᵀRx, of x = R⁻¹(v − Gᵀc)/λ or R⁻¹Gᵀc, + R⁻¹Gᵀe where refined
 //	Misfit             λRx + Gᵀw − v, in the norm of R⁻¹
 //	DiagBytes          (1 − ‖w_j‖²/r_j)/(λr_j)
@@ -100,10 +101,8 @@ func (p *pass) checkAware() error {
 	}
 	aware := false
 	switch p.op {
-	case opProducts, opDots, opDot, opGram, opApply, opMisfit, opTouch, opDiag, opWhiten, opSquares:
+	case opProducts, opDots, opDot, opGram, opResidual, opApply, opMisfit, opColumns, opTouch, opDiag, opWhiten, opSquares:
 		aware = true
-	case opResidual, opColumns:
-		aware = !p.scaled
 	}
 	if !aware {
 		return outOf("scales of λ", "given", "left out for this call")

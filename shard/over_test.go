@@ -158,6 +158,53 @@ func TestScales(t *testing.T) {
 		}
 		near("norm of what is left", norm2[0], sum, 10*sum)
 
+		// F v and H v: nothing is divided, λ is multiplied, norms are those of R⁻¹.
+		const scale = 0.6
+		a, err = store.BeginDots([]shard.Vector{vec.Plain()}, mask)
+		fail(err)
+		fail(a.Add(nil, 0, cols))
+		fail(a.Result(y))
+		a.End()
+		vnorm := 0.0
+		for j := range v {
+			vnorm += v[j] * v[j] * r[j]
+		}
+		near("norm of a plain vector", y[slots], vnorm, vnorm)
+		for s := range g {
+			sum, size := 0.0, 0.0
+			for j := range v {
+				sum += g[s][j] * v[j]
+				size += math.Abs(g[s][j] * v[j])
+			}
+			near("plain dot", y[s], sum, size)
+		}
+		both := map[string][]byte{"Gᵀc": make([]byte, 8*cols), "λRv + Gᵀc": make([]byte, 8*cols)}
+		_, err = store.MultiplyBytes(both["Gᵀc"], shard.F64, c, mask, 0, cols)
+		fail(err)
+		_, err = store.ScaleBytes(both["λRv + Gᵀc"], shard.F64, vec, c, mask, scale, 0, cols)
+		fail(err)
+		for what, b := range both {
+			sum := 0.0
+			for j := range v {
+				want, size := 0.0, 0.0
+				if what != "Gᵀc" {
+					want, size = scale*r[j]*v[j], math.Abs(scale*r[j]*v[j])
+				}
+				for s := range g {
+					want += c[s] * g[s][j]
+					size += math.Abs(c[s] * g[s][j])
+				}
+				near(what, math.Float64frombits(binary.LittleEndian.Uint64(b[8*j:])), want, size)
+				sum += want * want / r[j]
+			}
+			if what == "Gᵀc" {
+				fail(store.ResidualNorm2(norm2, []shard.Vector{shard.Zeros(cols)}, c, mask))
+			} else {
+				fail(store.ScaleNorm2(norm2, []shard.Vector{vec}, c, mask, scale))
+			}
+			near("norm of "+what, norm2[0], sum, 10*sum)
+		}
+
 		// Float32, of float32 vectors, where kernels may take many tiles at once.
 		narrow := make([]byte, 0, 4*cols)
 		for _, x := range v {
@@ -220,18 +267,9 @@ func TestScalesRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, c, mask := shard.Zeros(3), make([]float64, 2), shard.MaskOf(2, 0, 1)
-	for what, call := range map[string]func() error{
-		"ScaleBytes": func() error {
-			_, err := store.ScaleBytes(make([]byte, 24), shard.F64, v, c, mask, 1, 0, 3)
-			return err
-		},
-		"ScaleNorm2": func() error { return store.ScaleNorm2(make([]float64, 1), []shard.Vector{v}, c, mask, 1) },
-	} {
-		var e *shard.Error
-		if err := call(); !errors.As(err, &e) {
-			t.Errorf("%s knows nothing of scales: %v", what, err)
-		}
+	var e *shard.Error
+	if _, _, err := store.BlockGram(shard.Block{Hi: 3}, shard.BlockSpec{Slots: []int{0, 1}, Lambda: 1, N: 2}); !errors.As(err, &e) {
+		t.Errorf("blocks know nothing of scales: %v", err)
 	}
 	for _, f := range [][]shard.Scale{
 		{{1, 2}}, {{0, 1}, {0, 2}}, {{0, 1}, {5, 2}, {4, 1}}, {{0, 1}, {10, 2}},

@@ -76,6 +76,7 @@ type pass struct {
 	k      int
 	solve  bool
 	scaled bool
+	plain  bool // of opColumns: R divides nothing
 	lambda float64
 
 	arriving bool // a Sum's, of columns as they come
@@ -151,7 +152,7 @@ func (s *storage) done(p *pass) {
 	p.tree.end()
 	p.mask, p.slots, p.x, p.own, p.c, p.dst, p.bytes, p.out = nil, nil, nil, [2]Vector{}, nil, nil, nil, nil
 	p.each, p.sumPart = nil, nil
-	p.norms, p.solve, p.scaled, p.arriving, p.base, p.answer, p.w, p.white = false, false, false, false, 0, Answer{}, nil, nil
+	p.norms, p.solve, p.scaled, p.plain, p.arriving, p.base, p.answer, p.w, p.white = false, false, false, false, false, 0, Answer{}, nil, nil
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.passes = append(s.passes, p)
@@ -285,11 +286,17 @@ func (p *pass) part(sc *scratch, tile int, dst []float64) {
 		if p.norms {
 			for i := range k {
 				xi := x[i*cols:][:dotCols(s.width(tile))]
+				if p.x[i].plain {
+					dst[k*s.slots+i] = p.normTimes(sc, xi, tile)
+					continue
+				}
 				dst[k*s.slots+i] = p.norm2(sc, xi, tile)
 			}
 		}
 		for i := range k {
-			s.over(x[i*cols:(i+1)*cols], int64(tile)*TileCols)
+			if !p.x[i].plain {
+				s.over(x[i*cols:(i+1)*cols], int64(tile)*TileCols)
+			}
 		}
 		s.kernel.Dots(&sc.Scratch, dst[:k*s.slots], g, x, p.mask)
 	case opDot:
@@ -316,6 +323,9 @@ func (p *pass) part(sc *scratch, tile int, dst []float64) {
 		s.kernel.Combine(&sc.Scratch, r, g, 0, p.c, p.mask)
 		for i := range k {
 			s.load(p.x[i], x, int64(tile)*TileCols)
+			if p.scaled {
+				s.times(x, int64(tile)*TileCols)
+			}
 			for j, c := range r[i*cols:][:s.width(tile)] { // past it x is 0; c may be 0·∞
 				if p.scaled {
 					x[j] = math.FMA(p.lambda, x[j], c)
@@ -345,6 +355,17 @@ func (p *pass) norm2(sc *scratch, x []float64, tile int) float64 {
 	return p.s.kernel.Dot(x, y)
 }
 
+// normTimes is xᵀx, with scales xᵀRx.
+func (p *pass) normTimes(sc *scratch, x []float64, tile int) float64 {
+	if p.s.scales == nil {
+		return p.s.kernel.Dot(x, x)
+	}
+	y := grow(&sc.v, len(x))
+	copy(y, x)
+	p.s.times(y, int64(tile)*TileCols)
+	return p.s.kernel.Dot(x, y)
+}
+
 // dotCols is how many columns a dot of two vectors goes over.
 func dotCols(width int) int { return (width + 15) &^ 15 }
 
@@ -369,6 +390,7 @@ func (p *pass) columns(sc *scratch, tile int) {
 		if p.scaled { // λv + r
 			x := grow(&sc.x, len(ri))
 			s.load(p.x[i], x, a)
+			s.times(x, a)
 			for j, r := range ri {
 				ri[j] = math.FMA(p.lambda, x[j], r)
 			}
@@ -378,7 +400,7 @@ func (p *pass) columns(sc *scratch, tile int) {
 			s.load(p.x[i], x, a)
 			s.kernel.Finish(ri, x, p.lambda)
 		}
-		if p.answer.C == nil { // else it is done
+		if p.answer.C == nil && !p.scaled && !p.plain { // of an answer it is done
 			s.over(ri, a)
 		}
 		if p.bytes == nil {

@@ -18,6 +18,7 @@ type Vector struct {
 	made  *normal.Source
 	first int64 // of made, the index of column 0
 	one   int64 // of Unit: its column, counted from 1
+	plain bool
 }
 
 // Float32s is the vector x.
@@ -54,6 +55,12 @@ func sliceOf[T float32 | float64](x []T, t DType) Vector {
 }
 
 var littleEndian = binary.NativeEndian.Uint16([]byte{1, 0}) == 1
+
+// Plain is v for Dots that a Store with Scales leaves as they are, Gv, with vᵀRv for ‖v‖²: what F v is made of.
+func (v Vector) Plain() Vector {
+	v.plain = true
+	return v
+}
 
 // Len is the number of columns.
 func (v Vector) Len() int64 { return v.n }

@@ -65,8 +65,8 @@ func (m *Query) validateBlocks() error {
 	if !takesBlocks(m.Kind) {
 		return Invalid("block", m.Block, "left out of a query of kind "+m.Kind)
 	}
-	if m.Verify || m.Refine {
-		return Invalid("verify", true, "left out of a query of blocks")
+	if m.Refine {
+		return Invalid("refine", true, "left out of a query of blocks")
 	}
 	if err := cmp.Or(checkWithin("block", m.Block, 1, int64(MaxDim)), checkWithin("starts", m.Starts, 0, min(MaxTensors, len(m.Payload)/8))); err != nil {
 		return err
@@ -121,6 +121,8 @@ const (
 	BlocksDiag    = "diag"    // the diagonal of H_b⁻¹
 	BlocksCombine = "combine" // H_b⁻¹G_bᵀa
 	BlocksJoint   = "joint"   // G_bᵀ(NλI + A_b)⁻¹ G x, of a prune
+
+	BlocksResidual = "residual" // ‖H_bx − v‖² of what is worked out
 )
 
 // Blocks asks a shard for one part of a query of blocks: Do says which. One is asked for when the one before is answered. Reply: Numbers.
@@ -169,7 +171,7 @@ func (m *Blocks) Validate() error {
 	case BlocksBegin:
 		return m.validateBegin()
 	case BlocksWork, BlocksDots, BlocksFinish:
-		if err := checkWhat(m.What); err != nil {
+		if err := checkWhat(m.What); m.What != BlocksResidual && err != nil {
 			return err
 		}
 	case BlocksGram:
@@ -204,7 +206,7 @@ func (m *Blocks) Validate() error {
 			return err
 		}
 	}
-	if m.Do != BlocksFinish && (m.Do != BlocksWork || m.What != BlocksCombine) || m.What == BlocksDiag {
+	if m.Do != BlocksFinish && (m.Do != BlocksWork || m.What != BlocksCombine && m.What != BlocksResidual) || m.What == BlocksDiag {
 		return checkLen(m.Payload, 0)
 	}
 	if len(m.Payload)%8 != 0 {
@@ -224,7 +226,7 @@ func checkWhat(what string) error {
 	switch what {
 	case BlocksSolve, BlocksCombine, BlocksDiag, BlocksJoint:
 	default:
-		return Invalid("what", cmp.Or(what, "missing"), "solve, combine, diag or joint")
+		return Invalid("what", cmp.Or(what, "missing"), "solve, combine, diag, joint or, but of a gram, residual")
 	}
 	return nil
 }

@@ -183,7 +183,7 @@ const (
 //	invsqrt, likelihood, leaveout: see tune.go
 //
 // Verify and Refine go with vector and combine: Verify has the residuals of the answers measured,
-// Refine has them refined where that makes their residual smaller.
+// Refine has them refined where that makes their residual smaller; not with Block.
 //
 // With Block, H is replaced by its diagonal blocks: see Partition. The payload's last Starts × uint64 are the columns at which
 // tensors begin, the first one 0; none: one tensor has all columns.

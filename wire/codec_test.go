@@ -154,6 +154,7 @@ func TestDecodeFields(t *testing.T) {
 		{"result of a commit", "commit", "result", "i8", ErrInvalid, "result is i8, must be f32, f64, bf16 or f16"},
 		{"result of coefficients", "coef", "result", "", ErrInvalid, "result is , must be f32, f64, bf16 or f16"},
 		{"dtype of what is prepared", "prepare", "dtype", "i8", ErrInvalid, "dtype is i8, must be f32, f64, bf16 or f16"},
+		{"residual of a gram", "blocks-gram", "what", "residual", ErrInvalid, "what is residual, must be solve, combine, diag, joint or, but of a gram, residual"},
 		{"store f64", "adopt", "store", "f64", ErrInvalid, "store is f64, must be f32, bf16 or f16"},
 		{"dtype binary", "chunk", "dtype", []byte("f32"), ErrMalformed, "dtype is binary, must be a string"},
 		{"dtype a number", "chunk", "dtype", 32, ErrMalformed, "dtype is an integer, must be a string"},

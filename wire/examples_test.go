@@ -176,6 +176,7 @@ func examples() []example {
 		{"blocks-begin-weights", &Blocks{Shard: exShard, Query: 19, Do: BlocksBegin, What: BlocksDiag, Vectors: 1, Damping: 1e-5, N: 3, Size: 4, Rows: 2, Weights: true, Payload: BeginPayload([]Slot{3, 0}, []float64{0.5, 1}, Partition{[]int64{0, 10}, 12, 4})}},
 		{"blocks-work", &Blocks{Shard: exShard, Query: 19, Do: BlocksWork, What: BlocksSolve}},
 		{"blocks-work-combine", &Blocks{Shard: exShard, Query: 22, Do: BlocksWork, What: BlocksCombine, Payload: AppendFloats(nil, []float64{0.5, 2})}},
+		{"blocks-work-residual", &Blocks{Shard: exShard, Query: 22, Do: BlocksWork, What: BlocksResidual, Payload: AppendFloats(nil, []float64{0.5, 2})}},
 		{"blocks-gram", &Blocks{Shard: exShard, Query: 19, Do: BlocksGram, What: BlocksSolve, Lo: 6, Hi: 8, I0: 0, I1: 2}},
 		{"blocks-dots", &Blocks{Shard: exShard, Query: 19, Do: BlocksDots, What: BlocksSolve, Lo: 6, Hi: 8}},
 		{"blocks-factor", &Blocks{Shard: exShard, Query: 19, Do: BlocksFactor, Lo: 1, Payload: AppendFloats(nil, []float64{0.5, 2})}},

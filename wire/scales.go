@@ -110,6 +110,19 @@ func (f Scales) Within(lo, n int64) []Scale {
 	return out
 }
 
+// Least is the smallest factor.
+func (f Scales) Least() float64 {
+	least := math.Inf(1)
+	list, _ := f.Parse(math.MaxInt64)
+	for _, x := range list {
+		least = min(least, x.R)
+	}
+	if len(list) == 0 {
+		return 1
+	}
+	return least
+}
+
 // Most is the largest factor.
 func (f Scales) Most() float64 {
 	most := 1.0

@@ -117,7 +117,11 @@ func (c *Core) blocks(e *Effects, in Request, s *shardState, m *wire.Blocks) err
 		op.Numbers = wire.Floats(m.Payload)
 	case wire.BlocksWork:
 		op.Numbers = wire.Floats(m.Payload)
-		c.blocksWork(e, s, q, op, s.lo, make([]float64, 2*b.k))
+		count := 2 * b.k
+		if m.What == wire.BlocksResidual {
+			count = b.k
+		}
+		c.blocksWork(e, s, q, op, s.lo, make([]float64, count))
 		return nil
 	}
 	c.queryJob(e, s, q, op, func(e *Effects, d Done) { b.finish(e, s, d) })
@@ -171,7 +175,11 @@ func (s *shardState) checkBlocks(b *blocking, q *query, m *wire.Blocks) error {
 	if m.What == wire.BlocksJoint && q.prune == nil {
 		return wire.Invalid("what", m.What, "solve or diag, of a query that is no prune")
 	}
-	if (m.What == wire.BlocksCombine) != b.combine && m.What != "" {
+	if m.What == wire.BlocksResidual {
+		if q.prune != nil || !b.combine && q.slices == nil {
+			return wire.Invalid("what", m.What, "left out but for vectors and combinations")
+		}
+	} else if (m.What == wire.BlocksCombine) != b.combine && m.What != "" {
 		return wire.Invalid("what", m.What, "combine, of a query that is of combinations, and of no other")
 	}
 	if m.What == wire.BlocksSolve && q.prune == nil && q.slices == nil {
@@ -196,8 +204,10 @@ func (s *shardState) checkBlocks(b *blocking, q *query, m *wire.Blocks) error {
 		return wire.Invalid("columns", fmt.Sprintf("[%d, %d)", m.Lo, m.Hi), fmt.Sprintf("at most the %d rows", n))
 	case m.Do == wire.BlocksFactor && m.Lo+int64(len(m.Payload)/8) > int64(n)*int64(n+1)/2:
 		return wire.Invalid("numbers", m.Lo+int64(len(m.Payload)/8), fmt.Sprintf("at most %d", n*(n+1)/2))
-	case m.Do == wire.BlocksDots && b.combine:
+	case m.Do == wire.BlocksDots && b.combine && m.What != wire.BlocksResidual:
 		return wire.Invalid("do", m.Do, "of a query with vectors")
+	case m.Do == wire.BlocksWork && !b.combine && len(m.Payload) > 0:
+		return wire.Invalid("payload bytes", len(m.Payload), "0 but of combinations")
 	case (m.Do == wire.BlocksFinish && m.What != wire.BlocksDiag || m.Do == wire.BlocksWork && b.combine) && len(m.Payload) != 8*n*k:
 		return wire.Invalid("payload bytes", len(m.Payload), fmt.Sprint(8*n*k))
 	}
@@ -331,6 +341,9 @@ func (n *numbersOf) blocks(op Blocks, abort *pool.Cancel) (Done, error) {
 		out := make([]float64, op.I1*(op.I1+1)/2-op.I0*(op.I0+1)/2)
 		return Done{Floats: out}, store.PartGram(out, op.Part, spec, op.I0, op.I1)
 	case wire.BlocksDots:
+		if op.What == wire.BlocksResidual {
+			views = viewsOf(b.x)
+		}
 		out := make([]float64, len(views)*(len(spec.Slots)+1))
 		return Done{Floats: out}, store.PartDots(out, views, op.Part, spec, op.What == wire.BlocksJoint)
 	case wire.BlocksFactor:
@@ -361,6 +374,15 @@ func (n *numbersOf) blockNumbers(op Blocks, store *shard.Store) (Done, error) {
 	return Done{}, wire.Invalid("do", op.Do, "one of the protocol")
 }
 
+// viewsOf is numbers as vectors.
+func viewsOf(x [][]float64) []shard.Vector {
+	out := make([]shard.Vector, len(x))
+	for i := range x {
+		out[i] = shard.Float64s(x[i])
+	}
+	return out
+}
+
 func workBlocks(op Blocks, spec shard.BlockSpec, store *shard.Store, b blocked, views []shard.Vector, diag []float64) (Done, error) {
 	var sums []shard.BlockSum
 	var err error
@@ -369,6 +391,13 @@ func workBlocks(op Blocks, spec shard.BlockSpec, store *shard.Store, b blocked, 
 		sums, err = store.SolveBlocks(b.x, views, spec, op.Blocks)
 	case wire.BlocksCombine:
 		sums, err = store.CombineBlocks(b.x, op.Numbers, spec, op.Blocks)
+	case wire.BlocksResidual:
+		var a []float64 // of combinations
+		if len(views) == 0 {
+			a = op.Numbers
+		}
+		residuals, err := store.ResidualBlocks(b.x, views, a, spec, op.Blocks)
+		return Done{Floats: residuals}, err
 	case wire.BlocksDiag:
 		sums = make([]shard.BlockSum, 1)
 		sums[0], err = store.DiagBlocks(diag, spec, op.Blocks)
@@ -391,6 +420,9 @@ func finishBlocks(op Blocks, spec shard.BlockSpec, store *shard.Store, b blocked
 	case wire.BlocksCombine:
 		norms, err := store.PartCombine(b.x, op.Numbers, op.Part, spec)
 		return Done{Floats: norms}, err
+	case wire.BlocksResidual:
+		residuals, err := store.PartResidual(b.x, views, op.Numbers, op.Part, spec)
+		return Done{Floats: residuals}, err
 	case wire.BlocksDiag:
 		norm, err := store.PartDiag(diag, b.l, op.Part, spec)
 		return Done{Floats: []float64{norm}}, err

@@ -275,6 +275,7 @@ type vectors struct {
 	bytes  [][]byte // in memory
 	memory *region
 	made   []shard.Vector // of samples, in place of bytes
+	plain  bool           // of F v and H v
 }
 
 func (v vectors) views() []shard.Vector {
@@ -283,7 +284,9 @@ func (v vectors) views() []shard.Vector {
 	}
 	out := make([]shard.Vector, len(v.bytes))
 	for i, p := range v.bytes {
-		out[i] = shard.Raw(p, dtype.Of(v.dtype))
+		if out[i] = shard.Raw(p, dtype.Of(v.dtype)); v.plain {
+			out[i] = out[i].Plain()
+		}
 	}
 	return out
 }
@@ -506,7 +509,7 @@ func (n *numbersOf) newVectors(op NewVectors) error {
 	if err != nil {
 		return err
 	}
-	v := vectors{dtype: op.DType, bytes: make([][]byte, op.Vectors), memory: memory}
+	v := vectors{dtype: op.DType, bytes: make([][]byte, op.Vectors), memory: memory, plain: op.Kind == wire.KindFisher || op.Kind == wire.KindHessian}
 	for i := range v.bytes {
 		v.bytes[i] = memory.bytes[int64(i)*each:][:each]
 	}
@@ -704,7 +707,9 @@ func (g *Engine) compute(n *numbersOf, op Compute, abort *pool.Cancel) (Done, er
 		bad, err = n.refined(p, op, store)
 	case op.Kind == kindBlocks:
 		bad, err = n.blockedBytes(p, op, store)
-	case op.Kind == wire.KindCombine, op.Kind == wire.KindFisher:
+	case op.Kind == wire.KindFisher:
+		bad, err = store.MultiplyBytes(p, t, coef, op.Mask, lo, hi)
+	case op.Kind == wire.KindCombine:
 		bad, err = store.CombineBytes(p, t, coef, op.Mask, lo, hi)
 	case op.Kind == wire.KindColumn:
 		bad, err = store.SolveBytes(p, t, shard.Unit(n.store.Cols(), op.Ones[op.Index]), coef, op.Mask, op.Damping, lo, hi)

@@ -58,9 +58,10 @@ of vectors is not an error: the answer is that for the vectors as they were sent
 
 --blocks replaces H by its diagonal blocks; --blocks tensor by one a tensor, --blocks B by ones of B columns.
 
---verify measures the relative residual ‖Hx − v‖/‖v‖ of each answer x in float64, by two more passes over the window.
+--verify measures the relative residual ‖Hx − v‖/‖v‖ of each answer x in float64, by two more passes over the window;
+with --blocks H is that of the blocks.
 --refine refines each answer once, x + H⁻¹(v − Hx), and keeps what has the smaller residual, by five more passes, of
-which three take some ten times as long: for what is refused because its error could be large.`,
+which three take some ten times as long: for what is refused because its error could be large. Not with --blocks.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 2 {
 				return nil
@@ -114,8 +115,8 @@ func (o *asking) check(cmd *cobra.Command) error {
 		return err
 	}
 	o.options = append(o.options, blocks...)
-	if len(blocks) > 0 && (o.verify || o.refine) {
-		return cli.UsageError("--blocks goes without --verify and --refine")
+	if len(blocks) > 0 && o.refine {
+		return cli.UsageError("--blocks goes without --refine")
 	}
 	if o.verify {
 		o.options = append(o.options, client.WithVerify())

@@ -18,8 +18,9 @@ func (w *Window) NOf(d Divisor) int { return w.divide(d) }
 //
 //	‖x̂ − x‖ ≤ ε (8 √(‖A‖ tr A) ‖v‖/N + 2T + (1 + √n)(scale ‖v‖ + T))
 //
-// the first for y, the others for c and for the n additions; with weights A is W^½AW^½. Where y is 0 throughout, F v = 0 is
-// taken for exact. c and y have length n. O(n²). Errors as for VectorBound.
+// the first for y, the others for c and for the n additions; with weights A is W^½AW^½. Where columns have dampings of
+// their own it is all of the rows GR^-½ and of R^½v: vnorm2 is vᵀRv, x has λRv, whose two roundings the last term
+// has, and the norm is that of R⁻¹. Where y is 0 throughout, F v = 0 is taken for exact. c and y have length n. O(n²). Errors as for VectorBound.
 func (w *Window) ProductBound(c, y []float64, d Divisor, scale, vnorm2 float64) (Bound, error) {
 	for field, x := range map[string][]float64{"c": c, "y": y} {
 		if err := checkLen(field, len(x), w.n); err != nil {

@@ -6,7 +6,7 @@ import "mfac/wire"
 func (q *question) inBlocks(w *world) {
 	switch q.kind {
 	case wire.KindVector, wire.KindCombine, wire.KindDiag, wire.KindSubblock, wire.KindPrune:
-		if !q.verify && !q.refine && q.damping != tinyDamping && w.chance(0.3) {
+		if !q.refine && q.damping != tinyDamping && w.chance(0.3) {
 			q.block = 1 + int64(w.rng.IntN(int(w.shape.dim)))
 		}
 	}

@@ -236,6 +236,7 @@ def test_dampings_of_tensors(client: mfac.Client) -> None:
     H = G.astype(np.float64).T @ G.astype(np.float64) / 3 + np.diag(np.repeat([1e-2, 0.5], [200, 10]))
     v = rng.normal(size=210)
     assert np.allclose(run.ihvp(v), np.linalg.solve(H, v), rtol=1e-9)  # of the dense solution: cond H is 1e4
+    assert np.allclose(run.hvp(v), H @ v, rtol=1e-9)
     with pytest.raises(mfac.Exists):
         client.attach("tensors", layout=layout, window=3, damping=1e-2)
     with pytest.raises(mfac.Invalid) as e:

@@ -118,7 +118,7 @@ func kinds(run *client.Run, steps []wire.Step, vs [][]float64) []kind {
 	inBlocks := func(k kind) kind { k.blocks = true; return k }
 	return []kind{
 		inBlocks(vectors("ihvp", run.IHVPs64)), vectors("ihvp, refined", run.IHVPs64, client.WithRefine()), vectors("ihvp, verified", run.IHVPs64, client.WithVerify()),
-		vectors("ihvp in blocks", run.IHVPs64, blocks), vectors("ihvp in blocks across", run.IHVPs64, across),
+		vectors("ihvp in blocks", run.IHVPs64, blocks), vectors("ihvp in blocks across", run.IHVPs64, across), vectors("ihvp in blocks, verified", run.IHVPs64, blocks, client.WithVerify()),
 		func() kind { k := vectors("fvp", run.FisherVecs64); k.fixed = true; return k }(),
 		vectors("hvp", run.HessianVecs64), vectors("root", run.InvSqrts64),
 		inBlocks(combined("combination")), combined("combination, refined", client.WithRefine()), combined("combination in blocks", blocks), combined("combination in blocks across", across),

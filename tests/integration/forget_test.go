@@ -276,12 +276,10 @@ func TestForgetMeanwhile(t *testing.T) {
 				continue
 			}
 			step := w.Steps[i%len(w.Steps)]
-			_, err = forgetter.Forget(ctx, step)
+			_, err = forgetter.Forget(soon(t), step) // not ctx: what is given up may be done later
 			switch {
 			case err == nil:
 				forgot[step] = true
-			case ctx.Err() != nil:
-				forgot[step] = true // it may have been
 			case !errors.Is(err, wire.ErrUnknownStep):
 				t.Errorf("forget step %d: %v", step, err)
 			default: // it has slid out of the window
