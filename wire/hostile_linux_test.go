@@ -150,7 +150,8 @@ func TestHostileMessagesKillWithoutTheScan(t *testing.T) {
 		}
 		t.Run(h.name, func(t *testing.T) {
 			out, err := child(t, h.name)
-			if err == nil || !strings.Contains(out, "fatal error") {
+			// The race detector's own memory is what may run out first.
+			if err == nil || !strings.Contains(out, "fatal error") && !strings.Contains(out, "ThreadSanitizer failed to allocate") {
 				t.Errorf("it lives (%v): %.500s", err, out)
 			}
 			t.Logf("%v: %.80s", err, out)
