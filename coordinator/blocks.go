@@ -106,48 +106,6 @@ func (c *Core) divideBy(q *query) int {
 	return c.rec.Spec.Window
 }
 
-func (c *Core) everyShard() []int {
-	all := make([]int, len(c.shards))
-	for s := range all {
-		all[s] = s
-	}
-	return all
-}
-
-// scatterTo asks some shards for want numbers each; then takes them, in the order of the shards.
-func (c *Core) scatterTo(e *Effects, q *query, shards []int, want int, ask func(s int) wire.Control, then func(*Effects, [][]float64) error) {
-	q.parts, q.left = make([][]float64, len(shards)), len(shards)
-	for i, s := range shards {
-		c.call(e, s, ask(s), func(e *Effects, m wire.Message) {
-			if c.queries[q.id] != q || q.closing {
-				return
-			}
-			num, ok := m.(*wire.Numbers)
-			if !ok {
-				c.refuse(e, q, m)
-				return
-			}
-			if num.Count != want {
-				c.restart(e, fmt.Sprintf("shard %d answers %d numbers, not %d", s, num.Count, want))
-				return
-			}
-			q.parts[i] = wire.Floats(num.Payload)
-			if q.blocks != nil && q.blocks.working {
-				lo, hi := c.rangeOf(s)
-				q.done += hi - lo
-			}
-			if q.left--; q.left > 0 {
-				return
-			}
-			parts := q.parts
-			q.parts = nil
-			if err := then(e, parts); err != nil {
-				c.refuse(e, q, wire.AsError(err))
-			}
-		})
-	}
-}
-
 // blocksWork has the shards work out their blocks, then does those that lie in several.
 func (c *Core) blocksWork(e *Effects, q *query, what string, then func(*Effects) error) {
 	b := q.blocks

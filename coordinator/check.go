@@ -108,7 +108,7 @@ func (c *Core) measure(e *Effects, q *query, then func(e *Effects, w, norms2, re
 			return
 		}
 		m := &wire.Residual{Query: q.id, Vectors: q.vectors, Damping: q.damping, Payload: wire.AppendFloats(nil, coef)}
-		c.sums(e, q, func() wire.Control { r := *m; return &r }, q.vectors, func(e *Effects, sum []float64) {
+		c.sums(e, q, func() wire.Control { r := *m; return &r }, q.vectors, func(e *Effects, sum []float64) error {
 			residuals := make([]float64, q.vectors)
 			for i, r := range sum {
 				if residuals[i] = math.Sqrt(r); r != 0 {
@@ -116,6 +116,7 @@ func (c *Core) measure(e *Effects, q *query, then func(e *Effects, w, norms2, re
 				}
 			}
 			then(e, w, norms2, residuals)
+			return nil
 		})
 	})
 }
@@ -124,33 +125,10 @@ func (c *Core) measure(e *Effects, q *query, then func(e *Effects, w, norms2, re
 func (c *Core) apply(e *Effects, q *query, then func(e *Effects, w, norms2 []float64)) {
 	slots := c.rec.Spec.Slots()
 	message := func() wire.Control { return &wire.Apply{Query: q.id, Damping: q.damping} }
-	c.sums(e, q, message, q.vectors*(slots+1), func(e *Effects, sum []float64) {
+	c.sums(e, q, message, q.vectors*(slots+1), func(e *Effects, sum []float64) error {
 		then(e, sum[:q.vectors*slots], sum[q.vectors*slots:])
+		return nil
 	})
-}
-
-// sums asks every shard for so many numbers and adds them in the order of the shards.
-func (c *Core) sums(e *Effects, q *query, message func() wire.Control, count int, then func(e *Effects, sum []float64)) {
-	q.parts, q.left = make([][]float64, len(c.shards)), len(c.shards)
-	for s := range c.shards {
-		c.call(e, s, message(), func(e *Effects, m wire.Message) {
-			if c.queries[q.id] != q || q.closing {
-				return
-			}
-			num, ok := m.(*wire.Numbers)
-			if !ok || num.Count != count {
-				c.refuse(e, q, m)
-				return
-			}
-			q.parts[s] = wire.Floats(num.Payload)
-			if q.left--; q.left > 0 {
-				return
-			}
-			sum := sumInOrder(q.parts)
-			q.parts = nil
-			then(e, sum)
-		})
-	}
 }
 
 // refine works out e from w = Gx, and keeps x + Gᵀe where its residual is smaller.

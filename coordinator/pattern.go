@@ -31,7 +31,7 @@ func (c *Core) pruneGroups(e *Effects, q *query) error {
 		}
 	}
 	q.under("selection", 0, 1)
-	c.scatterEach(e, q, func(s int) int { return want[s] }, func(s int) wire.Control {
+	c.scatterEach(e, q, c.everyShard(), func(s int) int { return want[s] }, func(s int) wire.Control {
 		return &wire.Prune{Query: q.id, Do: wire.PruneGroup, Keep: p.pattern.Keep, Of: p.pattern.Of, Payload: wire.AppendStrips(nil, strips[s])}
 	}, func(e *Effects, parts [][]float64) error {
 		for s, part := range parts {
@@ -59,7 +59,7 @@ func (c *Core) pruneGroups(e *Effects, q *query) error {
 		if err != nil {
 			return err
 		}
-		c.scatterEach(e, q, func(int) int { return 1 }, func(s int) wire.Control {
+		c.scatterTo(e, q, c.everyShard(), 1, func(s int) wire.Control {
 			return &wire.Prune{Query: q.id, Do: wire.PruneChoose, Rule: p.rule, Keep: p.pattern.Keep, Of: p.pattern.Of, Payload: wire.AppendIndices(nil, index[s])}
 		}, func(e *Effects, _ [][]float64) error { return c.pruneChosen(e, q) })
 		return nil

@@ -44,41 +44,6 @@ func (c *Core) pruneBytes(kind string) int64 {
 	return 8 * (3*m*m + int64(len(c.shards))*selection.Bins)
 }
 
-// scatter asks every shard for want numbers; then takes them, in the order of the shards.
-func (c *Core) scatter(e *Effects, q *query, want int, ask func() wire.Control, then func(*Effects, [][]float64) error) {
-	c.scatterEach(e, q, func(int) int { return want }, func(int) wire.Control { return ask() }, then)
-}
-
-// scatterEach is scatter where shards are asked for different things.
-func (c *Core) scatterEach(e *Effects, q *query, want func(shard int) int, ask func(shard int) wire.Control, then func(*Effects, [][]float64) error) {
-	q.parts, q.left = make([][]float64, len(c.shards)), len(c.shards)
-	for s := range c.shards {
-		c.call(e, s, ask(s), func(e *Effects, m wire.Message) {
-			if c.queries[q.id] != q || q.closing {
-				return
-			}
-			num, ok := m.(*wire.Numbers)
-			if !ok {
-				c.refuse(e, q, m)
-				return
-			}
-			if want := want(s); num.Count != want {
-				c.restart(e, fmt.Sprintf("shard %d answers %d numbers, not %d", s, num.Count, want))
-				return
-			}
-			q.parts[s] = wire.Floats(num.Payload)
-			if q.left--; q.left > 0 {
-				return
-			}
-			parts := q.parts
-			q.parts = nil
-			if err := then(e, parts); err != nil {
-				c.refuse(e, q, wire.AsError(err))
-			}
-		})
-	}
-}
-
 // pruneQuery begins with the vectors.
 func (c *Core) pruneQuery(e *Effects, q *query, m *wire.Query) error {
 	p := &pruning{rule: m.Rule, sparsity: m.Sparsity, masked: m.Masked, only: m.Kind == wire.KindCompensate, weights: c.win.Weights()}
@@ -276,7 +241,7 @@ func (c *Core) pruneSearch(e *Effects, q *query) error {
 			})
 		return nil
 	}
-	c.scatterEach(e, q, func(int) int { return 1 }, func(s int) wire.Control {
+	c.scatterTo(e, q, c.everyShard(), 1, func(s int) wire.Control {
 		return &wire.Prune{Query: q.id, Do: wire.PruneChoose, Key: p.search.Key(), Ties: p.search.Ties(s), Rule: p.rule}
 	},
 		func(e *Effects, parts [][]float64) error {

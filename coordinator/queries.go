@@ -461,29 +461,11 @@ func (c *Core) rowQuery(e *Effects, q *query, step wire.Step) error {
 
 // prepare asks every shard for its part of Gv, which comes when the client has sent v.
 func (c *Core) prepare(e *Effects, q *query) {
-	q.parts, q.left = make([][]float64, len(c.shards)), len(c.shards)
-	for s := range c.shards {
-		c.call(e, s, q.prepareMessage(), func(e *Effects, m wire.Message) {
-			if c.queries[q.id] != q || q.closing {
-				return
-			}
-			num, ok := m.(*wire.Numbers)
-			if !ok {
-				c.refuse(e, q, m)
-				return
-			}
-			q.parts[s] = wire.Floats(num.Payload)
-			if want := q.vectors * (c.rec.Spec.Slots() + 1); len(q.parts[s]) != want {
-				c.restart(e, fmt.Sprintf("shard %d answers %d numbers, not %d", s, len(q.parts[s]), want))
-				return
-			}
-			if q.left--; q.left == 0 {
-				if err := c.multiplied(e, q); err != nil {
-					c.refuse(e, q, wire.AsError(err))
-				}
-			}
-		})
-	}
+	ask := func() wire.Control { return q.prepareMessage() }
+	c.scatter(e, q, q.vectors*(c.rec.Spec.Slots()+1), ask, func(e *Effects, parts [][]float64) error {
+		q.parts = parts
+		return c.multiplied(e, q)
+	})
 }
 
 // refuse ends a query with an error of a shard, or of its numbers.
@@ -651,35 +633,19 @@ func (c *Core) settled(e *Effects, q *query) {
 
 // norms settles bounds by one more pass.
 func (c *Core) norms(e *Effects, q *query) {
-	q.parts, q.left = make([][]float64, len(c.shards)), len(c.shards)
-	for s := range c.shards {
-		c.call(e, s, &wire.Norms{Query: q.id}, func(e *Effects, m wire.Message) {
-			if c.queries[q.id] != q || q.closing {
-				return
+	ask := func() wire.Control { return &wire.Norms{Query: q.id} }
+	c.sums(e, q, ask, q.vectors, func(e *Effects, sum []float64) error {
+		for i, b := range q.unsettled {
+			closer := b.With(sum[i])
+			q.bounds[i] = min(b.Relative, closer.Relative)
+			q.size[i] = max(q.size[i], q.sizeOf(closer))
+			if err := limit(q, q.bounds[i]); err != nil {
+				return err
 			}
-			num, ok := m.(*wire.Numbers)
-			if !ok || num.Count != q.vectors {
-				c.refuse(e, q, m)
-				return
-			}
-			q.parts[s] = wire.Floats(num.Payload)
-			if q.left--; q.left > 0 {
-				return
-			}
-			sum := sumInOrder(q.parts)
-			q.parts = nil
-			for i, b := range q.unsettled {
-				closer := b.With(sum[i])
-				q.bounds[i] = min(b.Relative, closer.Relative)
-				q.size[i] = max(q.size[i], q.sizeOf(closer))
-				if err := limit(q, q.bounds[i]); err != nil {
-					c.refuse(e, q, err)
-					return
-				}
-			}
-			c.answer(e, q)
-		})
-	}
+		}
+		c.answer(e, q)
+		return nil
+	})
 }
 
 // answer tells who waits that the result can be fetched.

@@ -75,32 +75,17 @@ func (c *Core) pairs(e *Effects, q *query) error {
 	if err != nil {
 		return err
 	}
-	q.parts, q.left = make([][]float64, len(c.shards)), len(c.shards)
-	for s := range c.shards {
-		c.call(e, s, &wire.DotVectors{Query: q.id, Payload: wire.AppendPairs(nil, q.pairs)}, func(e *Effects, m wire.Message) {
-			if c.queries[q.id] != q || q.closing {
-				return
-			}
-			num, ok := m.(*wire.Numbers)
-			if !ok || num.Count != len(q.pairs) {
-				c.refuse(e, q, m)
-				return
-			}
-			q.parts[s] = wire.Floats(num.Payload)
-			if q.left--; q.left == 0 {
-				if err := c.factored(e, q, func(e *Effects) error { return c.pair(e, q, y, norm2) }); err != nil {
-					c.refuse(e, q, wire.AsError(err))
-				}
-			}
-		})
+	ask := func() wire.Control {
+		return &wire.DotVectors{Query: q.id, Payload: wire.AppendPairs(nil, q.pairs)}
 	}
+	c.sums(e, q, ask, len(q.pairs), func(e *Effects, dots []float64) error {
+		return c.factored(e, q, func(e *Effects) error { return c.pair(e, q, y, norm2, dots) })
+	})
 	return nil
 }
 
 // pair works out (uᵀv − (Gu)ᵀK⁻¹(Gv))/λ of each pair.
-func (c *Core) pair(e *Effects, q *query, y [][]float64, norm2 []float64) error {
-	dots := sumInOrder(q.parts)
-	q.parts = nil
+func (c *Core) pair(e *Effects, q *query, y [][]float64, norm2, dots []float64) error {
 	f, err := c.factor(q)
 	if err != nil {
 		return err
