@@ -10,7 +10,7 @@
 //	go run ./bench table               the table alone, and the pages
 //	go run ./bench grow                step time against d, m, shards, workers, clients, and the pages
 //	go run ./bench billion             d = 1e9 on several processes, and the pages
-//	go run ./bench prune               what pruning at d = 1e7 moves over the coordinator; writes nothing
+//	go run ./bench prune               what pruning at d = 1e7 moves over the coordinator, and the pages
 //	go run ./bench pages               the pages again from the last results, nothing measured
 //
 // It exits with 1 if a ratio falls short of what is asked of it, and names it. What this machine
@@ -85,7 +85,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		command = "table"
 	}
 	if command == "prune" {
-		return exit(stderr, pruneTraffic(ctx, o.prune, stdout))
+		return exit(stderr, pruning(ctx, o.prune, stdout))
 	}
 	if command == "pages" {
 		return exit(stderr, writePages())
@@ -102,6 +102,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	if status != 2 && (command == "all" || command == "billion") {
 		status = max(status, exit(stderr, billion(e, stdout)))
+	}
+	if status != 2 && command == "all" {
+		status = max(status, exit(stderr, pruning(ctx, o.prune, stdout)))
 	}
 	return status
 }

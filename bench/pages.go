@@ -66,10 +66,11 @@ func writePages() error {
 	var t *measured
 	var g *grown
 	var b *billionResult
-	if err := errors.Join(recallTo("table", &t), recallTo("grow", &g), recallTo("billion", &b)); err != nil {
+	var p *pruneResult
+	if err := errors.Join(recallTo("table", &t), recallTo("grow", &g), recallTo("billion", &b), recallTo("prune", &p)); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(docsDir, "benchmarks.md"), benchmarksPage(t, g, b), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(docsDir, "benchmarks.md"), benchmarksPage(t, g, b, p), 0o644); err != nil {
 		return err
 	}
 	if t != nil {
@@ -100,7 +101,7 @@ func recallTo[T any](name string, to **T) error {
 func curveFile(c curve) string { return "bench-" + c.Axis + ".svg" }
 
 // benchmarksPage is docs/benchmarks.md. What there are no results of is left out.
-func benchmarksPage(t *measured, g *grown, b *billionResult) []byte {
+func benchmarksPage(t *measured, g *grown, b *billionResult, p *pruneResult) []byte {
 	var w strings.Builder
 	w.WriteString("# Benchmarks\n\nMade by `go run ./bench`, which measures all anew; not edited by hand.\n")
 	if t != nil {
@@ -118,6 +119,15 @@ a coordinator, each a process of its own. The client makes its gradients column 
 results, so it never holds a vector. On %s.
 
 %s`, power(float64(b.Dim)), b.Rows, b.Store, siBytes(float64(b.StoreSize)), b.Workers, b.Machine, b.table())
+	}
+	if p != nil {
+		fmt.Fprintf(&w, `
+## What pruning moves over the coordinator
+
+`+"`go run ./bench prune`"+`: d = %s, %d gradients over %d workers: all that goes over the coordinator's connection, both ways,
+with acknowledgements, leases and heartbeats. At most %d bytes is asked for.
+
+%s`, power(float64(p.Dim)), p.Rows, p.Workers, mostMoved, p.table())
 	}
 	return []byte(w.String())
 }
