@@ -182,14 +182,20 @@ func (c *conn) send(r *reply) {
 	}
 }
 
-// progress tells of progress, unless it was told of just now or something else is being written.
+// progress tells of progress, unless it was told of just now or something else is being written. The end is always
+// told of.
 func (q *call) progress(done, total int64) {
 	now := time.Now()
 	if done < total && now.Sub(q.said) < progressEvery {
 		return
 	}
 	p, err := frameOf(&reply{ID: q.head.ID, Progress: []int64{done, total}})
-	if err != nil || !q.c.write.TryLock() {
+	if err != nil {
+		return
+	}
+	if done == total {
+		q.c.write.Lock()
+	} else if !q.c.write.TryLock() {
 		return
 	}
 	defer q.c.write.Unlock()
