@@ -175,10 +175,10 @@ func (x *dampedRun) check(t *testing.T, what string, r *rand.Rand, of ...client.
 		x.products(t, what, v, n, s, opts)
 		if d <= 100 {
 			x.prune(t, what, v, x.h(n, s), &inverse, false, opts)
+			x.likelihoods(t, what, s, n, [][]float64{v, sum}, of)
 		}
 
 		// Numbers.
-		x.likelihoods(t, what, s, n, [][]float64{v, sum}, of)
 		hv := solve(v)
 		sc, err := x.Scores64(ctx, [][]float64{v}, opts...)
 		if err != nil {
