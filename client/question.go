@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -186,35 +185,4 @@ func (q *question) wait(ctx context.Context, info *wire.Info, id wire.QueryID) (
 			return nil, ended(ctx, nil)
 		}
 	}
-}
-
-// closeFor is how long it is tried to tell that a query is done with. Most have ended by themselves then.
-const closeFor = time.Minute
-
-// close tells, in the background, that a query is done with: the version that it pins can go. If
-// the word doesn't get through, the query ends at its deadline.
-func (r *Run) close(info *wire.Info, id wire.QueryID) {
-	c := r.c
-	f, err := wire.Encode(&wire.Close{Run: r.name, Epoch: info.Epoch, Query: id})
-	if err != nil {
-		return
-	}
-	c.closers.Go(func() {
-		ctx, cancel := context.WithTimeout(c.lateCtx, closeFor)
-		defer cancel()
-		pause := backoff{least: 10 * time.Millisecond, most: time.Second}
-		for tries := 3; tries > 0; {
-			_, err := c.try(ctx, c.subjects.Coordinator(wire.OpClose, c.name), f, c.tryTimeout)
-			if err == nil || code(err) != wire.CodeBusy && !lost(err) {
-				return
-			}
-			var s *silence
-			if !errors.As(err, &s) || !s.away { // else nobody has heard it
-				tries--
-			}
-			if !pause.sleep(ctx) {
-				return
-			}
-		}
-	})
 }
