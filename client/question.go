@@ -187,23 +187,3 @@ func (q *question) wait(ctx context.Context, info *wire.Info, id wire.QueryID) (
 		}
 	}
 }
-
-// close tells, in the background, that a query is done with: the version that it pins can go. If
-// the word doesn't get through, the query ends at its deadline.
-func (r *Run) close(info *wire.Info, id wire.QueryID) {
-	c := r.c
-	f, err := wire.Encode(&wire.Close{Run: r.name, Epoch: info.Epoch, Query: id})
-	if err != nil {
-		return
-	}
-	c.closers.Go(func() {
-		const tries = 3
-		pause := backoff{least: 10 * time.Millisecond, most: time.Second}
-		for range tries {
-			_, err := c.try(c.lateCtx, c.subjects.Coordinator(wire.OpClose, c.name), f, c.tryTimeout)
-			if err == nil || code(err) != wire.CodeBusy && !lost(err) || !pause.sleep(c.lateCtx) {
-				return
-			}
-		}
-	})
-}

@@ -719,6 +719,9 @@ func (p *player) message(c *script.Cmd) wire.Message {
 	case "values":
 		return &wire.Values{Run: run, Epoch: epoch, Query: query, Lo: c.Int("lo", 0), N: c.Int("n", 1)}
 	case "close":
+		if c.Has("all") {
+			query = 0
+		}
 		return &wire.Close{Run: run, Epoch: epoch, Query: query}
 	case "steps":
 		m := &wire.StepsRequest{Run: run}

@@ -376,14 +376,21 @@ func (c *Core) settleStep(e *Effects, o *openStep) {
 		tell(e)
 		return
 	}
+	q.readers = o.readers
 	c.queries[q.id] = q
+	if len(q.readers) == 0 {
+		c.closeQuery(e, q, closed(q))
+		tell(e)
+		return
+	}
 	c.settling = append(c.settling, o)
 	q.then = func(e *Effects, refused *wire.Error) {
 		q.then = nil
-		if refused != nil {
-			reply.Refused = refused
-		} else {
+		switch {
+		case refused == nil:
 			reply.Query, reply.Bounds = q.id, q.bounds
+		case refused.Code != wire.CodeUnknownQuery: // else whoever asked for it has gone
+			reply.Refused = refused
 		}
 		tell(e)
 		c.settleBlocks(e)

@@ -259,7 +259,8 @@ type ResultReply struct {
 	Total int64  `msgpack:"total,omitempty"` // … of so much
 }
 
-// Close ends a query and lets go of its version. Reply: OK, also for a query that is gone.
+// Close ends a query and lets go of its version; Query 0: all that the caller reads, and what it has asked for with
+// steps that are not committed yet. Reply: OK, also for a query that is gone.
 type Close struct {
 	Run   string  `msgpack:"run"`
 	Epoch Epoch   `msgpack:"epoch"`

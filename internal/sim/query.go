@@ -220,7 +220,11 @@ func (c *client) query(q *question, slow ms, abandon bool, until ms) (answered b
 			return false // it ends at its deadline
 		}
 		if code == "" || code != wire.CodeTimeout {
-			c.owner(&wire.Close{Run: runName, Epoch: r.Epoch, Query: r.Query})
+			closing := &wire.Close{Run: runName, Epoch: r.Epoch, Query: r.Query}
+			if abandon { // as one that goes on under the name of one that has died
+				closing.Query = 0
+			}
+			c.owner(closing)
 		}
 		switch code {
 		case "":

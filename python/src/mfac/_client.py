@@ -111,6 +111,7 @@ class Client:
         self._local = agent  # whose cluster it is, or None
         self._lock = threading.RLock()
         self._link: Optional[Link] = None
+        self._name = ""  # that the agent goes by in NATS
         self._closed = False
         self._finalizer = weakref.finalize(self, _let_go, [None, agent])
         _clients.add(self)
@@ -149,21 +150,23 @@ class Client:
         with self._lock:
             if self._closed:
                 raise Closed("the client is closed")
-            link = self._link
+            link, args = self._link, self._args
             if link is not None and link.alive:
                 return link
             if link is not None:
                 link.close()
+                if link.pid == os.getpid():  # the next agent closes the queries that this one had open
+                    args = {**args, "name": self._name, "again": True}
             own = self._local if self._local is not None and self._local.pid == os.getpid() else None
             if own is not None and not own.alive:
                 raise AgentDied("the agent has died, and with it the cluster of mfac.local and all windows: make another one")
             link = own.connect() if own is not None else _agent.shared(self._binary)
             try:
-                link.request("connect", self._args, timeout=max(self._args.get("connect_ms", 0), 10_000) / 1000 + 1)
+                reply = link.request("connect", args, timeout=max(self._args.get("connect_ms", 0), 10_000) / 1000 + 1)
             except BaseException:
                 link.close()
                 raise
-            self._link = link
+            self._link, self._name = link, str(reply["name"])
             self._finalizer.detach()
             self._finalizer = weakref.finalize(self, _let_go, [link, own])
             return link

@@ -252,6 +252,7 @@ class MFAC(torch.optim.Optimizer):
         mine: Dict[str, Any] = {
             "run": self.run.name, "uid": self.run._uid, "dim": self._flat.dim, "window": self.run.window, "newest": self._feed.newest,
             "version": self._version, "rows": self._rows, "plain": self._plain,
+            "lost": self._lost,  # accelerate loads what it has just been given: that accepts no window
         }  # fmt: skip
         if self._save_window:
             steps = self.run.steps()
@@ -298,7 +299,7 @@ class MFAC(torch.optim.Optimizer):
             info = self.run.status()
         self._feed.newest, self._feed._unsure = info["newest"], None
         self._known(info["rows"], info["version"])
-        self._plain, self._lost = mine["plain"], ""
+        self._plain, self._lost = mine["plain"], mine.get("lost", "") if same else ""
 
     def _put_back(self, mine: Dict[str, Any]) -> None:
         """Makes the window what it was, as far as it is known. With ranks, the first one does."""
