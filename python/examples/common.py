@@ -154,7 +154,7 @@ def plot(
     marks: Mapping[str, float] = {},
 ) -> None:  # fmt: skip
     """Curves as an SVG. ticks names places on the x axis, which has round ones of its own; marks are x of upright lines."""
-    width, height, left, right, top, bottom = 720, 380, 56, 190, 34, 30
+    width, height, left, right, top, bottom = 760, 380, 56, 230, 34, 30
     xs, ys = [x for c in curves for x, _ in c.points], [y for c in curves for _, y in c.points]
     across, up = _axis(xs + list(marks.values()), log_x, left, width - right), _axis(ys, log_y, height - bottom, top)
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" font-size="12">']
@@ -167,7 +167,7 @@ def plot(
         parts.append(f'<text x="{across(x):.1f}" y="{height - bottom + 18}" text-anchor="middle">{name}</text>')
     for row, (name, x) in enumerate(marks.items()):
         parts.append(f'<path d="M{across(x):.1f} {top}V{height - bottom}" stroke="#888" stroke-dasharray="2 3"/>')
-        parts.append(f'<text x="{across(x) + 4:.1f}" y="{top + 12 + 14 * row}" fill="#666">{name}</text>')
+        parts.append(f'<text x="{across(x) + 4:.1f}" y="{height - bottom - 8 - 14 * row}" fill="#666">{name}</text>')
     for row, c in enumerate(curves):
         style = f'stroke="{COLOURS[c.colour % len(COLOURS)]}" stroke-width="1.8"' + (' stroke-dasharray="6 3"' if c.dashed else "")
         points = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in c.points)
@@ -188,8 +188,10 @@ def _ticks(values: Sequence[float], log: bool) -> Mapping[float, str]:
     low, high = min(values), max(values)
     if low == high:
         return {low: f"{low:g}"}
-    if log and high > 10 * low:
-        return {10.0**e: f"{10.0**e:g}" for e in range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)}
+    if log:
+        units = (1,) if high > 100 * low else (1, 2, 5)
+        decades = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
+        return {float(f"{k}e{e}"): f"{float(f'{k}e{e}'):g}" for e in decades for k in units if low <= float(f"{k}e{e}") <= high}
     about = (high - low) / 5
     unit = 10.0 ** math.floor(math.log10(about))
     step = next(unit * k for k in (1, 2, 5, 10) if unit * k >= about)

@@ -1,6 +1,6 @@
 """Pruning by curvature beside pruning by magnitude: at once, and in stages with training between them.
 
-    python prune.py            # a minute on two cores, over a cluster of its own (mfac.local)
+    python prune.py            # a minute and a half on two cores, over a cluster of its own (mfac.local)
     python prune.py --server nats://127.0.0.1:4222
 
 A network is trained on MNIST (common.py says where that is), and gradients of single images are published. Then the weights that
@@ -9,6 +9,7 @@ a rule finds least needed become 0. It prints a table and draws it as prune.svg.
 
 import contextlib
 import copy
+import sys
 import time
 from typing import Dict, Iterator, List, Optional, Tuple
 
@@ -111,6 +112,7 @@ def main() -> None:
             for rule in RULES:
                 accuracies, zeros = in_stages(client, model, rule, train, test, args.window, seed)
                 staged.setdefault(rule, []).append(accuracies)
+            print(f"seed {seed}, {time.monotonic() - began:.0f} s so far", file=sys.stderr, flush=True)
     d = sum(p.numel() for p in network(0).parameters())
     print(f"{d} parameters, {len(train.y)} images, window {args.window}, λ = {DAMPING:g} tr F, {args.seeds} seeds from {args.seed}")
     print(f"test accuracy in %; before pruning {mean_and_spread(dense)}")

@@ -9,6 +9,8 @@ from typing import List
 
 import pytest
 
+import mfac
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
@@ -54,8 +56,9 @@ def test_influence(tmp_path: Path) -> None:
     assert len(re.findall("^all .*[0-9]$", printed, re.MULTILINE)) == 7, printed
 
 
-def test_forget(tmp_path: Path) -> None:
-    printed = ran("forget.py", tmp_path / "plot.svg", "--images", "150", curves=4)
+def test_forget(client: mfac.Client, tmp_path: Path) -> None:
+    printed = ran("forget.py", tmp_path / "plot.svg", "--images", "150", "--server", client.url, curves=4)
+    assert "example-forget" not in client.runs()
     for table, most in (("784-2: 25 drawn", 0.15), ("784-2: 25 that", 0.5), ("784-16-2: 25 drawn", 0.5), ("784-16-2: 25 that", 0.9)):
         before, after, anew = (row(printed, way, table)[:2] for way in ("untouched", "Newton step", "trained anew"))
         assert anew == [0, 0] and all(a < most * b for a, b in zip(after, before)), printed
