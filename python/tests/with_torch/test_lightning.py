@@ -260,8 +260,8 @@ def test_a_scaler_skips(client: mfac.Client, name: str) -> None:
     trainer(PublishGradients(run), Sees(), **options).fit(model, batches())
     assert not bool(torch.isfinite(seen[1]).all())
     kept = [g for g in seen if bool(torch.isfinite(g).all())]
-    assert run.steps().steps.tolist() == [1, 2, 3] and len(kept) == 3
-    for step, g in enumerate(kept, 1):
+    assert run.steps().steps.tolist() == [1, 3, 4] and len(kept) == 3
+    for step, g in zip((1, 3, 4), kept):
         assert run.gradient(step).tobytes() == g.numpy().tobytes()
 
 
