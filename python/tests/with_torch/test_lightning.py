@@ -341,7 +341,7 @@ def test_two_processes(client: mfac.Client, name: str, script: Callable[..., Any
         assert process.returncode == 0, err
     (published, first), (none, second) = (torch.load(f) for f in files)
     assert (published, none) == (BATCHES // 2, 0)
-    model = network()
+    model: Any = network()
     model[2].p = 0.0
     of, run = sgd(model), client.join(name)
     for i in range(BATCHES // 2):
