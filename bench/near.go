@@ -29,8 +29,8 @@ func nearFigures() []figure {
 }
 
 const (
-	nearCols  = 512
 	nearSlots = kernel.PanelSlots
+	nearPanel = 16 << 10 // bytes; with its vector or result in float64 and float32 far from filling the first cache
 	nearTime  = 2 * time.Millisecond
 )
 
@@ -39,16 +39,16 @@ func nearPair(op string, dtype shard.DType) (sampler, error) {
 	if err != nil {
 		return sampler{}, err
 	}
-	size := nearSlots * nearCols * dtype.Size()
-	region, err := mapRegion(int64(size + 8*nearCols))
+	cols := nearPanel / nearSlots / dtype.Size()
+	region, err := mapRegion(int64(nearPanel + 4*cols))
 	if err != nil {
 		return sampler{}, err
 	}
-	rows, x := region[:size], region[size:][:4*nearCols]
+	rows, x := region[:nearPanel], region[nearPanel:][:4*cols]
 	for i := range rows {
 		rows[i] = byte(i) & 0x3f // small positive numbers in every dtype
 	}
-	g := kernel.Tiles{G: rows, DType: dtype, Slots: nearSlots, Lines: nearCols / dtype.LineCols(), N: 1, Stride: size, Near: true}
+	g := kernel.Tiles{G: rows, DType: dtype, Slots: nearSlots, Lines: cols / dtype.LineCols(), N: 1, Stride: nearPanel, Near: true}
 	if dtype == shard.F16 {
 		g.Exp = make([]int16, nearSlots)
 	}
@@ -58,14 +58,14 @@ func nearPair(op string, dtype shard.DType) (sampler, error) {
 	if op == "combine" {
 		pass = func() bool { done, _ := k.CombineTiles(&w, x, g, y, mask, nil, 0); return done }
 	}
-	once, _ := timed(func() error { converts[dtype](&rows[0], size); return nil })
+	once, _ := timed(func() error { converts[dtype](&rows[0], nearPanel); return nil })
 	reps := repeat(once, nearTime)
 	var rate []float64
 	return sampler{
 		run: func() ([]float64, error) {
 			base, _ := timed(func() error {
 				for range reps {
-					converts[dtype](&rows[0], size)
+					converts[dtype](&rows[0], nearPanel)
 				}
 				return nil
 			})
@@ -77,7 +77,7 @@ func nearPair(op string, dtype shard.DType) (sampler, error) {
 				}
 				return nil
 			})
-			rate = append(rate, float64(reps*size)/base.Seconds()/1e9)
+			rate = append(rate, float64(reps*nearPanel)/base.Seconds()/1e9)
 			return []float64{base.Seconds() / ours.Seconds()}, err
 		},
 		notes: func() []string { return []string{fmt.Sprintf("the loop: %.0f GB/s", median(rate[warmups:]))} },
