@@ -7,12 +7,12 @@
 // func combineTilesF32AVX2(p *byte, r *float64, base *byte, tiles int, stride int, list *int, panels int, c *float64, exp *int16, lines int, ahead int, x *byte, lambda float64) bool
 // Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·combineTilesF32AVX2(SB), NOSPLIT, $0-105
-	VPBROADCASTD exponentTilesF32AVX2<>+0(SB), Y0
-	VPCMPEQD     Y1, Y1, Y1
-	MOVQ         base+16(FP), DX
-	MOVQ         p+0(FP), R8
-	MOVQ         tiles+24(FP), R11
-	MOVQ         x+88(FP), R12
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	MOVQ  base+16(FP), DX
+	MOVQ  p+0(FP), R8
+	MOVQ  tiles+24(FP), R11
+	MOVQ  x+88(FP), R12
 
 tile:
 	MOVQ         list+40(FP), BX
@@ -348,11 +348,9 @@ lastsolved:
 	VCVTPD2PSY  Y5, X5
 	VINSERTF128 $0x01, X5, Y4, Y4
 	VMOVUPS     Y2, (R8)
-	VPANDN      Y0, Y2, Y2
-	VPMINUD     Y2, Y1, Y1
+	VFMADD231PS Y2, Y0, Y1
 	VMOVUPS     Y4, 32(R8)
-	VPANDN      Y0, Y4, Y4
-	VPMINUD     Y4, Y1, Y1
+	VFMADD231PS Y4, Y0, Y1
 	ADDQ        $0x00000080, R9
 	ADDQ        $0x00000040, R8
 	ADDQ        $0x00000200, AX
@@ -476,11 +474,9 @@ lonesolved:
 	VCVTPD2PSY  Y5, X5
 	VINSERTF128 $0x01, X5, Y4, Y4
 	VMOVUPS     Y2, (R8)
-	VPANDN      Y0, Y2, Y2
-	VPMINUD     Y2, Y1, Y1
+	VFMADD231PS Y2, Y0, Y1
 	VMOVUPS     Y4, 32(R8)
-	VPANDN      Y0, Y4, Y4
-	VPMINUD     Y4, Y1, Y1
+	VFMADD231PS Y4, Y0, Y1
 	ADDQ        $0x00000040, R8
 	ADDQ        $0x00000200, AX
 	ADDQ        $0x00000200, CX
@@ -488,29 +484,25 @@ lonesolved:
 	JNZ         lone
 
 next:
-	ADDQ     stride+32(FP), DX
-	DECQ     R11
-	JNZ      tile
-	VPXOR    Y0, Y0, Y0
-	VPCMPEQD Y0, Y1, Y0
-	VPTEST   Y0, Y0
-	SETEQ    AL
+	ADDQ   stride+32(FP), DX
+	DECQ   R11
+	JNZ    tile
+	VCMPPS $0x03, Y1, Y1, Y1
+	VPTEST Y1, Y1
+	SETEQ  AL
 	VZEROUPPER
-	MOVB     AL, ret+104(FP)
+	MOVB   AL, ret+104(FP)
 	RET
 
-DATA exponentTilesF32AVX2<>+0(SB)/4, $0x7f800000
-GLOBL exponentTilesF32AVX2<>(SB), RODATA|NOPTR, $4
-
 // func combineTilesF32AVX512(p *byte, r *float64, base *byte, tiles int, stride int, list *int, panels int, c *float64, exp *int16, lines int, ahead int, x *byte, lambda float64) bool
-// Requires: AVX, AVX2, AVX512F, MMX+
+// Requires: AVX, AVX2, AVX512F, FMA3, MMX+
 TEXT ·combineTilesF32AVX512(SB), NOSPLIT, $0-105
-	VPBROADCASTD exponentTilesF32AVX512<>+0(SB), Y0
-	VPCMPEQD     Y1, Y1, Y1
-	MOVQ         base+16(FP), DX
-	MOVQ         p+0(FP), R10
-	MOVQ         tiles+24(FP), R13
-	MOVQ         x+88(FP), R14
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	MOVQ  base+16(FP), DX
+	MOVQ  p+0(FP), R10
+	MOVQ  tiles+24(FP), R13
+	MOVQ  x+88(FP), R14
 
 tile:
 	MOVQ         list+40(FP), BX
@@ -871,29 +863,25 @@ last:
 	ADDQ         $0x00000080, R14
 
 lastsolved:
-	VCVTPD2PS Z2, Y6
-	VCVTPD2PS Z3, Y7
-	VMOVUPS   Y6, (R10)
-	VPANDN    Y0, Y6, Y6
-	VPMINUD   Y6, Y1, Y1
-	VMOVUPS   Y7, 32(R10)
-	VPANDN    Y0, Y7, Y7
-	VPMINUD   Y7, Y1, Y1
-	VCVTPD2PS Z4, Y6
-	VCVTPD2PS Z5, Y7
-	VMOVUPS   Y6, 64(R10)
-	VPANDN    Y0, Y6, Y6
-	VPMINUD   Y6, Y1, Y1
-	VMOVUPS   Y7, 96(R10)
-	VPANDN    Y0, Y7, Y7
-	VPMINUD   Y7, Y1, Y1
-	ADDQ      $0x00000100, R11
-	ADDQ      $0x00000080, R10
-	ADDQ      $0x00000400, AX
-	ADDQ      $0x00000400, CX
-	DECQ      DI
-	JNZ       last
-	JMP       next
+	VCVTPD2PS   Z2, Y6
+	VCVTPD2PS   Z3, Y7
+	VMOVUPS     Y6, (R10)
+	VFMADD231PS Y6, Y0, Y1
+	VMOVUPS     Y7, 32(R10)
+	VFMADD231PS Y7, Y0, Y1
+	VCVTPD2PS   Z4, Y6
+	VCVTPD2PS   Z5, Y7
+	VMOVUPS     Y6, 64(R10)
+	VFMADD231PS Y6, Y0, Y1
+	VMOVUPS     Y7, 96(R10)
+	VFMADD231PS Y7, Y0, Y1
+	ADDQ        $0x00000100, R11
+	ADDQ        $0x00000080, R10
+	ADDQ        $0x00000400, AX
+	ADDQ        $0x00000400, CX
+	DECQ        DI
+	JNZ         last
+	JMP         next
 
 only:
 	MOVQ         r+8(FP), R11
@@ -1013,28 +1001,24 @@ lone:
 	ADDQ         $0x00000080, R14
 
 lonesolved:
-	VCVTPD2PS Z2, Y6
-	VCVTPD2PS Z3, Y7
-	VMOVUPS   Y6, (R10)
-	VPANDN    Y0, Y6, Y6
-	VPMINUD   Y6, Y1, Y1
-	VMOVUPS   Y7, 32(R10)
-	VPANDN    Y0, Y7, Y7
-	VPMINUD   Y7, Y1, Y1
-	VCVTPD2PS Z4, Y6
-	VCVTPD2PS Z5, Y7
-	VMOVUPS   Y6, 64(R10)
-	VPANDN    Y0, Y6, Y6
-	VPMINUD   Y6, Y1, Y1
-	VMOVUPS   Y7, 96(R10)
-	VPANDN    Y0, Y7, Y7
-	VPMINUD   Y7, Y1, Y1
-	ADDQ      $0x00000080, R10
-	ADDQ      $0x00000400, AX
-	ADDQ      $0x00000400, CX
-	DECQ      DI
-	JNZ       lone
-	JMP       next
+	VCVTPD2PS   Z2, Y6
+	VCVTPD2PS   Z3, Y7
+	VMOVUPS     Y6, (R10)
+	VFMADD231PS Y6, Y0, Y1
+	VMOVUPS     Y7, 32(R10)
+	VFMADD231PS Y7, Y0, Y1
+	VCVTPD2PS   Z4, Y6
+	VCVTPD2PS   Z5, Y7
+	VMOVUPS     Y6, 64(R10)
+	VFMADD231PS Y6, Y0, Y1
+	VMOVUPS     Y7, 96(R10)
+	VFMADD231PS Y7, Y0, Y1
+	ADDQ        $0x00000080, R10
+	ADDQ        $0x00000400, AX
+	ADDQ        $0x00000400, CX
+	DECQ        DI
+	JNZ         lone
+	JMP         next
 
 zeros:
 	MOVQ   r+8(FP), R11
@@ -1347,56 +1331,48 @@ partlastout7:
 	ADDQ         $0x00000080, R14
 
 partlastsolved:
-	VCVTPD2PS Z2, Y6
-	VCVTPD2PS Z3, Y7
-	VMOVUPS   Y6, (R10)
-	VPANDN    Y0, Y6, Y6
-	VPMINUD   Y6, Y1, Y1
-	VMOVUPS   Y7, 32(R10)
-	VPANDN    Y0, Y7, Y7
-	VPMINUD   Y7, Y1, Y1
-	VCVTPD2PS Z4, Y6
-	VCVTPD2PS Z5, Y7
-	VMOVUPS   Y6, 64(R10)
-	VPANDN    Y0, Y6, Y6
-	VPMINUD   Y6, Y1, Y1
-	VMOVUPS   Y7, 96(R10)
-	VPANDN    Y0, Y7, Y7
-	VPMINUD   Y7, Y1, Y1
-	ADDQ      $0x00000100, R11
-	ADDQ      $0x00000080, R10
-	ADDQ      R8, AX
-	ADDQ      R8, CX
-	ADDQ      R8, AX
-	ADDQ      R8, CX
-	DECQ      DI
-	JNZ       partlast
+	VCVTPD2PS   Z2, Y6
+	VCVTPD2PS   Z3, Y7
+	VMOVUPS     Y6, (R10)
+	VFMADD231PS Y6, Y0, Y1
+	VMOVUPS     Y7, 32(R10)
+	VFMADD231PS Y7, Y0, Y1
+	VCVTPD2PS   Z4, Y6
+	VCVTPD2PS   Z5, Y7
+	VMOVUPS     Y6, 64(R10)
+	VFMADD231PS Y6, Y0, Y1
+	VMOVUPS     Y7, 96(R10)
+	VFMADD231PS Y7, Y0, Y1
+	ADDQ        $0x00000100, R11
+	ADDQ        $0x00000080, R10
+	ADDQ        R8, AX
+	ADDQ        R8, CX
+	ADDQ        R8, AX
+	ADDQ        R8, CX
+	DECQ        DI
+	JNZ         partlast
 
 next:
-	ADDQ     stride+32(FP), DX
-	DECQ     R13
-	JNZ      tile
-	VPXOR    Y0, Y0, Y0
-	VPCMPEQD Y0, Y1, Y0
-	VPTEST   Y0, Y0
-	SETEQ    AL
+	ADDQ   stride+32(FP), DX
+	DECQ   R13
+	JNZ    tile
+	VCMPPS $0x03, Y1, Y1, Y1
+	VPTEST Y1, Y1
+	SETEQ  AL
 	VZEROUPPER
-	MOVB     AL, ret+104(FP)
+	MOVB   AL, ret+104(FP)
 	RET
 
-DATA exponentTilesF32AVX512<>+0(SB)/4, $0x7f800000
-GLOBL exponentTilesF32AVX512<>(SB), RODATA|NOPTR, $4
-
 // func combineTilesBF16AVX512(p *byte, r *float64, base *byte, tiles int, stride int, list *int, panels int, c *float64, exp *int16, lines int, ahead int, x *byte, lambda float64) bool
-// Requires: AVX, AVX2, AVX512F, AVX512VL, MMX+
+// Requires: AVX, AVX2, AVX512F, AVX512VL, FMA3, MMX+
 TEXT ·combineTilesBF16AVX512(SB), NOSPLIT, $0-105
-	VPBROADCASTD exponentTilesBF16AVX512<>+0(SB), Y0
-	VPCMPEQD     Y1, Y1, Y1
-	VMOVDQU32    combineTilesBF16AVX512Spread<>+0(SB), Y2
-	MOVQ         base+16(FP), DX
-	MOVQ         p+0(FP), R10
-	MOVQ         tiles+24(FP), R13
-	MOVQ         x+88(FP), R14
+	VPXOR     Y0, Y0, Y0
+	VPXOR     Y1, Y1, Y1
+	VMOVDQU32 combineTilesBF16AVX512Spread<>+0(SB), Y2
+	MOVQ      base+16(FP), DX
+	MOVQ      p+0(FP), R10
+	MOVQ      tiles+24(FP), R13
+	MOVQ      x+88(FP), R14
 
 tile:
 	MOVQ         list+40(FP), BX
@@ -1922,29 +1898,25 @@ last:
 	ADDQ           $0x00000080, R14
 
 lastsolved:
-	VCVTPD2PS Z3, Y7
-	VCVTPD2PS Z4, Y8
-	VMOVUPS   Y7, (R10)
-	VPANDN    Y0, Y7, Y7
-	VPMINUD   Y7, Y1, Y1
-	VMOVUPS   Y8, 32(R10)
-	VPANDN    Y0, Y8, Y8
-	VPMINUD   Y8, Y1, Y1
-	VCVTPD2PS Z5, Y7
-	VCVTPD2PS Z6, Y8
-	VMOVUPS   Y7, 64(R10)
-	VPANDN    Y0, Y7, Y7
-	VPMINUD   Y7, Y1, Y1
-	VMOVUPS   Y8, 96(R10)
-	VPANDN    Y0, Y8, Y8
-	VPMINUD   Y8, Y1, Y1
-	ADDQ      $0x00000100, R11
-	ADDQ      $0x00000080, R10
-	ADDQ      $0x00000200, AX
-	ADDQ      $0x00000200, CX
-	DECQ      DI
-	JNZ       last
-	JMP       next
+	VCVTPD2PS   Z3, Y7
+	VCVTPD2PS   Z4, Y8
+	VMOVUPS     Y7, (R10)
+	VFMADD231PS Y7, Y0, Y1
+	VMOVUPS     Y8, 32(R10)
+	VFMADD231PS Y8, Y0, Y1
+	VCVTPD2PS   Z5, Y7
+	VCVTPD2PS   Z6, Y8
+	VMOVUPS     Y7, 64(R10)
+	VFMADD231PS Y7, Y0, Y1
+	VMOVUPS     Y8, 96(R10)
+	VFMADD231PS Y8, Y0, Y1
+	ADDQ        $0x00000100, R11
+	ADDQ        $0x00000080, R10
+	ADDQ        $0x00000200, AX
+	ADDQ        $0x00000200, CX
+	DECQ        DI
+	JNZ         last
+	JMP         next
 
 only:
 	MOVQ         r+8(FP), R11
@@ -2119,28 +2091,24 @@ lone:
 	ADDQ           $0x00000080, R14
 
 lonesolved:
-	VCVTPD2PS Z3, Y7
-	VCVTPD2PS Z4, Y8
-	VMOVUPS   Y7, (R10)
-	VPANDN    Y0, Y7, Y7
-	VPMINUD   Y7, Y1, Y1
-	VMOVUPS   Y8, 32(R10)
-	VPANDN    Y0, Y8, Y8
-	VPMINUD   Y8, Y1, Y1
-	VCVTPD2PS Z5, Y7
-	VCVTPD2PS Z6, Y8
-	VMOVUPS   Y7, 64(R10)
-	VPANDN    Y0, Y7, Y7
-	VPMINUD   Y7, Y1, Y1
-	VMOVUPS   Y8, 96(R10)
-	VPANDN    Y0, Y8, Y8
-	VPMINUD   Y8, Y1, Y1
-	ADDQ      $0x00000080, R10
-	ADDQ      $0x00000200, AX
-	ADDQ      $0x00000200, CX
-	DECQ      DI
-	JNZ       lone
-	JMP       next
+	VCVTPD2PS   Z3, Y7
+	VCVTPD2PS   Z4, Y8
+	VMOVUPS     Y7, (R10)
+	VFMADD231PS Y7, Y0, Y1
+	VMOVUPS     Y8, 32(R10)
+	VFMADD231PS Y8, Y0, Y1
+	VCVTPD2PS   Z5, Y7
+	VCVTPD2PS   Z6, Y8
+	VMOVUPS     Y7, 64(R10)
+	VFMADD231PS Y7, Y0, Y1
+	VMOVUPS     Y8, 96(R10)
+	VFMADD231PS Y8, Y0, Y1
+	ADDQ        $0x00000080, R10
+	ADDQ        $0x00000200, AX
+	ADDQ        $0x00000200, CX
+	DECQ        DI
+	JNZ         lone
+	JMP         next
 
 zeros:
 	MOVQ   r+8(FP), R11
@@ -2563,43 +2531,35 @@ partlastout7:
 	ADDQ         $0x00000080, R14
 
 partlastsolved:
-	VCVTPD2PS Z3, Y7
-	VCVTPD2PS Z4, Y8
-	VMOVUPS   Y7, (R10)
-	VPANDN    Y0, Y7, Y7
-	VPMINUD   Y7, Y1, Y1
-	VMOVUPS   Y8, 32(R10)
-	VPANDN    Y0, Y8, Y8
-	VPMINUD   Y8, Y1, Y1
-	VCVTPD2PS Z5, Y7
-	VCVTPD2PS Z6, Y8
-	VMOVUPS   Y7, 64(R10)
-	VPANDN    Y0, Y7, Y7
-	VPMINUD   Y7, Y1, Y1
-	VMOVUPS   Y8, 96(R10)
-	VPANDN    Y0, Y8, Y8
-	VPMINUD   Y8, Y1, Y1
-	ADDQ      $0x00000100, R11
-	ADDQ      $0x00000080, R10
-	ADDQ      R8, AX
-	ADDQ      R8, CX
-	DECQ      DI
-	JNZ       partlast
+	VCVTPD2PS   Z3, Y7
+	VCVTPD2PS   Z4, Y8
+	VMOVUPS     Y7, (R10)
+	VFMADD231PS Y7, Y0, Y1
+	VMOVUPS     Y8, 32(R10)
+	VFMADD231PS Y8, Y0, Y1
+	VCVTPD2PS   Z5, Y7
+	VCVTPD2PS   Z6, Y8
+	VMOVUPS     Y7, 64(R10)
+	VFMADD231PS Y7, Y0, Y1
+	VMOVUPS     Y8, 96(R10)
+	VFMADD231PS Y8, Y0, Y1
+	ADDQ        $0x00000100, R11
+	ADDQ        $0x00000080, R10
+	ADDQ        R8, AX
+	ADDQ        R8, CX
+	DECQ        DI
+	JNZ         partlast
 
 next:
-	ADDQ     stride+32(FP), DX
-	DECQ     R13
-	JNZ      tile
-	VPXOR    Y0, Y0, Y0
-	VPCMPEQD Y0, Y1, Y0
-	VPTEST   Y0, Y0
-	SETEQ    AL
+	ADDQ   stride+32(FP), DX
+	DECQ   R13
+	JNZ    tile
+	VCMPPS $0x03, Y1, Y1, Y1
+	VPTEST Y1, Y1
+	SETEQ  AL
 	VZEROUPPER
-	MOVB     AL, ret+104(FP)
+	MOVB   AL, ret+104(FP)
 	RET
-
-DATA exponentTilesBF16AVX512<>+0(SB)/4, $0x7f800000
-GLOBL exponentTilesBF16AVX512<>(SB), RODATA|NOPTR, $4
 
 DATA combineTilesBF16AVX512Spread<>+0(SB)/4, $0x01008080
 DATA combineTilesBF16AVX512Spread<>+4(SB)/4, $0x03028080
@@ -2612,15 +2572,15 @@ DATA combineTilesBF16AVX512Spread<>+28(SB)/4, $0x0f0e8080
 GLOBL combineTilesBF16AVX512Spread<>(SB), RODATA|NOPTR, $32
 
 // func combineTilesF16AVX512(p *byte, r *float64, base *byte, tiles int, stride int, list *int, panels int, c *float64, exp *int16, lines int, ahead int, x *byte, lambda float64) bool
-// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VL, F16C, MMX+
+// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VL, F16C, FMA3, MMX+
 TEXT ·combineTilesF16AVX512(SB), NOSPLIT, $64-105
-	VPBROADCASTD exponentTilesF16AVX512<>+0(SB), Y0
-	VPCMPEQD     Y1, Y1, Y1
-	MOVQ         base+16(FP), DX
-	MOVQ         p+0(FP), R10
-	MOVQ         exp+64(FP), R13
-	MOVQ         tiles+24(FP), R14
-	MOVQ         x+88(FP), R15
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	MOVQ  base+16(FP), DX
+	MOVQ  p+0(FP), R10
+	MOVQ  exp+64(FP), R13
+	MOVQ  tiles+24(FP), R14
+	MOVQ  x+88(FP), R15
 
 tile:
 	MOVQ         list+40(FP), BX
@@ -3086,29 +3046,25 @@ last:
 	ADDQ         $0x00000080, R15
 
 lastsolved:
-	VCVTPD2PS Z2, Y6
-	VCVTPD2PS Z3, Y7
-	VMOVUPS   Y6, (R10)
-	VPANDN    Y0, Y6, Y6
-	VPMINUD   Y6, Y1, Y1
-	VMOVUPS   Y7, 32(R10)
-	VPANDN    Y0, Y7, Y7
-	VPMINUD   Y7, Y1, Y1
-	VCVTPD2PS Z4, Y6
-	VCVTPD2PS Z5, Y7
-	VMOVUPS   Y6, 64(R10)
-	VPANDN    Y0, Y6, Y6
-	VPMINUD   Y6, Y1, Y1
-	VMOVUPS   Y7, 96(R10)
-	VPANDN    Y0, Y7, Y7
-	VPMINUD   Y7, Y1, Y1
-	ADDQ      $0x00000100, R11
-	ADDQ      $0x00000080, R10
-	ADDQ      $0x00000200, AX
-	ADDQ      $0x00000200, CX
-	DECQ      DI
-	JNZ       last
-	JMP       next
+	VCVTPD2PS   Z2, Y6
+	VCVTPD2PS   Z3, Y7
+	VMOVUPS     Y6, (R10)
+	VFMADD231PS Y6, Y0, Y1
+	VMOVUPS     Y7, 32(R10)
+	VFMADD231PS Y7, Y0, Y1
+	VCVTPD2PS   Z4, Y6
+	VCVTPD2PS   Z5, Y7
+	VMOVUPS     Y6, 64(R10)
+	VFMADD231PS Y6, Y0, Y1
+	VMOVUPS     Y7, 96(R10)
+	VFMADD231PS Y7, Y0, Y1
+	ADDQ        $0x00000100, R11
+	ADDQ        $0x00000080, R10
+	ADDQ        $0x00000200, AX
+	ADDQ        $0x00000200, CX
+	DECQ        DI
+	JNZ         last
+	JMP         next
 
 only:
 	MOVQ         r+8(FP), R11
@@ -3263,28 +3219,24 @@ lone:
 	ADDQ         $0x00000080, R15
 
 lonesolved:
-	VCVTPD2PS Z2, Y6
-	VCVTPD2PS Z3, Y7
-	VMOVUPS   Y6, (R10)
-	VPANDN    Y0, Y6, Y6
-	VPMINUD   Y6, Y1, Y1
-	VMOVUPS   Y7, 32(R10)
-	VPANDN    Y0, Y7, Y7
-	VPMINUD   Y7, Y1, Y1
-	VCVTPD2PS Z4, Y6
-	VCVTPD2PS Z5, Y7
-	VMOVUPS   Y6, 64(R10)
-	VPANDN    Y0, Y6, Y6
-	VPMINUD   Y6, Y1, Y1
-	VMOVUPS   Y7, 96(R10)
-	VPANDN    Y0, Y7, Y7
-	VPMINUD   Y7, Y1, Y1
-	ADDQ      $0x00000080, R10
-	ADDQ      $0x00000200, AX
-	ADDQ      $0x00000200, CX
-	DECQ      DI
-	JNZ       lone
-	JMP       next
+	VCVTPD2PS   Z2, Y6
+	VCVTPD2PS   Z3, Y7
+	VMOVUPS     Y6, (R10)
+	VFMADD231PS Y6, Y0, Y1
+	VMOVUPS     Y7, 32(R10)
+	VFMADD231PS Y7, Y0, Y1
+	VCVTPD2PS   Z4, Y6
+	VCVTPD2PS   Z5, Y7
+	VMOVUPS     Y6, 64(R10)
+	VFMADD231PS Y6, Y0, Y1
+	VMOVUPS     Y7, 96(R10)
+	VFMADD231PS Y7, Y0, Y1
+	ADDQ        $0x00000080, R10
+	ADDQ        $0x00000200, AX
+	ADDQ        $0x00000200, CX
+	DECQ        DI
+	JNZ         lone
+	JMP         next
 
 zeros:
 	MOVQ   r+8(FP), R11
@@ -3667,44 +3619,36 @@ partlastout7:
 	ADDQ         $0x00000080, R15
 
 partlastsolved:
-	VCVTPD2PS Z2, Y6
-	VCVTPD2PS Z3, Y7
-	VMOVUPS   Y6, (R10)
-	VPANDN    Y0, Y6, Y6
-	VPMINUD   Y6, Y1, Y1
-	VMOVUPS   Y7, 32(R10)
-	VPANDN    Y0, Y7, Y7
-	VPMINUD   Y7, Y1, Y1
-	VCVTPD2PS Z4, Y6
-	VCVTPD2PS Z5, Y7
-	VMOVUPS   Y6, 64(R10)
-	VPANDN    Y0, Y6, Y6
-	VPMINUD   Y6, Y1, Y1
-	VMOVUPS   Y7, 96(R10)
-	VPANDN    Y0, Y7, Y7
-	VPMINUD   Y7, Y1, Y1
-	ADDQ      $0x00000100, R11
-	ADDQ      $0x00000080, R10
-	ADDQ      R8, AX
-	ADDQ      R8, CX
-	DECQ      DI
-	JNZ       partlast
+	VCVTPD2PS   Z2, Y6
+	VCVTPD2PS   Z3, Y7
+	VMOVUPS     Y6, (R10)
+	VFMADD231PS Y6, Y0, Y1
+	VMOVUPS     Y7, 32(R10)
+	VFMADD231PS Y7, Y0, Y1
+	VCVTPD2PS   Z4, Y6
+	VCVTPD2PS   Z5, Y7
+	VMOVUPS     Y6, 64(R10)
+	VFMADD231PS Y6, Y0, Y1
+	VMOVUPS     Y7, 96(R10)
+	VFMADD231PS Y7, Y0, Y1
+	ADDQ        $0x00000100, R11
+	ADDQ        $0x00000080, R10
+	ADDQ        R8, AX
+	ADDQ        R8, CX
+	DECQ        DI
+	JNZ         partlast
 
 next:
-	ADDQ     stride+32(FP), DX
-	ADDQ     stride+32(FP), R13
-	DECQ     R14
-	JNZ      tile
-	VPXOR    Y0, Y0, Y0
-	VPCMPEQD Y0, Y1, Y0
-	VPTEST   Y0, Y0
-	SETEQ    AL
+	ADDQ   stride+32(FP), DX
+	ADDQ   stride+32(FP), R13
+	DECQ   R14
+	JNZ    tile
+	VCMPPS $0x03, Y1, Y1, Y1
+	VPTEST Y1, Y1
+	SETEQ  AL
 	VZEROUPPER
-	MOVB     AL, ret+104(FP)
+	MOVB   AL, ret+104(FP)
 	RET
-
-DATA exponentTilesF16AVX512<>+0(SB)/4, $0x7f800000
-GLOBL exponentTilesF16AVX512<>(SB), RODATA|NOPTR, $4
 
 // func dotsTilesF32AVX512(y *float64, w *float64, base *byte, tiles int, stride int, list *int, panels int, exp *int16, x *byte, lines int, ahead int)
 // Requires: AVX, AVX512F, AVX512VL, MMX+

@@ -173,9 +173,9 @@ func combineTiles(s isa, t dtype) {
 	TEXT("combineTiles"+t.name+s.name, NOSPLIT, "func(p *byte, r *float64, base *byte, tiles, stride int, list *int, panels int, c *float64, exp *int16, lines, ahead int, x *byte, lambda float64) bool")
 	Pragma("noescape")
 	Doc(fmt.Sprintf("combineTiles%s%s is Variant.combineTiles.", t.name, s.name))
-	e, finite := YMM(), YMM()
-	VPBROADCASTD(constant("exponentTiles"+t.name+s.name, 0x7f800000), e)
-	VPCMPEQD(finite, finite, finite)
+	zero, finite := YMM(), YMM()
+	VPXOR(zero, zero, zero)
+	VPXOR(finite, finite, finite)
 	s.useSpread(t, "combineTiles"+t.name+s.name)
 	defer endSpread()
 	cols := 4 * s.width
@@ -244,7 +244,7 @@ func combineTiles(s isa, t dtype) {
 			ADDQ(U32(4*cols), x)
 			Label(name + "solved")
 			for col := 0; col < cols; col += 16 {
-				out(s, acc[col/s.width:(col+16)/s.width], Mem{Base: p, Disp: 4 * col}, e, finite)
+				out(s, acc[col/s.width:(col+16)/s.width], Mem{Base: p, Disp: 4 * col}, zero, finite)
 			}
 			if !first {
 				ADDQ(U32(8*cols), r)
@@ -305,10 +305,8 @@ func combineTiles(s isa, t dtype) {
 	pow.next()
 	DECQ(left)
 	JNZ(LabelRef("tile"))
-	zero := YMM()
-	VPXOR(zero, zero, zero)
-	VPCMPEQD(zero, finite, zero)
-	VPTEST(zero, zero)
+	VCMPPS(U8(unordered), finite, finite, finite)
+	VPTEST(finite, finite)
 	ok := GP8()
 	SETEQ(ok)
 	VZEROUPPER()
@@ -316,9 +314,12 @@ func combineTiles(s isa, t dtype) {
 	RET()
 }
 
-// out rounds sixteen sums to float32. Of e, the exponent, finite keeps the least that one lacks: 0 where
-// it is not finite.
-func out(s isa, acc []Register, to Mem, e, finite Register) {
+// unordered is VCMPPS' predicate for where one is NaN.
+const unordered = 3
+
+// out rounds sixteen sums to float32. finite gets zero times each added, which is NaN of what is not
+// finite: an addition and multiplication, as conversions leave room for them.
+func out(s isa, acc []Register, to Mem, zero, finite Register) {
 	f := make([]Register, 2)
 	if s.width == 8 {
 		f[0], f[1] = YMM(), YMM()
@@ -336,8 +337,7 @@ func out(s isa, acc []Register, to Mem, e, finite Register) {
 	}
 	for j, f := range f {
 		VMOVUPS(f, to.Offset(32*j))
-		VPANDN(e, f, f)
-		VPMINUD(f, finite, finite)
+		VFMADD231PS(f, zero, finite)
 	}
 }
 
