@@ -118,7 +118,24 @@ class GradientPublisher:
         self._step = max(self._step, step)
 
     def push(self, optimizer: Optional[torch.optim.Optimizer] = None) -> None:
-        """Publishes the gradients that the parameters have now, by itself: for loops that no optimizer steps."""
+        """Publishes the gradients that the parameters have now, by itself: for loops that no optimizer steps.
+
+        Args:
+            optimizer: one with a GradScaler's ``found_inf`` or ``grad_scale``: what these say is done.
+
+        Raises:
+            MFACError: the publisher is closed.
+
+        >>> model = torch.nn.Linear(10, 2)
+        >>> run = client.attach("pushed", layout=mfac.torch.layout(model), window=8)
+        >>> model(torch.ones(4, 10)).square().mean().backward()
+        >>> publisher = mfac.torch.GradientPublisher(model, run)
+        >>> publisher.push()
+        >>> publisher.flush(timeout=10)
+        >>> publisher.close()
+        >>> run.status()["rows"]
+        1
+        """
         self._filled = False
         self._fill(optimizer)
         self._send()
@@ -196,7 +213,10 @@ class GradientPublisher:
             raise error
 
     def flush(self, timeout: Optional[float] = None) -> None:
-        """Returns when all gradients are published.
+        """Returns when all gradients are published: ``push`` has an example.
+
+        Args:
+            timeout: seconds; without one, as long as it takes.
 
         Raises:
             Timeout: they are not after so many seconds.
@@ -208,7 +228,11 @@ class GradientPublisher:
         self._raise()
 
     def close(self, timeout: Optional[float] = None) -> None:
-        """Lets go of the optimizers, publishes what waits, and ends the thread. What is not published in time is left out.
+        """Lets go of the optimizers, publishes what waits, and ends the thread. What is not published in time is left out. The end of a
+        ``with`` does it; ``push`` has an example.
+
+        Args:
+            timeout: seconds; without one, as long as it takes.
 
         Raises:
             Timeout, MFACError: as flush does. The publisher is closed all the same.
