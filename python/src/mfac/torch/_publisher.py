@@ -136,7 +136,6 @@ class GradientPublisher:
         >>> run.status()["rows"]
         1
         """
-        self._filled = False
         self._fill(optimizer)
         self._send()
 
