@@ -114,7 +114,20 @@ class GradientPublisher:
         return self
 
     def skip_to(self, step: int) -> None:
-        """Numbers are above step from now on, for those that count steps elsewhere."""
+        """Numbers are above step from now on, for those that count steps elsewhere.
+
+        Args:
+            step: of which the next number is one more, or more yet.
+
+        >>> model = torch.nn.Linear(10, 2)
+        >>> run = client.attach("skipped", layout=mfac.torch.layout(model), window=8)
+        >>> model(torch.ones(4, 10)).square().mean().backward()
+        >>> with mfac.torch.GradientPublisher(model, run) as publisher:
+        ...     publisher.skip_to(41)
+        ...     publisher.push()
+        >>> run.steps().steps
+        array([42], dtype=uint64)
+        """
         self._step = max(self._step, step)
 
     def push(self, optimizer: Optional[torch.optim.Optimizer] = None) -> None:
