@@ -50,7 +50,11 @@ class Answer:
 
     @property
     def bound(self) -> float:
-        """The largest of the bounds, 0 if there is none."""
+        """The largest of the bounds, 0 if there is none.
+
+        >>> mfac.Answer(bounds=[1e-9, 3e-9]).bound
+        3e-09
+        """
         return max(self.bounds, default=0.0)
 
     def _fill(self, reply: Dict[str, Any]) -> None:
@@ -167,6 +171,7 @@ class Run:
 
     **Options** that most queries have:
 
+    - ``dtype``: of the result, float32 or float64; the vector's by default, else float32.
     - ``damping``: λ of this answer instead of the run's; > 0.
     - ``divisor``: N of this answer, ``"capacity"`` or ``"count"``.
     - ``min_rows``: TooFewRows where the window has fewer.
@@ -182,6 +187,18 @@ class Run:
       the columns of the result.
 
     An interrupt (Ctrl-C), or an exception in progress, cancels the call and frees the workers.
+
+    **Errors** that every call may raise: Invalid (an argument, which ``field`` names), UnknownRun (it was deleted), Timeout,
+    Unavailable (NATS, the coordinator or a worker is away), Busy, Denied, AgentDied, Cancelled, Closed. Queries of vectors may raise
+    NotFinite (a NaN or an infinity in a vector), Overflow (a number that the result's dtype does not have), IllConditioned (the bound
+    of the error is above 1e-3, or K has no factor), TooFewRows, Behind and VersionGone. Methods name those of their own.
+
+    **Letters**: G (n, d) the window's gradients, one a row; N the divisor; F = GᵀG/N, the empirical Fisher matrix; H = F + λI. Nothing
+    has a unit but likelihoods, in nats, and times, in seconds. H⁻¹ is that of M-FAC (Frantar, Kurtic and Alistarh, NeurIPS 2021,
+    section 3), by the formulas of docs/maths.md.
+
+    >>> run
+    <mfac.Run demo: dim 1000, window 64, damping 0.0001>
     """
 
     def __init__(self, client: "Client", name: str, uid: int) -> None:
@@ -214,22 +231,39 @@ class Run:
 
     @property
     def dim(self) -> int:
-        """d, the number of parameters."""
+        """d, the number of parameters.
+
+        >>> run.dim
+        1000
+        """
         return int(self._spec["dim"])
 
     @property
     def window(self) -> int:
-        """m, how many gradients are kept."""
+        """m, how many gradients are kept.
+
+        >>> run.window
+        64
+        """
         return int(self._spec["window"])
 
     @property
     def damping(self) -> float:
-        """λ, as was heard last."""
+        """λ, as was heard last.
+
+        >>> run.damping
+        0.0001
+        """
         return float(self._spec["damping"])
 
     @property
     def spec(self) -> Dict[str, Any]:
-        """What the run is, as was heard last: dim, window, spare, shards, damping, divisor, store, durability."""
+        """What the run is, as was heard last: dim, window, spare, shards, damping, divisor, store, durability; where it has them layout,
+        half_life and scales (docs/protocol.md).
+
+        >>> run.spec["divisor"], run.spec["store"]
+        ('capacity', 'f32')
+        """
         return dict(self._spec)
 
     def _linked(self) -> Tuple[Link, int]:
@@ -345,6 +379,8 @@ class Run:
         Raises:
             NotGrowing: the step is not above the newest one.
             NotFinite: there is a NaN or an infinity. Of several gradients, ``commits`` of the error has those before it.
+            Overflow: a number that ``wire``, or the run's ``store``, does not have.
+            Frozen: the run is.
 
         >>> run.publish(100, np.ones(run.dim)).rows
         9
@@ -401,8 +437,12 @@ class Run:
 
         Args:
             step, g, columns, wire, weight, label, token, step_deadline: as for publish; g is (d,), or the columns.
-            dtype: of the result.
+            dtype: of the result, float32 or float64.
+            damping, divisor, min_rows, result, info, timeout: as for ihvp.
             out: may be g.
+
+        Returns:
+            H⁻¹g, (d,) or the columns' part of it: (g − Gᵀ(NλI + GGᵀ)⁻¹Gg)/λ, by one pass over the window and one over the result.
 
         Raises:
             IllConditioned, TooFewRows, Overflow: the result alone is refused; the gradient is in the window at
@@ -422,7 +462,11 @@ class Run:
         return self._vectors("precondition", g, None, dtype if out is None else None, out, args, timeout, info, None, sent=_F32)
 
     def forget(self, steps: Union[int, Iterable[int]], *, timeout: Optional[float] = None) -> Commit:
-        """Takes gradients out of the window, all or none, and returns when their memory is zeroed on every worker.
+        """Takes gradients out of the window, all or none, and returns when their memory is zeroed on every worker: answers are then
+        those of a window that never had them (docs/forgetting.md).
+
+        Args:
+            steps: one, or several.
 
         Raises:
             UnknownStep: one is not in the window; nothing is forgotten.
@@ -438,6 +482,10 @@ class Run:
     def set(self, *, damping: Optional[float] = None, divisor: Optional[str] = None, timeout: Optional[float] = None) -> Commit:
         """Gives the run another λ or divisor, for all of its clients. The window stays.
 
+        Args:
+            damping: λ > 0.
+            divisor: ``"capacity"`` or ``"count"``.
+
         >>> run.set(damping=1e-3).rows
         10
         >>> run.damping
@@ -450,6 +498,9 @@ class Run:
     def resize(self, window: int, *, timeout: Optional[float] = None) -> Commit:
         """Gives the run a window of another size, for all of its clients. Of a smaller one the oldest gradients leave; those that
         stay keep every bit. It waits for the steps that are open.
+
+        Args:
+            window: m, in [1, 4096].
 
         Raises:
             TooLarge: a worker has not the memory; the run stays as it was.
@@ -480,13 +531,23 @@ class Run:
         return Commit(reply["version"], reply["rows"])
 
     def thaw(self, *, timeout: Optional[float] = None) -> Commit:
-        """Lets the window of a frozen run change again, and the workers give the memory back."""
+        """Lets the window of a frozen run change again, and the workers give the memory back.
+
+        >>> _ = run.freeze()
+        >>> _ = run.thaw()
+        >>> run.publish(200, np.ones(run.dim)).rows
+        11
+        """
         reply = self._ask("freeze", {"thaw": True}, timeout)
         return Commit(reply["version"], reply["rows"])
 
     def frozen(self, *, timeout: Optional[float] = None) -> Dict[str, Any]:
         """Whether the run is frozen (``state``), and what that takes on each of its ``workers``, or would take: ``kept``, ``making``
-        and ``free``, in bytes."""
+        and ``free``, in bytes.
+
+        >>> run.frozen()["state"]
+        'thawed'
+        """
         reply: Dict[str, Any] = self._ask("frozen", {}, timeout)["frozen"]
         return reply
 
@@ -494,14 +555,19 @@ class Run:
 
     def status(self, *, timeout: Optional[float] = None) -> Dict[str, Any]:
         """How the run stands: ``version``, ``rows``, ``newest``, ``cond``, ``state``, ``lost``, ``spec`` and more (``info`` in
-        docs/protocol.md)."""
+        docs/protocol.md).
+
+        >>> s = run.status()
+        >>> s["rows"], s["newest"], s["state"]
+        (10, 101, 'ready')
+        """
         reply = self._ask("status", {}, timeout)
         self._heard(reply)
         info: Dict[str, Any] = reply["info"]
         return info
 
     def steps(self, *, timeout: Optional[float] = None) -> Window:
-        """Which steps are in the window.
+        """Which steps are in the window, oldest first.
 
         >>> run.steps().steps[:3]
         array([0, 1, 2], dtype=uint64)
@@ -520,7 +586,11 @@ class Run:
         return Window(reply["version"], _numbers(reply, "steps", "<u8"), reply.get("labels"))
 
     def layout(self, *, timeout: Optional[float] = None) -> Optional[Dict[str, Tuple[int, ...]]]:
-        """The named tensors that the parameters are, in order, with their shapes; None if the run has no layout."""
+        """The named tensors that the parameters are, in order, with their shapes; None if the run has no layout.
+
+        >>> client.attach("named", layout={"w": (3, 4), "b": (4,)}, window=2).layout()
+        {'w': (3, 4), 'b': (4,)}
+        """
         payload = self._ask("layout", {}, timeout).get("layout")
         if payload is None:
             return None
@@ -528,7 +598,10 @@ class Run:
 
     def gradient(self, step: int, *, at_least: int = 0, exactly: Optional[int] = None, out: Optional[Array] = None,
                  info: Optional[Answer] = None, timeout: Optional[float] = None) -> Array:  # fmt: skip
-        """The gradient in the window as step, (d,) float32, exactly as it is stored.
+        """The gradient in the window as step, (d,), exactly as it is stored: float32, whatever ``store`` and ``wire``.
+
+        Args:
+            step: its number.
 
         Raises:
             UnknownStep: it is not in the window.
@@ -551,6 +624,7 @@ class Run:
 
         Args:
             v: (d,), or (k, d) for k vectors at once, for the price of two passes over the window.
+            dtype: of the result, float32 or float64; v's by default.
             verify: measures ‖Hx − v‖/‖v‖, by two more passes: ``info.residuals``.
             refine: refines once, and keeps what has the smaller residual.
 
@@ -573,6 +647,12 @@ class Run:
                   timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Array:  # fmt: skip
         """H⁻¹g of the gradient in the window as step, (d,); of k steps (k, d). One pass, nothing of length d is sent.
 
+        Args:
+            step: one, or a list.
+
+        Raises:
+            UnknownStep: one is not in the window.
+
         >>> run.ihvp_step(100).shape == (run.dim,)
         True
         """
@@ -593,6 +673,14 @@ class Run:
                 result: Optional[str] = None, out: Optional[Array] = None, info: Optional[Answer] = None,
                 timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Array:  # fmt: skip
         """H⁻¹ Σ coef[i]·g[i] over gradients in the window, named by their n steps: coef (n,) gives (d,), (k, n) gives (k, d).
+        It is Gᵀ(NλI + GGᵀ)⁻¹N·coef: one pass (docs/maths.md, "A combination of stored gradients").
+
+        Args:
+            steps: n of those in the window.
+            coef: float64.
+
+        Raises:
+            UnknownStep: one is not in the window.
 
         >>> run.combine([100, 101], [0.5, -0.5]).shape == (run.dim,)
         True
@@ -613,7 +701,10 @@ class Run:
             at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None, result: Optional[str] = None,
             out: Optional[Array] = None, info: Optional[Answer] = None, timeout: Optional[float] = None,
             progress: Optional[Progress] = None) -> Array:  # fmt: skip
-        """F v with F = GᵀG/N, (d,) or (k, d).
+        """F v with F = GᵀG/N, (d,) or (k, d): Gᵀ(Gv)/N, two passes (docs/functions.md).
+
+        Args:
+            v: (d,), or (k, d).
 
         Raises:
             IllConditioned: v is all but orthogonal to the gradients, so that F v has no relative error that is bounded.
@@ -629,7 +720,14 @@ class Run:
             blocks: Whole = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None,
             result: Optional[str] = None, out: Optional[Array] = None, info: Optional[Answer] = None,
             timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Array:  # fmt: skip
-        """H v with H = F + λI, (d,) or (k, d)."""
+        """H v with H = F + λI, (d,) or (k, d): λv + Gᵀ(Gv)/N, two passes (docs/functions.md).
+
+        Args:
+            v: (d,), or (k, d).
+
+        >>> bool(np.allclose(run.ihvp(run.hvp(v.astype(float))), v, rtol=1e-6))
+        True
+        """
         args = _asking(damping, divisor, min_rows, at_least, exactly, wire, result, whole=blocks)
         return self._vectors("hvp", v, None, dtype, out, args, timeout, info, progress)
 
@@ -637,7 +735,11 @@ class Run:
                 divisor: Optional[str] = None, blocks: Whole = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
                 wire: Optional[str] = None, result: Optional[str] = None, out: Optional[Array] = None, info: Optional[Answer] = None,
                 timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Array:  # fmt: skip
-        """H^(−½)v, the symmetric root, (d,) or (k, d): applied twice it is H⁻¹v (docs/functions.md).
+        """H^(−½)v, the symmetric root, (d,) or (k, d): applied twice it is H⁻¹v (docs/functions.md; the contour integral of Hale, Higham
+        and Trefethen, 2008).
+
+        Args:
+            v: (d,), or (k, d).
 
         >>> bool(np.allclose(run.invsqrt(run.invsqrt(v.astype(float))), run.ihvp(v), rtol=1e-5))
         True
@@ -651,6 +753,10 @@ class Run:
                timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Array:  # fmt: skip
         """Sample number ``first`` of seed from N(0, H⁻¹), (d,); with k the samples first … first + k − 1, (k, d). The same
         bytes whatever the number of workers, and of samples asked for together (docs/functions.md).
+
+        Args:
+            seed, first: of the stream, and the number in it, uint64.
+            k: how many; ``max_vectors`` at most.
 
         >>> bool((run.sample(42, k=3)[2] == run.sample(42, first=2)).all())
         True
@@ -668,7 +774,8 @@ class Run:
              blocks: Blocks = None, across: bool = False, min_rows: int = 0,
              at_least: int = 0, exactly: Optional[int] = None, result: Optional[str] = None, out: Optional[Array] = None,
              info: Optional[Answer] = None, timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Array:  # fmt: skip
-        """The diagonal of H⁻¹, (d,). It takes d·m²/2 products, so give large runs the time (docs/elements.md).
+        """The diagonal of H⁻¹, (d,): (1 − ‖L⁻¹G[:, j]‖²)/λ with LLᵀ = NλI + GGᵀ. It takes d·m²/2 products, so give large
+        runs the time (docs/elements.md).
 
         >>> bool(np.isclose(run.diag(dtype=np.float64)[5], run.element(5, 5)))
         True
@@ -681,7 +788,14 @@ class Run:
                divisor: Optional[str] = None, blocks: Whole = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
                result: Optional[str] = None, out: Optional[Array] = None, info: Optional[Answer] = None,
                timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Array:  # fmt: skip
-        """Column j of H⁻¹, (d,); of k indices (k, d), a row for each."""
+        """Column j of H⁻¹, (d,): (eⱼ − Gᵀ(NλI + GGᵀ)⁻¹G[:, j])/λ; of k indices (k, d), a row for each (docs/elements.md).
+
+        Args:
+            j: an index in [0, d), or a list.
+
+        >>> bool(np.isclose(run.column(5, dtype=np.float64)[7], run.element(5, 7)))
+        True
+        """
         index = _indices(j)
         args = _asking(damping, divisor, min_rows, at_least, exactly, None, result, whole=blocks)
         args["index"] = index.tobytes()
@@ -692,7 +806,14 @@ class Run:
                 blocks: Blocks = None, across: bool = False, min_rows: int = 0,
                 at_least: int = 0, exactly: Optional[int] = None, info: Optional[Answer] = None,
                 timeout: Optional[float] = None) -> float:  # fmt: skip
-        """[H⁻¹]ᵢⱼ."""
+        """[H⁻¹]ᵢⱼ, float64: what subblock has for two columns (docs/elements.md).
+
+        Args:
+            i, j: indices in [0, d).
+
+        >>> run.element(3, 5) == run.element(5, 3)
+        True
+        """
         q = [i] if i == j else [i, j]
         x = self.subblock(
             q,
@@ -712,7 +833,10 @@ class Run:
                  blocks: Blocks = None, across: bool = False, min_rows: int = 0,
                  at_least: int = 0, exactly: Optional[int] = None, info: Optional[Answer] = None,
                  timeout: Optional[float] = None) -> Array:  # fmt: skip
-        """[H⁻¹]_QQ of the q columns that index names, at most 2,048: (q, q) float64.
+        """[H⁻¹]_QQ of the q columns that index names, at most 2,048: (q, q) float64 (docs/elements.md).
+
+        Args:
+            index: q different ones in [0, d).
 
         Raises:
             TooLarge: the coordinator has not that memory or time.
@@ -770,7 +894,11 @@ class Run:
                    info: Optional[Answer] = None, timeout: Optional[float] = None,
                    progress: Optional[Progress] = None) -> Array:  # fmt: skip
         """The change of all weights (d,) that raises the quadratic least when those where fixed (d,) is true change by
-        delta (d,), as quantisation does: δ_rest = −G_restᵀ(NλI + A_rest)⁻¹ G_S δ_S.
+        delta (d,), as quantisation does: δ_rest = −G_restᵀ(NλI + A_rest)⁻¹ G_S δ_S (docs/pruning.md).
+
+        Args:
+            delta: 0 where it is not prescribed.
+            fixed: (d,) of bool.
 
         >>> fixed = np.arange(run.dim) < 10
         >>> bool((run.compensate(v, fixed)[:10] == v[:10]).all())
@@ -794,7 +922,11 @@ class Run:
                blocks: Whole = None, min_rows: int = 0,
                at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None, info: Optional[Answer] = None,
                timeout: Optional[float] = None) -> Scores:  # fmt: skip
-        """gᵀH⁻¹v for every gradient g in the window: one pass (docs/influence.md).
+        """gᵀH⁻¹v for every gradient g in the window, (n,) or (k, n) float64: one pass (docs/influence.md; Koh and Liang, 2017, with F in
+        the place of the Hessian).
+
+        Args:
+            v: (d,), or (k, d).
 
         >>> s = run.scores(v)
         >>> len(s.steps) == len(s.scores) == run.status()["rows"]
@@ -809,7 +941,11 @@ class Run:
               blocks: Whole = None,
               min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None,
               info: Optional[Answer] = None, timeout: Optional[float] = None) -> Pairs:  # fmt: skip
-        """uᵀH⁻¹v for pairs (p, 2) of the vectors v (k, d), by their indices; each vector is sent once.
+        """uᵀH⁻¹v for pairs (p, 2) of the vectors v (k, d), by their indices; each vector is sent once (docs/influence.md).
+
+        Args:
+            v: (k, d).
+            pairs: p pairs of indices in [0, k).
 
         >>> p = run.pairs(np.stack([v, -v]), [(0, 0), (0, 1)])
         >>> bool(np.isclose(p.values[0], -p.values[1]))
@@ -830,7 +966,7 @@ class Run:
     def influence(self, *, damping: Optional[float] = None, divisor: Optional[str] = None,
                   blocks: Whole = None, min_rows: int = 0, at_least: int = 0,
                   exactly: Optional[int] = None, info: Optional[Answer] = None, timeout: Optional[float] = None) -> Influence:  # fmt: skip
-        """G H⁻¹Gᵀ of the gradients in the window, from what the coordinator has: no pass over them.
+        """G H⁻¹Gᵀ of the gradients in the window, (n, n), from what the coordinator has: no pass over them (docs/influence.md).
 
         >>> run.influence().values.shape == (run.status()["rows"],) * 2
         True
@@ -843,7 +979,7 @@ class Run:
                        blocks: Whole = None, min_rows: int = 0, at_least: int = 0,
                        exactly: Optional[int] = None, info: Optional[Answer] = None,
                        timeout: Optional[float] = None) -> SelfInfluence:  # fmt: skip
-        """gᵀH⁻¹g of each gradient in the window, and gᵀ(H − ggᵀ/N)⁻¹g, with it left out; no pass over them.
+        """gᵀH⁻¹g of each gradient in the window, and gᵀ(H − ggᵀ/N)⁻¹g, with it left out, (n,) each; no pass over them (docs/influence.md).
 
         >>> s = run.self_influence()
         >>> bool((s.left_out >= s.values).all())
@@ -882,6 +1018,9 @@ class Run:
         """scalars of each diagonal block of H, as if its columns were all there are: HAWQ ranks layers by their traces
         (docs/blocks.md). The blocks are the run's by default, in a run without one a tensor. Where tensors have dampings of their own,
         ``damping`` names these by λ, as elsewhere.
+
+        Args:
+            damping: as for scalars.
 
         >>> parts = run.block_scalars(blocks=600)
         >>> [(b.lo, b.hi) for b in parts]
@@ -928,7 +1067,11 @@ class Run:
                     min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None,
                     info: Optional[Answer] = None, timeout: Optional[float] = None) -> Likelihoods:  # fmt: skip
         """log N(h; 0, H) = −½(d log 2π + log det H + hᵀH⁻¹h) in nats of gradients h (k, d) at each λ of damping, the run's by default, at
-        most 64; or, without h, of the window's own gradients, each left out of H.
+        most 64; or, without h, of the window's own gradients, each left out of H (docs/damping.md).
+
+        Args:
+            damping: λ, or a list.
+            h: gradients that are not in the window.
 
         >>> run.likelihoods([1e-3, 1e-2]).values.shape
         (2, 10)
@@ -953,6 +1096,10 @@ class Run:
         """Ranks dampings by how well H predicts gradients that are not in it: held-out ones h (k, d),
         two or more, or, without, the window's, each left out. The criterion is the mean of likelihoods (docs/damping.md has
         its source, and where it fails).
+
+        Args:
+            damping: a list of λ, at most 64.
+            h: (k, d), k ≥ 2.
 
         >>> t = run.tune(np.geomspace(1e-4, 1e2, 7))
         >>> float(t.below.min()), t.best in t.dampings
@@ -982,7 +1129,7 @@ class Run:
     def spectrum(self, *, divisor: Optional[str] = None,
                  blocks: Whole = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
                  info: Optional[Answer] = None, timeout: Optional[float] = None) -> Spectrum:  # fmt: skip
-        """The eigenvalues of F; those of H are λ more.
+        """The eigenvalues of F, the min(n, d) largest; those of H are λ more, and λ itself d − n times (docs/queries.md).
 
         >>> e = run.spectrum().eigenvalues
         >>> bool((np.diff(e) <= 0).all()), len(e) == run.status()["rows"]
@@ -1015,7 +1162,7 @@ def settle_layout(layout: "Optional[Layout]", dim: Optional[int]) -> Tuple[Optio
 
 def _vector(v: npt.ArrayLike, dtype: Optional["np.dtype[Any]"] = None) -> Array:
     """v as an array of one or two dimensions, float64 if it is, or holds integers, else float32; or as dtype."""
-    a = np.asarray(v)
+    a = _array(v)
     if a.dtype.kind not in "fiub":
         raise invalid("dtype", a.dtype, "a real number's")
     if a.ndim not in (1, 2) or a.size == 0:
@@ -1028,8 +1175,17 @@ def _vector(v: npt.ArrayLike, dtype: Optional["np.dtype[Any]"] = None) -> Array:
         return a.astype(dtype)
 
 
+def _array(v: Any) -> Array:
+    """v as an array. A tensor of torch may want a gradient, lie on a device, or be of bfloat16, which numpy doesn't have: it is
+    float32 exactly."""
+    if type(v).__module__.partition(".")[0] == "torch" and hasattr(v, "detach"):
+        v = v.detach()
+        v = (v.float() if str(v.dtype) == "torch.bfloat16" else v).cpu()
+    return np.asarray(v)
+
+
 def _one(v: npt.ArrayLike) -> Array:
-    a = np.asarray(v)
+    a = _array(v)
     if a.ndim != 1:
         raise invalid("shape", a.shape, "(d,)")
     return a
