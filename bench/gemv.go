@@ -54,7 +54,7 @@ func gemvFigure(against, op string, m int, d int64, threads int) figure {
 				return why
 			}
 			if against == "torch" && !e.py.torc {
-				return "no torch"
+				return "the Python has no torch: name one with --python"
 			}
 			if why := lacksCores(threads); why != "" {
 				return why

@@ -97,6 +97,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 	e := newEnv(ctx, o, stderr)
 	defer e.close()
+	if o.python != "" { // who names one wants to hear of it here, not of figures that are not there
+		if why := e.lacksBLAS(); why != "" {
+			fmt.Fprintf(stderr, "bench: --python %s: %s\n", o.python, why)
+			return 2
+		}
+	}
 	status := 0
 	if command == "all" || command == "table" {
 		status = table(e, stdout)
