@@ -160,6 +160,7 @@ func gemvPair(e *env, against, op string, m int, d int64, threads int) (sampler,
 		})
 		return ours / time.Duration(reps), base, err
 	}, nil)
+	p.sides = []side{{"ours", pass}}
 	if against == "sgemv" {
 		var note string
 		if note, err = b.errors(e, store, op, threads); err != nil {
