@@ -14,7 +14,7 @@ from . import _agent
 from ._errors import AgentDied, Closed, invalid
 from ._link import Link
 from ._memory import Array
-from ._run import Run, settle_layout
+from ._run import Blocks, Run, run_blocks, settle_layout
 
 Layout = Union[Mapping[str, Sequence[int]], Iterable[Tuple[str, Sequence[int]]]]
 
@@ -121,6 +121,7 @@ class Client:
         self._local = agent  # whose cluster it is, or None
         self._lock = threading.RLock()
         self._link: Optional[Link] = None
+        self._name = ""  # that the agent goes by in NATS
         self._closed = False
         self._finalizer = weakref.finalize(self, _let_go, [None, agent])
         _clients.add(self)
@@ -170,21 +171,23 @@ class Client:
         with self._lock:
             if self._closed:
                 raise Closed("the client is closed")
-            link = self._link
+            link, args = self._link, self._args
             if link is not None and link.alive:
                 return link
             if link is not None:
                 link.close()
+                if link.pid == os.getpid():  # the next agent closes the queries that this one had open
+                    args = {**args, "name": self._name, "again": True}
             own = self._local if self._local is not None and self._local.pid == os.getpid() else None
             if own is not None and not own.alive:
                 raise AgentDied("the agent has died, and with it the cluster of mfac.local and all windows: make another one")
             link = own.connect() if own is not None else _agent.shared(self._binary)
             try:
-                link.request("connect", self._args, timeout=max(self._args.get("connect_ms", 0), 10_000) / 1000 + 1)
+                reply = link.request("connect", args, timeout=max(self._args.get("connect_ms", 0), 10_000) / 1000 + 1)
             except BaseException:
                 link.close()
                 raise
-            self._link = link
+            self._link, self._name = link, str(reply["name"])
             self._finalizer.detach()
             self._finalizer = weakref.finalize(self, _let_go, [link, own])
             return link
@@ -206,6 +209,8 @@ class Client:
         store: str = "",
         half_life: float = 0.0,
         tensor_damping: Optional[Mapping[str, float]] = None,
+        blocks: Blocks = None,
+        across: bool = False,
         timeout: Optional[float] = None,
     ) -> Run:
         """Creates a run, or joins the one of that name, which must be the same.
@@ -225,6 +230,8 @@ class Client:
             half_life: in steps: a gradient counts 2^(−k/half_life) times its weight when the newest is k steps ahead
                 (docs/weights.md); 0, the default: gradients don't fade.
             tensor_damping: λ of tensors of the layout, by their names, where it is another one (docs/weights.md).
+            blocks, across: the diagonal blocks of H that the run answers by, in place of the whole: ``"tensor"``, one for each
+                tensor of the layout, or so many columns each, which end at tensors' borders unless across (docs/blocks.md).
             timeout: seconds; two minutes by default. While there is no worker, attach waits.
 
         Raises:
@@ -255,6 +262,7 @@ class Client:
                     "half_life": float(half_life) or None,
                     "tensors": list(tensor_damping) if tensor_damping else None,
                     "tensor_dampings": np.array(list(tensor_damping.values()), dtype="<f8").tobytes() if tensor_damping else None,
+                    **run_blocks(blocks, across),
                 },
                 timeout=timeout,
             ),

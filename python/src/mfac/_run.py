@@ -25,6 +25,8 @@ _F32, _F64 = np.dtype(np.float32), np.dtype(np.float64)
 
 Blocks = Optional[Union[str, int]]
 """``"tensor"``, a block for each tensor of the layout, or the columns of a block."""
+Whole = Optional[str]
+"""``"whole"``, where nothing else can be given."""
 
 
 @dataclass
@@ -175,7 +177,8 @@ class Run:
     - ``divisor``: N of this answer, ``"capacity"`` or ``"count"``.
     - ``min_rows``: TooFewRows where the window has fewer.
     - ``blocks``, ``across``: H's diagonal blocks in its place (docs/blocks.md): ``"tensor"``, one for each tensor of the layout, or so
-      many columns each, which end at tensors' borders unless across.
+      many columns each, which end at tensors' borders unless across. In a run that was attached with blocks, these by default, and
+      ``"whole"`` is the whole of H: where nothing else can be given, the call is not answered by blocks and needs it there.
     - ``at_least``, ``exactly``: a version of the window; Behind, VersionGone.
     - ``wire``, ``result``: what vectors are sent in, and results fetched in, to save bytes: ``"f32"``, ``"bf16"``, ``"f16"``.
     - ``out``: the array to fill, of the result's shape, float32 or float64; it is returned.
@@ -417,6 +420,7 @@ class Run:
         dtype: npt.DTypeLike = np.float32,
         damping: Optional[float] = None,
         divisor: Optional[str] = None,
+        blocks: Whole = None,
         min_rows: int = 0,
         columns: Optional[int] = None,
         wire: Optional[str] = None,
@@ -455,6 +459,7 @@ class Run:
         sending = self._sending(link[0], step, g, columns, wire, weight, label, token, step_deadline, [])
         sending.pop("in")
         args = {**sending, "damping": _number(damping), "divisor": divisor, "min_rows": min_rows or None, "result": result}
+        args["whole"] = _is_whole(blocks)
         return self._vectors("precondition", g, None, dtype if out is None else None, out, args, timeout, info, None, sent=_F32)
 
     def forget(self, steps: Union[int, Iterable[int]], *, timeout: Optional[float] = None) -> Commit:
@@ -692,7 +697,8 @@ class Run:
         args.update(_blocks(blocks, across))
         return self._vectors("combine", None, (*c.shape[:-1], self.dim), dtype if out is None else None, out, args, timeout, info, progress)
 
-    def fvp(self, v: npt.ArrayLike, *, dtype: Optional[npt.DTypeLike] = None, divisor: Optional[str] = None, min_rows: int = 0,
+    def fvp(self, v: npt.ArrayLike, *, dtype: Optional[npt.DTypeLike] = None, divisor: Optional[str] = None,
+            blocks: Whole = None, min_rows: int = 0,
             at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None, result: Optional[str] = None,
             out: Optional[Array] = None, info: Optional[Answer] = None, timeout: Optional[float] = None,
             progress: Optional[Progress] = None) -> Array:  # fmt: skip
@@ -707,11 +713,12 @@ class Run:
         >>> bool(np.allclose(run.hvp(v), run.fvp(v) + run.damping * v, rtol=1e-5, atol=1e-7))
         True
         """
-        args = _asking(None, divisor, min_rows, at_least, exactly, wire, result)
+        args = _asking(None, divisor, min_rows, at_least, exactly, wire, result, whole=blocks)
         return self._vectors("fvp", v, None, dtype, out, args, timeout, info, progress)
 
     def hvp(self, v: npt.ArrayLike, *, dtype: Optional[npt.DTypeLike] = None, damping: Optional[float] = None,
-            divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None,
+            divisor: Optional[str] = None,
+            blocks: Whole = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None,
             result: Optional[str] = None, out: Optional[Array] = None, info: Optional[Answer] = None,
             timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Array:  # fmt: skip
         """H v with H = F + λI, (d,) or (k, d): λv + Gᵀ(Gv)/N, two passes (docs/functions.md).
@@ -722,11 +729,11 @@ class Run:
         >>> bool(np.allclose(run.ihvp(run.hvp(v.astype(float))), v, rtol=1e-6))
         True
         """
-        args = _asking(damping, divisor, min_rows, at_least, exactly, wire, result)
+        args = _asking(damping, divisor, min_rows, at_least, exactly, wire, result, whole=blocks)
         return self._vectors("hvp", v, None, dtype, out, args, timeout, info, progress)
 
     def invsqrt(self, v: npt.ArrayLike, *, dtype: Optional[npt.DTypeLike] = None, damping: Optional[float] = None,
-                divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
+                divisor: Optional[str] = None, blocks: Whole = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
                 wire: Optional[str] = None, result: Optional[str] = None, out: Optional[Array] = None, info: Optional[Answer] = None,
                 timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Array:  # fmt: skip
         """H^(−½)v, the symmetric root, (d,) or (k, d): applied twice it is H⁻¹v (docs/functions.md; the contour integral of Hale, Higham
@@ -738,11 +745,11 @@ class Run:
         >>> bool(np.allclose(run.invsqrt(run.invsqrt(v.astype(float))), run.ihvp(v), rtol=1e-5))
         True
         """
-        args = _asking(damping, divisor, min_rows, at_least, exactly, wire, result)
+        args = _asking(damping, divisor, min_rows, at_least, exactly, wire, result, whole=blocks)
         return self._vectors("invsqrt", v, None, dtype, out, args, timeout, info, progress)
 
     def sample(self, seed: int, *, k: Optional[int] = None, first: int = 0, dtype: npt.DTypeLike = np.float32,
-               damping: Optional[float] = None, divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0,
+               damping: Optional[float] = None, divisor: Optional[str] = None, blocks: Whole = None, min_rows: int = 0, at_least: int = 0,
                exactly: Optional[int] = None, result: Optional[str] = None, out: Optional[Array] = None, info: Optional[Answer] = None,
                timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Array:  # fmt: skip
         """Sample number ``first`` of seed from N(0, H⁻¹), (d,); with k the samples first … first + k − 1, (k, d). The same
@@ -755,7 +762,7 @@ class Run:
         >>> bool((run.sample(42, k=3)[2] == run.sample(42, first=2)).all())
         True
         """
-        args = _asking(damping, divisor, min_rows, at_least, exactly, None, result)
+        args = _asking(damping, divisor, min_rows, at_least, exactly, None, result, whole=blocks)
         args["seed"], args["first"] = _uint64("seed", seed), operator.index(first)
         if k is not None and operator.index(k) < 1:
             raise invalid("k", k, "> 0")
@@ -779,7 +786,7 @@ class Run:
         return self._vectors("diag", None, (self.dim,), dtype if out is None else None, out, args, timeout, info, progress)
 
     def column(self, j: Union[int, Sequence[int]], *, dtype: npt.DTypeLike = np.float32, damping: Optional[float] = None,
-               divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
+               divisor: Optional[str] = None, blocks: Whole = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
                result: Optional[str] = None, out: Optional[Array] = None, info: Optional[Answer] = None,
                timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Array:  # fmt: skip
         """Column j of H⁻¹, (d,): (eⱼ − Gᵀ(NλI + GGᵀ)⁻¹G[:, j])/λ; of k indices (k, d), a row for each (docs/elements.md).
@@ -791,7 +798,7 @@ class Run:
         True
         """
         index = _indices(j)
-        args = _asking(damping, divisor, min_rows, at_least, exactly, None, result)
+        args = _asking(damping, divisor, min_rows, at_least, exactly, None, result, whole=blocks)
         args["index"] = index.tobytes()
         shape = (self.dim,) if isinstance(j, (int, np.integer)) else (len(index), self.dim)
         return self._vectors("column", None, shape, dtype if out is None else None, out, args, timeout, info, progress)
@@ -882,7 +889,8 @@ class Run:
         return self._vectors("prune", _one(w), None, dtype, out, args, timeout, info, progress, mask=keep)
 
     def compensate(self, delta: npt.ArrayLike, fixed: npt.ArrayLike, *, dtype: Optional[npt.DTypeLike] = None,
-                   damping: Optional[float] = None, divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0,
+                   damping: Optional[float] = None, divisor: Optional[str] = None,
+                   blocks: Whole = None, min_rows: int = 0, at_least: int = 0,
                    exactly: Optional[int] = None, wire: Optional[str] = None, result: Optional[str] = None, out: Optional[Array] = None,
                    info: Optional[Answer] = None, timeout: Optional[float] = None,
                    progress: Optional[Progress] = None) -> Array:  # fmt: skip
@@ -897,7 +905,7 @@ class Run:
         >>> bool((run.compensate(v, fixed)[:10] == v[:10]).all())
         True
         """
-        args = _asking(damping, divisor, min_rows, at_least, exactly, wire, result)
+        args = _asking(damping, divisor, min_rows, at_least, exactly, wire, result, whole=blocks)
         which = self._mask(np.asarray(fixed, dtype=bool))
         return self._vectors("compensate", _one(delta), None, dtype, out, args, timeout, info, progress, mask=which)
 
@@ -911,7 +919,8 @@ class Run:
 
     # Numbers.
 
-    def scores(self, v: npt.ArrayLike, *, damping: Optional[float] = None, divisor: Optional[str] = None, min_rows: int = 0,
+    def scores(self, v: npt.ArrayLike, *, damping: Optional[float] = None, divisor: Optional[str] = None,
+               blocks: Whole = None, min_rows: int = 0,
                at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None, info: Optional[Answer] = None,
                timeout: Optional[float] = None) -> Scores:  # fmt: skip
         """gᵀH⁻¹v for every gradient g in the window, (n,) or (k, n) float64: one pass (docs/influence.md; Koh and Liang, 2017, with F in
@@ -925,11 +934,12 @@ class Run:
         True
         """
         a = _vector(v)
-        reply = self._numbers_of("scores", a, _asking(damping, divisor, min_rows, at_least, exactly, wire), timeout, info)
+        reply = self._numbers_of("scores", a, _asking(damping, divisor, min_rows, at_least, exactly, wire, whole=blocks), timeout, info)
         steps = _numbers(reply, "steps", "<u8")
         return Scores(steps, _numbers(reply, "values").reshape(*a.shape[:-1], len(steps)), reply.get("labels"))
 
     def pairs(self, v: npt.ArrayLike, pairs: npt.ArrayLike, *, damping: Optional[float] = None, divisor: Optional[str] = None,
+              blocks: Whole = None,
               min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None,
               info: Optional[Answer] = None, timeout: Optional[float] = None) -> Pairs:  # fmt: skip
         """uᵀH⁻¹v for pairs (p, 2) of the vectors v (k, d), by their indices; each vector is sent once (docs/influence.md).
@@ -945,7 +955,7 @@ class Run:
         q = np.ascontiguousarray(pairs, dtype="<i8")
         if q.ndim != 2 or q.shape[1] != 2:
             raise invalid("shape of pairs", q.shape, "(p, 2)")
-        args = _asking(damping, divisor, min_rows, at_least, exactly, wire)
+        args = _asking(damping, divisor, min_rows, at_least, exactly, wire, whole=blocks)
         reply = self._numbers_of("pairs", _vector(v), {**args, "pairs": q.tobytes()}, timeout, info)
         return Pairs(_numbers(reply, "values"), _numbers(reply, "errors"))
 
@@ -954,18 +964,20 @@ class Run:
         held: List[Any] = []
         return self._ask(op, {**args, "in": _view(link[0].pool, a, held)}, timeout, info, link=link, held=held)
 
-    def influence(self, *, damping: Optional[float] = None, divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0,
+    def influence(self, *, damping: Optional[float] = None, divisor: Optional[str] = None,
+                  blocks: Whole = None, min_rows: int = 0, at_least: int = 0,
                   exactly: Optional[int] = None, info: Optional[Answer] = None, timeout: Optional[float] = None) -> Influence:  # fmt: skip
         """G H⁻¹Gᵀ of the gradients in the window, (n, n), from what the coordinator has: no pass over them (docs/influence.md).
 
         >>> run.influence().values.shape == (run.status()["rows"],) * 2
         True
         """
-        reply = self._ask("influence", _asking(damping, divisor, min_rows, at_least, exactly), timeout, info)
+        reply = self._ask("influence", _asking(damping, divisor, min_rows, at_least, exactly, whole=blocks), timeout, info)
         steps = _numbers(reply, "steps", "<u8")
         return Influence(steps, _numbers(reply, "values").reshape(len(steps), len(steps)), _numbers(reply, "errors"), reply.get("labels"))
 
-    def self_influence(self, *, damping: Optional[float] = None, divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0,
+    def self_influence(self, *, damping: Optional[float] = None, divisor: Optional[str] = None,
+                       blocks: Whole = None, min_rows: int = 0, at_least: int = 0,
                        exactly: Optional[int] = None, info: Optional[Answer] = None,
                        timeout: Optional[float] = None) -> SelfInfluence:  # fmt: skip
         """gᵀH⁻¹g of each gradient in the window, and gᵀ(H − ggᵀ/N)⁻¹g, with it left out, (n,) each; no pass over them (docs/influence.md).
@@ -974,12 +986,13 @@ class Run:
         >>> bool((s.left_out >= s.values).all())
         True
         """
-        reply = self._ask("self_influence", _asking(damping, divisor, min_rows, at_least, exactly), timeout, info)
+        reply = self._ask("self_influence", _asking(damping, divisor, min_rows, at_least, exactly, whole=blocks), timeout, info)
         steps = _numbers(reply, "steps", "<u8")
         values, errors = _numbers(reply, "values").reshape(2, -1), _numbers(reply, "errors").reshape(2, -1)
         return SelfInfluence(steps, values[0], values[1], errors[0], errors[1], reply.get("labels"))
 
-    def scalars(self, damping: Optional[npt.ArrayLike] = None, *, divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0,
+    def scalars(self, damping: Optional[npt.ArrayLike] = None, *, divisor: Optional[str] = None,
+                blocks: Whole = None, min_rows: int = 0, at_least: int = 0,
                 exactly: Optional[int] = None, info: Optional[Answer] = None, timeout: Optional[float] = None) -> Scalars:  # fmt: skip
         """Numbers of the spectrum (docs/queries.md), from what the coordinator has.
 
@@ -989,21 +1002,22 @@ class Run:
         Returns:
             A dict of floats: of the window ``n`` (N), ``trace`` (tr F), ``frobenius`` (‖F‖), ``spectral`` (‖F‖₂); at λ ``damping``,
             ``logdet`` (log det H), ``trace_inverse`` (tr H⁻¹), ``effective_dim`` (tr FH⁻¹), ``largest`` and ``smallest`` (eigenvalues of
-            H), ``cond_h``, ``cond_k``, arrays where damping is a list. ``.errors`` has a bound of the error of each, absolute.
+            H), ``cond_h``, ``cond_k``, arrays where damping is a list; in a run of blocks of all of them, and ``cond_k`` is 0.
+            ``.errors`` has a bound of the error of each, absolute.
 
         >>> s = run.scalars()
         >>> bool(s["logdet"] == run.scalars([1e-2, run.damping])["logdet"][1])
         True
         """
-        args, dampings = self._dampings(damping, _asking(None, divisor, min_rows, at_least, exactly))
+        args, dampings = self._dampings(damping, _asking(None, divisor, min_rows, at_least, exactly, whole=blocks))
         reply = self._ask("scalars", args, timeout, info)
         return self._scalars(damping, dampings, _numbers(reply, "values"), _numbers(reply, "errors"))
 
-    def block_scalars(self, damping: Optional[npt.ArrayLike] = None, *, blocks: Union[str, int] = "tensor", across: bool = False,
+    def block_scalars(self, damping: Optional[npt.ArrayLike] = None, *, blocks: Blocks = None, across: bool = False,
                       divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
                       info: Optional[Answer] = None, timeout: Optional[float] = None) -> List[Block]:  # fmt: skip
         """scalars of each diagonal block of H, as if its columns were all there are: HAWQ ranks layers by their traces
-        (docs/blocks.md).
+        (docs/blocks.md). The blocks are the run's by default, in a run without one a tensor.
 
         Args:
             damping: as for scalars.
@@ -1015,7 +1029,10 @@ class Run:
         True
         """
         args, dampings = self._dampings(damping, _asking(None, divisor, min_rows, at_least, exactly))
-        reply = self._ask("scalars", {**args, **_blocks(blocks, across)}, timeout, info)
+        if blocks is None and not across:
+            of, _, crossing = str(self._spec.get("blocks") or "tensor").partition(" ")
+            blocks, across = of if of == "tensor" else int(of), bool(crossing)
+        reply = self._ask("scalars", {**args, **run_blocks(blocks, across)}, timeout, info)
         ends = _numbers(reply, "steps", "<i8").tolist()
         shape = (len(ends), -1)
         values, errors = _numbers(reply, "values").reshape(shape), _numbers(reply, "errors").reshape(shape)
@@ -1046,6 +1063,7 @@ class Run:
         return s
 
     def likelihoods(self, damping: Optional[npt.ArrayLike] = None, h: Optional[npt.ArrayLike] = None, *, divisor: Optional[str] = None,
+                    blocks: Whole = None,
                     min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None,
                     info: Optional[Answer] = None, timeout: Optional[float] = None) -> Likelihoods:  # fmt: skip
         """log N(h; 0, H) = −½(d log 2π + log det H + hᵀH⁻¹h) in nats of gradients h (k, d) at each λ of damping, the run's by default, at
@@ -1059,7 +1077,7 @@ class Run:
         (2, 10)
         """
         dampings = np.atleast_1d(np.asarray(self.damping if damping is None else damping, dtype="<f8"))
-        args = _asking(None, divisor, min_rows, at_least, exactly, wire)
+        args = _asking(None, divisor, min_rows, at_least, exactly, wire, whole=blocks)
         args["dampings"] = np.ascontiguousarray(dampings).tobytes()
         if dampings.ndim != 1 or dampings.size == 0:
             raise invalid("dampings", dampings.shape, "one, or a list of them")
@@ -1071,7 +1089,8 @@ class Run:
         values, errors = _numbers(reply, "values").reshape(shape), _numbers(reply, "errors").reshape(shape)
         return Likelihoods(dampings, values, errors, _numbers(reply, "steps", "<u8"))
 
-    def tune(self, damping: npt.ArrayLike, h: Optional[npt.ArrayLike] = None, *, divisor: Optional[str] = None, min_rows: int = 0,
+    def tune(self, damping: npt.ArrayLike, h: Optional[npt.ArrayLike] = None, *, divisor: Optional[str] = None,
+             blocks: Whole = None, min_rows: int = 0,
              at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None, info: Optional[Answer] = None,
              timeout: Optional[float] = None) -> Tuning:  # fmt: skip
         """Ranks dampings by how well H predicts gradients that are not in it: held-out ones h (k, d),
@@ -1088,13 +1107,13 @@ class Run:
         """
         info = Answer() if info is None else info
         if h is None:
-            some = [self.likelihoods(damping, None, divisor=divisor, min_rows=min_rows, at_least=at_least, exactly=exactly,
+            some = [self.likelihoods(damping, None, divisor=divisor, blocks=blocks, min_rows=min_rows, at_least=at_least, exactly=exactly,
                                      info=info, timeout=timeout)]  # fmt: skip
         else:
             held_out = np.atleast_2d(_vector(h))
             some = []
             for k in range(0, len(held_out), self.max_vectors):  # all at the version of the first
-                some.append(self.likelihoods(damping, held_out[k : k + self.max_vectors], divisor=divisor, min_rows=min_rows,
+                some.append(self.likelihoods(damping, held_out[k : k + self.max_vectors], divisor=divisor, blocks=blocks, min_rows=min_rows,
                                              at_least=at_least, exactly=exactly, wire=wire, info=info, timeout=timeout))  # fmt: skip
                 exactly, at_least = info.version or None, 0
         values, dampings = np.concatenate([x.values for x in some], axis=1), some[0].dampings
@@ -1107,7 +1126,8 @@ class Run:
         error = [x.std(axis=1, ddof=1) / np.sqrt(n) for x in (values, less)]
         return Tuning(float(dampings[best]), dampings, mean, error[0], less.mean(axis=1), error[1])
 
-    def spectrum(self, *, divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
+    def spectrum(self, *, divisor: Optional[str] = None,
+                 blocks: Whole = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
                  info: Optional[Answer] = None, timeout: Optional[float] = None) -> Spectrum:  # fmt: skip
         """The eigenvalues of F, the min(n, d) largest; those of H are λ more, and λ itself d − n times (docs/queries.md).
 
@@ -1115,7 +1135,7 @@ class Run:
         >>> bool((np.diff(e) <= 0).all()), len(e) == run.status()["rows"]
         (True, True)
         """
-        reply = self._ask("spectrum", _asking(None, divisor, min_rows, at_least, exactly), timeout, info)
+        reply = self._ask("spectrum", _asking(None, divisor, min_rows, at_least, exactly, whole=blocks), timeout, info)
         return Spectrum(_numbers(reply, "values"), float(_numbers(reply, "errors")[0]))
 
 
@@ -1191,7 +1211,8 @@ def _view(pool: Any, a: Array, held: List[Any]) -> Dict[str, Any]:
     return {"buffer": block.number, "offset": offset, "dtype": _DTYPES[a.dtype.name], "rows": rows, "cols": cols}
 
 
-def _blocks(blocks: Blocks, across: bool) -> Dict[str, Any]:
+def run_blocks(blocks: Blocks, across: bool) -> Dict[str, Any]:
+    """Blocks of a run, as they are sent."""
     if blocks is None:
         if across:
             raise invalid("across", across, "left out without blocks")
@@ -1206,14 +1227,28 @@ def _blocks(blocks: Blocks, across: bool) -> Dict[str, Any]:
     return {"blocks": n, "across": across or None}
 
 
+def _blocks(blocks: Blocks, across: bool) -> Dict[str, Any]:
+    """Blocks of a query: ``"whole"`` too."""
+    if blocks == "whole" and not across:
+        return {"whole": True}
+    return run_blocks(blocks, across)
+
+
+def _is_whole(blocks: Whole) -> Optional[bool]:
+    if blocks not in (None, "whole"):
+        raise invalid("blocks", repr(blocks), '"whole", or left out: this is not answered by blocks')
+    return blocks == "whole" or None
+
+
 def _asking(
     damping: Optional[float], divisor: Optional[str], min_rows: int, at_least: int, exactly: Optional[int],
-    wire: Optional[str] = None, result: Optional[str] = None, verify: bool = False, refine: bool = False,
+    wire: Optional[str] = None, result: Optional[str] = None, verify: bool = False, refine: bool = False, whole: Whole = None,
 ) -> Dict[str, Any]:  # fmt: skip
     return {
         "damping": _number(damping), "divisor": divisor, "min_rows": operator.index(min_rows) or None,
         "at_least": _uint64("at least", at_least) or None, "exactly": None if exactly is None else _uint64("exactly", exactly),
         "wire": wire, "result": result, "verify": bool(verify) or None, "refine": bool(refine) or None,
+        "whole": _is_whole(whole),
     }  # fmt: skip
 
 
