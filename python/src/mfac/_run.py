@@ -1017,7 +1017,8 @@ class Run:
                       divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
                       info: Optional[Answer] = None, timeout: Optional[float] = None) -> List[Block]:  # fmt: skip
         """scalars of each diagonal block of H, as if its columns were all there are: HAWQ ranks layers by their traces
-        (docs/blocks.md). The blocks are the run's by default, in a run without one a tensor.
+        (docs/blocks.md). The blocks are the run's by default, in a run without one a tensor. Where tensors have dampings of their own,
+        ``damping`` names these by λ, as elsewhere.
 
         Args:
             damping: as for scalars.

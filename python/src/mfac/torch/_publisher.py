@@ -23,7 +23,6 @@ class GradientPublisher:
         policy: where ``depth`` gradients wait: ``"block"`` waits for one to go, ``"drop"`` leaves this one out, ``"newest"`` the
             oldest one that waits. ``dropped`` counts.
         depth: how many may wait; each takes d float32 of shared memory, and one more is being published.
-        after: the number of the last step that was trained before: numbers are above it too.
         wire, patience, timeout: as for MFAC.
 
     An error of the thread is raised by the next step of the optimizer, before it moves a weight, or by flush or close. Steps
@@ -48,7 +47,6 @@ class GradientPublisher:
         *,
         policy: str = "block",
         depth: int = 2,
-        after: int = 0,
         wire: Optional[str] = None,
         patience: float = 60.0,
         timeout: Optional[float] = None,
@@ -60,9 +58,8 @@ class GradientPublisher:
         self.run, self.policy = run, policy
         self.published, self.dropped = 0, 0
         self._flat = Flat.of_model(model, run)
-        newest = int(run.status()["newest"])
-        self._step = max(newest, after)
-        self._feed = Feed(run, newest, wire=wire, patience=patience, timeout=timeout)
+        self._step = int(run.status()["newest"])
+        self._feed = Feed(run, self._step, wire=wire, patience=patience, timeout=timeout)
         self._changed = threading.Condition()
         self._free = [Buffer(run._client, self._flat) for _ in range(depth + 1)]
         self._waiting: Deque[Tuple[int, Buffer]] = deque()
@@ -116,6 +113,23 @@ class GradientPublisher:
             self._detach.append(_wrap(optimizer, before, after))
         return self
 
+    def skip_to(self, step: int) -> None:
+        """Numbers are above step from now on, for those that count steps elsewhere.
+
+        Args:
+            step: of which the next number is one more, or more yet.
+
+        >>> model = torch.nn.Linear(10, 2)
+        >>> run = client.attach("skipped", layout=mfac.torch.layout(model), window=8)
+        >>> model(torch.ones(4, 10)).square().mean().backward()
+        >>> with mfac.torch.GradientPublisher(model, run) as publisher:
+        ...     publisher.skip_to(41)
+        ...     publisher.push()
+        >>> run.steps().steps
+        array([42], dtype=uint64)
+        """
+        self._step = max(self._step, step)
+
     def push(self, optimizer: Optional[torch.optim.Optimizer] = None) -> None:
         """Publishes the gradients that the parameters have now, by itself: for loops that no optimizer steps.
 
@@ -135,7 +149,6 @@ class GradientPublisher:
         >>> run.status()["rows"]
         1
         """
-        self._filled = False
         self._fill(optimizer)
         self._send()
 
