@@ -92,6 +92,8 @@ def _of_steps(run: Run, what: str, steps: Any, series: List[Tuple[str, List[floa
 
 
 def _norms(run: Run, timeout: Any) -> Panel:
+    if run.spec.get("scales"):
+        raise invalid("what is drawn", "norms", "something else where tensors have dampings of their own")
     # λgᵀH⁻¹g → ‖g‖² as λ grows; at this one it is ‖g‖² but for 1e-7 of it.
     damping = max(1e7 * run.scalars(blocks="whole", timeout=timeout)["spectral"], 1e-30)
     s = run.self_influence(damping=damping, blocks="whole", timeout=timeout)
