@@ -30,14 +30,14 @@ func BenchmarkStepBlocks(b *testing.B) {
 			step := wire.Step(0)
 			for range m {
 				step++
-				g[int(step)*1000%d] += 1
+				g[int(step)*1000%d]++
 				if _, err := run.Publish(ctx, step, g); err != nil {
 					b.Fatal(err)
 				}
 			}
 			for b.Loop() {
 				step++
-				g[int(step)*1000%d] += 1
+				g[int(step)*1000%d]++
 				if _, err := run.Precondition(ctx, step, x, g); err != nil {
 					b.Fatal(err)
 				}
