@@ -255,32 +255,17 @@ func (c *Core) blockJob(e *Effects, q *query, j Job, then func(*Effects, any) er
 	c.lastID++
 	j.ID = c.lastID
 	q.blocks.job = j.ID
-	c.blockJobs[j.ID] = func(e *Effects, result any) {
-		if c.queries[q.id] != q || q.closing {
-			return
-		}
+	c.beginJob(e, j, task{then: func(e *Effects, result any) {
 		q.blocks.job = 0
 		if err := then(e, result); err != nil {
 			c.refuse(e, q, wire.AsError(err))
 		}
-	}
-	e.Jobs = append(e.Jobs, j)
-}
-
-// blockDone takes the outcome of a job of blocks, if it is one.
-func (c *Core) blockDone(e *Effects, in Done) bool {
-	f, ok := c.blockJobs[in.Job]
-	delete(c.blockJobs, in.Job)
-	if ok {
-		f(e, in.Result)
-	}
-	return ok
+	}})
 }
 
 // stopBlocks stops the job of a query that ends.
 func (c *Core) stopBlocks(e *Effects, q *query) {
 	if q.blocks != nil && q.blocks.job != 0 {
-		e.Stops = append(e.Stops, q.blocks.job)
-		delete(c.blockJobs, q.blocks.job)
+		c.stopJob(e, q.blocks.job)
 	}
 }

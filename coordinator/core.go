@@ -149,10 +149,9 @@ type Core struct {
 	ending   []*kept   // that queries still read
 	freezers []*change // freezes that wait for W
 	gram     gramLoad
+	jobs     map[uint64]task // that are under way
 	spectra  spectra
 	makings  []*making // the first is under way
-
-	blockJobs map[uint64]func(*Effects, any)
 }
 
 type phase int
@@ -198,7 +197,7 @@ type waiter struct {
 func NewCore(cfg Config) *Core {
 	c := &Core{
 		cfg: cfg, rec: cfg.Record.clone(), epoch: cfg.Epoch,
-		workers: map[string]*peer{}, calls: map[uint64]*call{}, blockJobs: map[uint64]func(*Effects, any){},
+		workers: map[string]*peer{}, calls: map[uint64]*call{}, jobs: map[uint64]task{},
 		queryBytes: queryBytes, queries: map[wire.QueryID]*query{}, tokens: map[callerToken]wire.QueryID{},
 		outcomes: newRing[wire.Attempt, outcome](memory), gone: newRing[wire.QueryID, *wire.Error](memory), ended: newRing[callerToken, *wire.Error](memory),
 		why: "starting",
@@ -247,7 +246,6 @@ func (c *Core) Step(in Input) Effects {
 		c.onTick(&e)
 	case Done:
 		c.done(&e, in)
-		c.made(&e, in)
 	case Underway:
 		c.underway(in)
 	case Saved:

@@ -21,3 +21,30 @@ type Done struct {
 }
 
 func (Done) input() {}
+
+// task is what the core knows of a job that it has begun.
+type task struct {
+	then    func(e *Effects, result any) // goes on with the outcome
+	waiting func() []*query              // who hears how far it is; nil: nobody
+}
+
+// beginJob has a job done.
+func (c *Core) beginJob(e *Effects, j Job, t task) {
+	c.jobs[j.ID] = t
+	e.Jobs = append(e.Jobs, j)
+}
+
+// stopJob stops a job: nobody waits for it any more.
+func (c *Core) stopJob(e *Effects, id uint64) {
+	delete(c.jobs, id)
+	e.Stops = append(e.Stops, id)
+}
+
+// done goes on with a job's outcome, unless it was stopped.
+func (c *Core) done(e *Effects, in Done) {
+	t, ok := c.jobs[in.Job]
+	delete(c.jobs, in.Job)
+	if ok {
+		t.then(e, in.Result)
+	}
+}

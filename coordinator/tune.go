@@ -202,7 +202,7 @@ func (c *Core) leaveOut(e *Effects, q *query) {
 		}
 	}
 	w := new(watched)
-	e.Jobs = append(e.Jobs, Job{ID: f.job, Progress: w.progress, Run: func(stop func() bool) any {
+	c.beginJob(e, Job{ID: f.job, Progress: w.progress, Run: func(stop func() bool) any {
 		rows, err := form.LeaveOut(dampings, n, d, weights, w.watch(stop))
 		if err != nil {
 			return err
@@ -215,31 +215,24 @@ func (c *Core) leaveOut(e *Effects, q *query) {
 			}
 		}
 		return values
-	}})
+	}}, task{func(e *Effects, result any) { c.leftOut(e, q, result) }, func() []*query { return []*query{q} }})
 }
 
 // leftOut takes the outcome of such a job.
-func (c *Core) leftOut(e *Effects, in Done) {
-	for _, id := range sortedKeys(c.queries) {
-		q := c.queries[id]
-		if q.closing || q.formed == nil || q.formed.job != in.Job {
-			continue
+func (c *Core) leftOut(e *Effects, q *query, result any) {
+	q.formed.job = 0
+	err := error(nil)
+	switch r := result.(type) {
+	case []float64:
+		err = c.leaveLikelihoods(e, q, r)
+	case error:
+		err = fmt.Errorf("the likelihoods of version %d: %w", q.version, r)
+		if errors.Is(r, spectrum.ErrTooSmall) {
+			err = q.formed.tooSmall(q, slices.Min(q.formed.dampings))
 		}
-		q.formed.job = 0
-		err := error(nil)
-		switch r := in.Result.(type) {
-		case []float64:
-			err = c.leaveLikelihoods(e, q, r)
-		case error:
-			err = fmt.Errorf("the likelihoods of version %d: %w", q.version, r)
-			if errors.Is(r, spectrum.ErrTooSmall) {
-				err = q.formed.tooSmall(q, slices.Min(q.formed.dampings))
-			}
-		}
-		if err != nil {
-			c.refuse(e, q, wire.AsError(err))
-		}
-		return
+	}
+	if err != nil {
+		c.refuse(e, q, wire.AsError(err))
 	}
 }
 
