@@ -39,13 +39,14 @@ from ._errors import (
     VersionGone,
     VersionMismatch,
 )
+from ._link import Phase
 from ._run import Answer, Block, Commit, Influence, Likelihoods, Pairs, Run, Scalars, Scores, SelfInfluence, Spectrum, Tuning, Window
 from ._version import __version__
 
 __all__ = [
     "TLS", "AgentDied", "AgentNotStarted", "Answer", "Behind", "Block", "Busy", "Cancelled", "Client", "Closed", "Commit", "Denied",
     "Exists", "Frozen", "IllConditioned", "Influence", "Invalid", "Likelihoods", "MFACError", "NotFinite", "NotGrowing",
-    "Overflow", "Pairs", "Run", "Scalars", "Scores", "SelfInfluence", "Spectrum", "Timeout", "TooFewRows", "TooLarge", "Tuning",
+    "Overflow", "Pairs", "Phase", "Run", "Scalars", "Scores", "SelfInfluence", "Spectrum", "Timeout", "TooFewRows", "TooLarge", "Tuning",
     "Unavailable", "UnknownRun", "UnknownStep", "VersionGone", "VersionMismatch", "Window", "__version__", "connect", "local",
 ]  # fmt: skip
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._errors import UnknownRun, invalid
-from ._link import Link, Progress
+from ._link import Link, Phases, Progress
 from ._memory import Array
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ class Run:
     - ``progress``: called with (done, total), by the thread that asks: of what is being worked out, where that takes long, then of
       the columns of the result.
 
-    An interrupt (Ctrl-C), or an exception in progress, cancels the call and frees the workers.
+    An interrupt (Ctrl-C), or an exception in progress or phases, cancels the call and frees the workers.
     """
 
     def __init__(self, client: "Client", name: str, uid: int) -> None:
@@ -250,10 +250,10 @@ class Run:
 
     def _ask(
         self, op: str, args: Dict[str, Any], timeout: Optional[float], info: Optional[Answer] = None, progress: Optional[Progress] = None,
-        link: Optional[Tuple[Link, int]] = None, held: object = None,
+        link: Optional[Tuple[Link, int]] = None, held: object = None, phases: Optional[Phases] = None,
     ) -> Dict[str, Any]:  # fmt: skip
         to, number = link or self._linked()
-        reply = to.request(op, {**args, "run": number}, timeout=timeout, progress=progress, held=held)
+        reply = to.request(op, {**args, "run": number}, timeout=timeout, progress=progress, phases=phases, held=held)
         if info is not None:
             info._fill(reply)
         return reply
@@ -262,6 +262,7 @@ class Run:
         self, op: str, v: Optional[npt.ArrayLike], shape: Optional[Tuple[int, ...]], dtype: Optional[npt.DTypeLike], out: Optional[Array],
         args: Dict[str, Any], timeout: Optional[float], info: Optional[Answer], progress: Optional[Progress],
         mask: Optional[Array] = None, sent: Optional["np.dtype[Any]"] = None, comes: Optional["np.dtype[Any]"] = None,
+        phases: Optional[Phases] = None,
     ) -> Array:  # fmt: skip
         """Asks for vectors made of v, or of nothing; of v's shape, or shape. sent is what v is sent in, and comes what the
         result comes in, where there is no choice."""
@@ -298,7 +299,7 @@ class Run:
         if mask is not None:
             args["mask"] = _view(pool, mask, held)
         args["out"] = _view(pool, fetched, held)
-        self._ask(op, args, timeout, info, progress, link, held)
+        self._ask(op, args, timeout, info, progress, link, held, phases)
         if out is not None:
             if out is not fetched:
                 np.copyto(out, fetched, casting="same_kind")
@@ -728,7 +729,7 @@ class Run:
               blocks: Blocks = None, across: bool = False, min_rows: int = 0, at_least: int = 0,
               exactly: Optional[int] = None, wire: Optional[str] = None, result: Optional[str] = None,
               out: Optional[Array] = None, info: Optional[Answer] = None, timeout: Optional[float] = None,
-              progress: Optional[Progress] = None) -> Array:  # fmt: skip
+              progress: Optional[Progress] = None, phases: Optional[Phases] = None) -> Array:  # fmt: skip
         """The weights w (d,), pruned by curvature: the ⌊sparsity·d⌋ of least w²/(2[H⁻¹]ᵢᵢ) are +0, the others adapted
         (docs/pruning.md; Hassibi and Stork, 1993; Frantar, Kurtic and Alistarh, 2021).
 
@@ -739,6 +740,8 @@ class Run:
             rule: ``"summed"`` as M-FAC does, or ``"joint"``, the least increase of the quadratic.
             mask: (d,) of int8: 0 may be pruned, 1 is not to be touched, −1 was pruned before; or of bool: True is 1.
             steps: prunes in so many steps with the same gradients.
+            phases: called with a Phase about once a second while the workers prune, by the thread that asks; ``progress`` hears of
+                the columns of the result, which come afterwards.
 
         >>> p = run.prune(v, 0.8, rule="joint")
         >>> int((p == 0).sum()) == int(0.8 * run.dim)
@@ -755,15 +758,15 @@ class Run:
             args["keep"], args["of"] = int(keep_of[0]), int(keep_of[1])
         keep = None if mask is None else self._mask(mask)
         args.update(_blocks(blocks, across))
-        return self._vectors("prune", _one(w), None, dtype, out, args, timeout, info, progress, mask=keep)
+        return self._vectors("prune", _one(w), None, dtype, out, args, timeout, info, progress, mask=keep, phases=phases)
 
     def compensate(self, delta: npt.ArrayLike, fixed: npt.ArrayLike, *, dtype: Optional[npt.DTypeLike] = None,
                    damping: Optional[float] = None, divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0,
                    exactly: Optional[int] = None, wire: Optional[str] = None, result: Optional[str] = None, out: Optional[Array] = None,
                    info: Optional[Answer] = None, timeout: Optional[float] = None,
-                   progress: Optional[Progress] = None) -> Array:  # fmt: skip
+                   progress: Optional[Progress] = None, phases: Optional[Phases] = None) -> Array:  # fmt: skip
         """The change of all weights (d,) that raises the quadratic least when those where fixed (d,) is true change by
-        delta (d,), as quantisation does: δ_rest = −G_restᵀ(NλI + A_rest)⁻¹ G_S δ_S.
+        delta (d,), as quantisation does: δ_rest = −G_restᵀ(NλI + A_rest)⁻¹ G_S δ_S. phases as for prune.
 
         >>> fixed = np.arange(run.dim) < 10
         >>> bool((run.compensate(v, fixed)[:10] == v[:10]).all())
@@ -771,7 +774,7 @@ class Run:
         """
         args = _asking(damping, divisor, min_rows, at_least, exactly, wire, result)
         which = self._mask(np.asarray(fixed, dtype=bool))
-        return self._vectors("compensate", _one(delta), None, dtype, out, args, timeout, info, progress, mask=which)
+        return self._vectors("compensate", _one(delta), None, dtype, out, args, timeout, info, progress, mask=which, phases=phases)
 
     def _mask(self, mask: npt.ArrayLike) -> Array:
         a = np.asarray(mask)
