@@ -13,6 +13,7 @@ H = GᵀG/N + λI is the damped empirical Fisher matrix of the last m gradients 
 guide; each method says its shapes, units and errors.
 """
 
+from ._answers import Answer, Block, Commit, Influence, Likelihoods, Pairs, Scalars, Scores, SelfInfluence, Spectrum, Tuning, Window
 from ._client import TLS, Client, connect, local
 from ._errors import (
     AgentDied,
@@ -40,7 +41,7 @@ from ._errors import (
     VersionMismatch,
 )
 from ._link import Phase
-from ._run import Answer, Block, Commit, Influence, Likelihoods, Pairs, Run, Scalars, Scores, SelfInfluence, Spectrum, Tuning, Window
+from ._run import Run
 from ._version import __version__
 
 __all__ = [
