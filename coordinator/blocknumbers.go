@@ -226,7 +226,7 @@ func (x *scalars) spectrum(e *Effects, win *window.Window, i int, cols int64) er
 	if err != nil {
 		return err
 	}
-	c.blockJob(e, q, Job{Run: func(stop func() bool) any {
+	c.queryJob(e, q, Job{Run: func(stop func() bool) any {
 		s, err := spectrum.Of(m, n, stop)
 		if err != nil {
 			return err
@@ -248,24 +248,4 @@ func (x *scalars) spectrum(e *Effects, win *window.Window, i int, cols int64) er
 		return x.next(e, i+1)
 	})
 	return nil
-}
-
-// blockJob has a job of a query of blocks done, then goes on with its outcome; then's error ends the query.
-func (c *Core) blockJob(e *Effects, q *query, j Job, then func(*Effects, any) error) {
-	c.lastID++
-	j.ID = c.lastID
-	q.blocks.job = j.ID
-	c.beginJob(e, j, task{then: func(e *Effects, result any) {
-		q.blocks.job = 0
-		if err := then(e, result); err != nil {
-			c.refuse(e, q, wire.AsError(err))
-		}
-	}})
-}
-
-// stopBlocks stops the job of a query that ends.
-func (c *Core) stopBlocks(e *Effects, q *query) {
-	if q.blocks != nil && q.blocks.job != 0 {
-		c.stopJob(e, q.blocks.job)
-	}
 }

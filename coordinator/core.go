@@ -140,18 +140,19 @@ type Core struct {
 	gone       ring[wire.QueryID, *wire.Error]
 	ended      ring[callerToken, *wire.Error] // so that a late copy of a request opens nothing
 
-	carried  *Carried
-	changing *change // is under way
-	changes  []*change
-	changed  ring[callerToken, outcome]
-	kept     *kept     // the W of a frozen run; nil: it has none
-	without  string    // why not
-	ending   []*kept   // that queries still read
-	freezers []*change // freezes that wait for W
-	gram     gramLoad
-	jobs     map[uint64]task // that are under way
-	spectra  spectra
-	makings  []*making // the first is under way
+	carried   *Carried
+	changing  *change // is under way
+	changes   []*change
+	changed   ring[callerToken, outcome]
+	kept      *kept     // the W of a frozen run; nil: it has none
+	without   string    // why not
+	ending    []*kept   // that queries still read
+	freezers  []*change // freezes that wait for W
+	gram      gramLoad
+	jobs      map[uint64]task // that are under way
+	spectra   spectra
+	makings   []*making // the first is under way
+	subblocks []*query  // that wait for the jobs of their sub-blocks; the first one's is under way
 }
 
 type phase int

@@ -127,9 +127,11 @@ func notFound(q *query, result any) *wire.Error {
 // quit ends a query's wait for the spectrum, and for a job of its own. If it was the last that waits, so does the job.
 func (c *Core) quit(e *Effects, q *query) {
 	s := &c.spectra
-	if q.formed != nil && q.formed.job != 0 {
-		c.stopJob(e, q.formed.job)
+	if q.job != 0 {
+		c.stopJob(e, q.job)
+		q.job = 0
 	}
+	c.leaveSubblocks(e, q)
 	q.formed = nil
 	for i, w := range s.waiting {
 		if w == q {
