@@ -17,14 +17,25 @@ type BlockScalars struct {
 }
 
 // BlockScalars is Scalars of each block of H, as if its columns were all there are: the sensitivities by which HAWQ (Dong et al., NeurIPS 2020:
-// the trace of a layer's Hessian) and HAP rank layers. blocks is WithTensorBlocks(), WithBlocks(B) or WithBlocksAcross(B), of at most 4,096 blocks; SumBlocks gives
+// the trace of a layer's Hessian) and HAP rank layers. blocks is WithTensorBlocks(), WithBlocks(B) or WithBlocksAcross(B), of at most 4,096 blocks, or nil in a run of blocks; SumBlocks gives
 // those of the block-diagonal H. The shards make the smaller Gram matrix of each block, n²q/2 products or q²n/2, the coordinator finds its eigenvalues, O(min(q, n)³) where a
 // block of up to 499 columns lies in one shard, O(n³) else: one block after the other, so give ctx the time. Options and errors are those of Scalars.
 func (r *Run) BlockScalars(ctx context.Context, dampings []float64, blocks BlocksOption, opts ...QueryOption) ([]BlockScalars, error) {
-	c, dampings, err := r.scalarsCall(dampings, append(opts[:len(opts):len(opts)], blocks))
+	if blocks != nil {
+		opts = append(opts[:len(opts):len(opts)], blocks)
+	}
+	c, dampings, err := r.scalarsCall(dampings, opts)
+	if err == nil && c.inRun(r) == nil {
+		err = wire.Invalid("blocks", "nil", "given: the run has none of its own")
+	}
 	if err != nil {
 		return nil, asking(wire.KindScalars, err)
 	}
+	return r.blockScalars(ctx, dampings, c)
+}
+
+func (r *Run) blockScalars(ctx context.Context, dampings []float64, c *call) ([]BlockScalars, error) {
+	c.blocks = c.inRun(r) // said in full: the answer is by them
 	layout, err := r.Layout(ctx)
 	if err != nil {
 		return nil, asking(wire.KindScalars, err)

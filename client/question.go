@@ -25,14 +25,15 @@ type question struct {
 	labels []string    // of these, or nil
 
 	progress func(done, total int64) // WithProgress, or nil
-	blocks   *blocks                 // nil: the whole of H
-	phases   func(Phase)             // WithPhases, or nil
+	blocks   *blocks                 // nil: the run's, or the whole of H
+	byBlocks bool
+	phases   func(Phase) // WithPhases, or nil
 }
 
 func (r *Run) question(kind string, vectors int, out output, c *call) *question {
-	return &question{r: r, out: out, n: r.spec.Dim, progress: c.progress, phases: c.phases, blocks: c.blocks, req: wire.Query{
+	return &question{r: r, out: out, n: r.spec.Dim, progress: c.progress, phases: c.phases, blocks: c.blocks, byBlocks: c.inRun(r) != nil, req: wire.Query{
 		Run: r.name, Kind: kind, Vectors: vectors, Result: out.dtype(), Damping: c.damping, Divisor: c.divisor,
-		AtLeast: c.atLeast, Exactly: c.exactly, MinRows: c.minRows, Verify: c.verify, Refine: c.refine,
+		AtLeast: c.atLeast, Exactly: c.exactly, MinRows: c.minRows, Verify: c.verify, Refine: c.refine, Whole: c.whole,
 	}}
 }
 
@@ -135,7 +136,7 @@ func (q *question) round(ctx context.Context) (Answer, error) {
 func (q *question) fetch(ctx context.Context, info *wire.Info, reply *wire.QueryReply) error {
 	r, t := q.r, q.out.dtype()
 	grid := r.c.choose(wire.OpFetch, q.n*int64(q.req.Vectors)*int64(t.Size()))
-	if q.req.Kind == wire.KindDiag && q.blocks == nil {
+	if q.req.Kind == wire.KindDiag && !q.byBlocks {
 		grid = chosen{c: r.c, bytes: q.pieceBytes(reply.Rows)}
 	}
 	pieces := cut(info, q.lo, q.n, q.req.Vectors, grid.bytes, t)

@@ -64,6 +64,13 @@ func (r *Run) Scalars(ctx context.Context, dampings []float64, opts ...QueryOpti
 	if err != nil {
 		return Scalars{}, asking(wire.KindScalars, err)
 	}
+	if c.inRun(r) != nil {
+		list, err := r.blockScalars(ctx, dampings, c)
+		if err != nil {
+			return Scalars{}, err
+		}
+		return SumBlocks(list), nil
+	}
 	q := r.numbers(wire.KindScalars, 1, nil, c)
 	q.req.Payload = wire.AppendFloats(nil, dampings)
 	a, err := q.ask(ctx)

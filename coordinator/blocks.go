@@ -24,6 +24,7 @@ type blocking struct {
 	as      [][]float64 // combinations, a number a row
 	verify  bool
 	norms2  []float64 // ‖v‖² where residuals are measured
+	begun   bool      // of a step's own result: it is being worked out
 }
 
 // blocksBytes is what such a query holds: A of a block as it comes and as a window, with a factor.
@@ -41,7 +42,14 @@ func (c *Core) blocksOf(q *query, m *wire.Query) error {
 	if err != nil {
 		return err
 	}
-	b := &blocking{weights: c.win.Weights(), part: part, vectors: q.vectors, verify: m.Verify, error2: make([]float64, q.vectors), norm2: make([]float64, q.vectors)}
+	c.cut(q, part)
+	q.blocks.verify = m.Verify
+	return nil
+}
+
+// cut gives a query the blocks of a partition.
+func (c *Core) cut(q *query, part wire.Partition) {
+	b := &blocking{weights: c.win.Weights(), part: part, vectors: q.vectors, error2: make([]float64, q.vectors), norm2: make([]float64, q.vectors)}
 	for s := 1; s < len(c.rec.Lo); s++ {
 		border := c.rec.Lo[s]
 		if lo, hi := part.At(border - 1); hi > border {
@@ -51,7 +59,6 @@ func (c *Core) blocksOf(q *query, m *wire.Query) error {
 		}
 	}
 	q.blocks = b
-	return nil
 }
 
 // blocksQuery begins a query for vectors, or for a diagonal.
@@ -79,6 +86,11 @@ func (c *Core) combineBlocks(e *Effects, q *query, as [][]float64) {
 	for _, a := range as {
 		q.blocks.norms2 = append(q.blocks.norms2, c.win.CombinationNorm2(a))
 	}
+	c.combinationBlocks(e, q)
+}
+
+// combinationBlocks has the combinations worked out.
+func (c *Core) combinationBlocks(e *Effects, q *query) {
 	c.blocksBegin(e, q, wire.BlocksCombine, func(e *Effects) error {
 		c.blocksWork(e, q, wire.BlocksCombine, func(e *Effects) error { return c.blocksDone(e, q) })
 		return nil

@@ -107,6 +107,26 @@ func (s *Service) layout(ctx context.Context, r rpc.Request) (wire.Message, erro
 	return &wire.Layout{Payload: entry.Value()}, nil
 }
 
+// startsOf are the first columns of a layout's tensors, for a run of blocks; nil where they don't matter.
+func (s *Service) startsOf(ctx context.Context, rec *Record) ([]int64, error) {
+	if rec.Spec.Blocks == "" || rec.Spec.Layout == "" {
+		return nil, nil
+	}
+	entry, err := s.runs.Get(ctx, layoutKey(rec.Spec.Name, rec.UID))
+	if err != nil {
+		return nil, err
+	}
+	tensors, err := wire.ParseLayout(entry.Value(), rec.Spec.Dim)
+	if err != nil {
+		return nil, err
+	}
+	starts := make([]int64, len(tensors))
+	for i, t := range tensors {
+		starts[i] = t.Offset
+	}
+	return starts, nil
+}
+
 func layoutKey(run string, uid uint64) string {
 	return fmt.Sprintf("%s%s.%016x", layoutPrefix, run, uid)
 }

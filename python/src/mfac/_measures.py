@@ -1,12 +1,12 @@
 """The methods of Run whose answers are numbers."""
 
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ._answers import Answer, Block, Influence, Likelihoods, Pairs, Scalars, Scores, SelfInfluence, Spectrum, Tuning
-from ._arrays import _asking, _blocks, _numbers, _vector, _view
+from ._arrays import Blocks, Whole, _asking, _numbers, _vector, _view, run_blocks
 from ._errors import invalid
 from ._memory import Array
 
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from ._run import Run
 
 
-def scores(self: "Run", v: npt.ArrayLike, *, damping: Optional[float] = None, divisor: Optional[str] = None, min_rows: int = 0,
+def scores(self: "Run", v: npt.ArrayLike, *, damping: Optional[float] = None, divisor: Optional[str] = None,
+           blocks: Whole = None, min_rows: int = 0,
            at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None, info: Optional[Answer] = None,
            timeout: Optional[float] = None) -> Scores:  # fmt: skip
     """gᵀH⁻¹v for every gradient g in the window: one pass (docs/influence.md).
@@ -24,12 +25,13 @@ def scores(self: "Run", v: npt.ArrayLike, *, damping: Optional[float] = None, di
     True
     """
     a = _vector(v)
-    reply = _numbers_of(self, "scores", a, _asking(damping, divisor, min_rows, at_least, exactly, wire), timeout, info)
+    reply = _numbers_of(self, "scores", a, _asking(damping, divisor, min_rows, at_least, exactly, wire, whole=blocks), timeout, info)
     steps = _numbers(reply, "steps", "<u8")
     return Scores(steps, _numbers(reply, "values").reshape(*a.shape[:-1], len(steps)), reply.get("labels"))
 
 
 def pairs(self: "Run", v: npt.ArrayLike, pairs: npt.ArrayLike, *, damping: Optional[float] = None, divisor: Optional[str] = None,
+          blocks: Whole = None,
           min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None,
           info: Optional[Answer] = None, timeout: Optional[float] = None) -> Pairs:  # fmt: skip
     """uᵀH⁻¹v for pairs (p, 2) of the vectors v (k, d), by their indices; each vector is sent once.
@@ -41,7 +43,7 @@ def pairs(self: "Run", v: npt.ArrayLike, pairs: npt.ArrayLike, *, damping: Optio
     q = np.ascontiguousarray(pairs, dtype="<i8")
     if q.ndim != 2 or q.shape[1] != 2:
         raise invalid("shape of pairs", q.shape, "(p, 2)")
-    args = _asking(damping, divisor, min_rows, at_least, exactly, wire)
+    args = _asking(damping, divisor, min_rows, at_least, exactly, wire, whole=blocks)
     reply = _numbers_of(self, "pairs", _vector(v), {**args, "pairs": q.tobytes()}, timeout, info)
     return Pairs(_numbers(reply, "values"), _numbers(reply, "errors"))
 
@@ -52,19 +54,21 @@ def _numbers_of(self: "Run", op: str, a: Array, args: Dict[str, Any], timeout: O
     return self._ask(op, {**args, "in": _view(link[0].pool, a, held)}, timeout, info, link=link, held=held)
 
 
-def influence(self: "Run", *, damping: Optional[float] = None, divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0,
+def influence(self: "Run", *, damping: Optional[float] = None, divisor: Optional[str] = None,
+              blocks: Whole = None, min_rows: int = 0, at_least: int = 0,
               exactly: Optional[int] = None, info: Optional[Answer] = None, timeout: Optional[float] = None) -> Influence:  # fmt: skip
     """G H⁻¹Gᵀ of the gradients in the window, from what the coordinator has: no pass over them.
 
     >>> run.influence().values.shape == (run.status()["rows"],) * 2
     True
     """
-    reply = self._ask("influence", _asking(damping, divisor, min_rows, at_least, exactly), timeout, info)
+    reply = self._ask("influence", _asking(damping, divisor, min_rows, at_least, exactly, whole=blocks), timeout, info)
     steps = _numbers(reply, "steps", "<u8")
     return Influence(steps, _numbers(reply, "values").reshape(len(steps), len(steps)), _numbers(reply, "errors"), reply.get("labels"))
 
 
-def self_influence(self: "Run", *, damping: Optional[float] = None, divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0,
+def self_influence(self: "Run", *, damping: Optional[float] = None, divisor: Optional[str] = None,
+                   blocks: Whole = None, min_rows: int = 0, at_least: int = 0,
                    exactly: Optional[int] = None, info: Optional[Answer] = None,
                    timeout: Optional[float] = None) -> SelfInfluence:  # fmt: skip
     """gᵀH⁻¹g of each gradient in the window, and gᵀ(H − ggᵀ/N)⁻¹g, with it left out; no pass over them.
@@ -73,13 +77,14 @@ def self_influence(self: "Run", *, damping: Optional[float] = None, divisor: Opt
     >>> bool((s.left_out >= s.values).all())
     True
     """
-    reply = self._ask("self_influence", _asking(damping, divisor, min_rows, at_least, exactly), timeout, info)
+    reply = self._ask("self_influence", _asking(damping, divisor, min_rows, at_least, exactly, whole=blocks), timeout, info)
     steps = _numbers(reply, "steps", "<u8")
     values, errors = _numbers(reply, "values").reshape(2, -1), _numbers(reply, "errors").reshape(2, -1)
     return SelfInfluence(steps, values[0], values[1], errors[0], errors[1], reply.get("labels"))
 
 
-def scalars(self: "Run", damping: Optional[npt.ArrayLike] = None, *, divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0,
+def scalars(self: "Run", damping: Optional[npt.ArrayLike] = None, *, divisor: Optional[str] = None,
+            blocks: Whole = None, min_rows: int = 0, at_least: int = 0,
             exactly: Optional[int] = None, info: Optional[Answer] = None, timeout: Optional[float] = None) -> Scalars:  # fmt: skip
     """Numbers of the spectrum (docs/queries.md), from what the coordinator has.
 
@@ -89,22 +94,23 @@ def scalars(self: "Run", damping: Optional[npt.ArrayLike] = None, *, divisor: Op
     Returns:
         A dict of floats: of the window ``n`` (N), ``trace`` (tr F), ``frobenius`` (‖F‖), ``spectral`` (‖F‖₂); at λ ``damping``,
         ``logdet`` (log det H), ``trace_inverse`` (tr H⁻¹), ``effective_dim`` (tr FH⁻¹), ``largest`` and ``smallest`` (eigenvalues of
-        H), ``cond_h``, ``cond_k``, arrays where damping is a list. ``.errors`` has a bound of the error of each, absolute.
+        H), ``cond_h``, ``cond_k``, arrays where damping is a list; in a run of blocks of all of them, and ``cond_k`` is 0.
+        ``.errors`` has a bound of the error of each, absolute.
 
     >>> s = run.scalars()
     >>> bool(s["logdet"] == run.scalars([1e-2, run.damping])["logdet"][1])
     True
     """
-    args, dampings = _dampings(self, damping, _asking(None, divisor, min_rows, at_least, exactly))
+    args, dampings = _dampings(self, damping, _asking(None, divisor, min_rows, at_least, exactly, whole=blocks))
     reply = self._ask("scalars", args, timeout, info)
     return _scalars(self, damping, dampings, _numbers(reply, "values"), _numbers(reply, "errors"))
 
 
-def block_scalars(self: "Run", damping: Optional[npt.ArrayLike] = None, *, blocks: Union[str, int] = "tensor", across: bool = False,
+def block_scalars(self: "Run", damping: Optional[npt.ArrayLike] = None, *, blocks: Blocks = None, across: bool = False,
                   divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
                   info: Optional[Answer] = None, timeout: Optional[float] = None) -> List[Block]:  # fmt: skip
     """scalars of each diagonal block of H, as if its columns were all there are: HAWQ ranks layers by their traces
-    (docs/blocks.md).
+    (docs/blocks.md). The blocks are the run's by default, in a run without one a tensor.
 
     >>> parts = run.block_scalars(blocks=600)
     >>> [(b.lo, b.hi) for b in parts]
@@ -113,7 +119,10 @@ def block_scalars(self: "Run", damping: Optional[npt.ArrayLike] = None, *, block
     True
     """
     args, dampings = _dampings(self, damping, _asking(None, divisor, min_rows, at_least, exactly))
-    reply = self._ask("scalars", {**args, **_blocks(blocks, across)}, timeout, info)
+    if blocks is None and not across:
+        of, _, crossing = str(self._spec.get("blocks") or "tensor").partition(" ")
+        blocks, across = of if of == "tensor" else int(of), bool(crossing)
+    reply = self._ask("scalars", {**args, **run_blocks(blocks, across)}, timeout, info)
     ends = _numbers(reply, "steps", "<i8").tolist()
     shape = (len(ends), -1)
     values, errors = _numbers(reply, "values").reshape(shape), _numbers(reply, "errors").reshape(shape)
@@ -147,6 +156,7 @@ def _scalars(self: "Run", damping: Optional[npt.ArrayLike], dampings: Array, val
 
 
 def likelihoods(self: "Run", damping: Optional[npt.ArrayLike] = None, h: Optional[npt.ArrayLike] = None, *, divisor: Optional[str] = None,
+                blocks: Whole = None,
                 min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None,
                 info: Optional[Answer] = None, timeout: Optional[float] = None) -> Likelihoods:  # fmt: skip
     """log N(h; 0, H) = −½(d log 2π + log det H + hᵀH⁻¹h) in nats of gradients h (k, d) at each λ of damping, the run's by default, at
@@ -156,7 +166,7 @@ def likelihoods(self: "Run", damping: Optional[npt.ArrayLike] = None, h: Optiona
     (2, 10)
     """
     dampings = np.atleast_1d(np.asarray(self.damping if damping is None else damping, dtype="<f8"))
-    args = _asking(None, divisor, min_rows, at_least, exactly, wire)
+    args = _asking(None, divisor, min_rows, at_least, exactly, wire, whole=blocks)
     args["dampings"] = np.ascontiguousarray(dampings).tobytes()
     if dampings.ndim != 1 or dampings.size == 0:
         raise invalid("dampings", dampings.shape, "one, or a list of them")
@@ -169,7 +179,8 @@ def likelihoods(self: "Run", damping: Optional[npt.ArrayLike] = None, h: Optiona
     return Likelihoods(dampings, values, errors, _numbers(reply, "steps", "<u8"))
 
 
-def tune(self: "Run", damping: npt.ArrayLike, h: Optional[npt.ArrayLike] = None, *, divisor: Optional[str] = None, min_rows: int = 0,
+def tune(self: "Run", damping: npt.ArrayLike, h: Optional[npt.ArrayLike] = None, *, divisor: Optional[str] = None,
+         blocks: Whole = None, min_rows: int = 0,
          at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None, info: Optional[Answer] = None,
          timeout: Optional[float] = None) -> Tuning:  # fmt: skip
     """Ranks dampings by how well H predicts gradients that are not in it: held-out ones h (k, d),
@@ -182,13 +193,13 @@ def tune(self: "Run", damping: npt.ArrayLike, h: Optional[npt.ArrayLike] = None,
     """
     info = Answer() if info is None else info
     if h is None:
-        some = [self.likelihoods(damping, None, divisor=divisor, min_rows=min_rows, at_least=at_least, exactly=exactly,
+        some = [self.likelihoods(damping, None, divisor=divisor, blocks=blocks, min_rows=min_rows, at_least=at_least, exactly=exactly,
                                  info=info, timeout=timeout)]  # fmt: skip
     else:
         held_out = np.atleast_2d(_vector(h))
         some = []
         for k in range(0, len(held_out), self.max_vectors):  # all at the version of the first
-            some.append(self.likelihoods(damping, held_out[k : k + self.max_vectors], divisor=divisor, min_rows=min_rows,
+            some.append(self.likelihoods(damping, held_out[k : k + self.max_vectors], divisor=divisor, blocks=blocks, min_rows=min_rows,
                                          at_least=at_least, exactly=exactly, wire=wire, info=info, timeout=timeout))  # fmt: skip
             exactly, at_least = info.version or None, 0
     values, dampings = np.concatenate([x.values for x in some], axis=1), some[0].dampings
@@ -202,7 +213,8 @@ def tune(self: "Run", damping: npt.ArrayLike, h: Optional[npt.ArrayLike] = None,
     return Tuning(float(dampings[best]), dampings, mean, error[0], less.mean(axis=1), error[1])
 
 
-def spectrum(self: "Run", *, divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
+def spectrum(self: "Run", *, divisor: Optional[str] = None,
+             blocks: Whole = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
              info: Optional[Answer] = None, timeout: Optional[float] = None) -> Spectrum:  # fmt: skip
     """The eigenvalues of F; those of H are λ more.
 
@@ -210,5 +222,5 @@ def spectrum(self: "Run", *, divisor: Optional[str] = None, min_rows: int = 0, a
     >>> bool((np.diff(e) <= 0).all()), len(e) == run.status()["rows"]
     (True, True)
     """
-    reply = self._ask("spectrum", _asking(None, divisor, min_rows, at_least, exactly), timeout, info)
+    reply = self._ask("spectrum", _asking(None, divisor, min_rows, at_least, exactly, whole=blocks), timeout, info)
     return Spectrum(_numbers(reply, "values"), float(_numbers(reply, "errors")[0]))

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._answers import Answer
-from ._arrays import Blocks, _asking, _blocks, _indices, _numbers, _uint64
+from ._arrays import Blocks, Whole, _asking, _blocks, _indices, _numbers, _uint64
 from ._errors import invalid
 from ._link import Progress
 from ._memory import Array
@@ -86,7 +86,8 @@ def combine(self: "Run", steps: Sequence[int], coef: npt.ArrayLike, *, dtype: np
     return self._vectors("combine", None, (*c.shape[:-1], self.dim), dtype if out is None else None, out, args, timeout, info, progress)
 
 
-def fvp(self: "Run", v: npt.ArrayLike, *, dtype: Optional[npt.DTypeLike] = None, divisor: Optional[str] = None, min_rows: int = 0,
+def fvp(self: "Run", v: npt.ArrayLike, *, dtype: Optional[npt.DTypeLike] = None, divisor: Optional[str] = None,
+        blocks: Whole = None, min_rows: int = 0,
         at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None, result: Optional[str] = None,
         out: Optional[Array] = None, info: Optional[Answer] = None, timeout: Optional[float] = None,
         progress: Optional[Progress] = None) -> Array:  # fmt: skip
@@ -98,21 +99,22 @@ def fvp(self: "Run", v: npt.ArrayLike, *, dtype: Optional[npt.DTypeLike] = None,
     >>> bool(np.allclose(run.hvp(v), run.fvp(v) + run.damping * v, rtol=1e-5, atol=1e-7))
     True
     """
-    args = _asking(None, divisor, min_rows, at_least, exactly, wire, result)
+    args = _asking(None, divisor, min_rows, at_least, exactly, wire, result, whole=blocks)
     return self._vectors("fvp", v, None, dtype, out, args, timeout, info, progress)
 
 
 def hvp(self: "Run", v: npt.ArrayLike, *, dtype: Optional[npt.DTypeLike] = None, damping: Optional[float] = None,
-        divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None,
+        divisor: Optional[str] = None,
+        blocks: Whole = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None,
         result: Optional[str] = None, out: Optional[Array] = None, info: Optional[Answer] = None,
         timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Array:  # fmt: skip
     """H v with H = F + λI, (d,) or (k, d)."""
-    args = _asking(damping, divisor, min_rows, at_least, exactly, wire, result)
+    args = _asking(damping, divisor, min_rows, at_least, exactly, wire, result, whole=blocks)
     return self._vectors("hvp", v, None, dtype, out, args, timeout, info, progress)
 
 
 def invsqrt(self: "Run", v: npt.ArrayLike, *, dtype: Optional[npt.DTypeLike] = None, damping: Optional[float] = None,
-            divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
+            divisor: Optional[str] = None, blocks: Whole = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
             wire: Optional[str] = None, result: Optional[str] = None, out: Optional[Array] = None, info: Optional[Answer] = None,
             timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Array:  # fmt: skip
     """H^(−½)v, the symmetric root, (d,) or (k, d): applied twice it is H⁻¹v (docs/functions.md).
@@ -120,12 +122,12 @@ def invsqrt(self: "Run", v: npt.ArrayLike, *, dtype: Optional[npt.DTypeLike] = N
     >>> bool(np.allclose(run.invsqrt(run.invsqrt(v.astype(float))), run.ihvp(v), rtol=1e-5))
     True
     """
-    args = _asking(damping, divisor, min_rows, at_least, exactly, wire, result)
+    args = _asking(damping, divisor, min_rows, at_least, exactly, wire, result, whole=blocks)
     return self._vectors("invsqrt", v, None, dtype, out, args, timeout, info, progress)
 
 
 def sample(self: "Run", seed: int, *, k: Optional[int] = None, first: int = 0, dtype: npt.DTypeLike = np.float32,
-           damping: Optional[float] = None, divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0,
+           damping: Optional[float] = None, divisor: Optional[str] = None, blocks: Whole = None, min_rows: int = 0, at_least: int = 0,
            exactly: Optional[int] = None, result: Optional[str] = None, out: Optional[Array] = None, info: Optional[Answer] = None,
            timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Array:  # fmt: skip
     """Sample number ``first`` of seed from N(0, H⁻¹), (d,); with k the samples first … first + k − 1, (k, d). The same
@@ -134,7 +136,7 @@ def sample(self: "Run", seed: int, *, k: Optional[int] = None, first: int = 0, d
     >>> bool((run.sample(42, k=3)[2] == run.sample(42, first=2)).all())
     True
     """
-    args = _asking(damping, divisor, min_rows, at_least, exactly, None, result)
+    args = _asking(damping, divisor, min_rows, at_least, exactly, None, result, whole=blocks)
     args["seed"], args["first"] = _uint64("seed", seed), operator.index(first)
     if k is not None and operator.index(k) < 1:
         raise invalid("k", k, "> 0")
@@ -157,12 +159,12 @@ def diag(self: "Run", *, dtype: npt.DTypeLike = np.float32, damping: Optional[fl
 
 
 def column(self: "Run", j: Union[int, Sequence[int]], *, dtype: npt.DTypeLike = np.float32, damping: Optional[float] = None,
-           divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
+           divisor: Optional[str] = None, blocks: Whole = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
            result: Optional[str] = None, out: Optional[Array] = None, info: Optional[Answer] = None,
            timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Array:  # fmt: skip
     """Column j of H⁻¹, (d,); of k indices (k, d), a row for each."""
     index = _indices(j)
-    args = _asking(damping, divisor, min_rows, at_least, exactly, None, result)
+    args = _asking(damping, divisor, min_rows, at_least, exactly, None, result, whole=blocks)
     args["index"] = index.tobytes()
     shape = (self.dim,) if isinstance(j, (int, np.integer)) else (len(index), self.dim)
     return self._vectors("column", None, shape, dtype if out is None else None, out, args, timeout, info, progress)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._answers import Answer
-from ._arrays import Blocks, _asking, _blocks, _one
+from ._arrays import Blocks, Whole, _asking, _blocks, _one
 from ._errors import invalid
 from ._link import Phases, Progress
 from ._memory import Array
@@ -55,7 +55,8 @@ def prune(self: "Run", w: npt.ArrayLike, sparsity: float = 0.0, *, rule: str = "
 
 
 def compensate(self: "Run", delta: npt.ArrayLike, fixed: npt.ArrayLike, *, dtype: Optional[npt.DTypeLike] = None,
-               damping: Optional[float] = None, divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0,
+               damping: Optional[float] = None, divisor: Optional[str] = None,
+               blocks: Whole = None, min_rows: int = 0, at_least: int = 0,
                exactly: Optional[int] = None, wire: Optional[str] = None, result: Optional[str] = None, out: Optional[Array] = None,
                info: Optional[Answer] = None, timeout: Optional[float] = None,
                progress: Optional[Progress] = None, phases: Optional[Phases] = None) -> Array:  # fmt: skip
@@ -66,7 +67,7 @@ def compensate(self: "Run", delta: npt.ArrayLike, fixed: npt.ArrayLike, *, dtype
     >>> bool((run.compensate(v, fixed)[:10] == v[:10]).all())
     True
     """
-    args = _asking(damping, divisor, min_rows, at_least, exactly, wire, result)
+    args = _asking(damping, divisor, min_rows, at_least, exactly, wire, result, whole=blocks)
     which = _mask(self, np.asarray(fixed, dtype=bool))
     return self._vectors("compensate", _one(delta), None, dtype, out, args, timeout, info, progress, mask=which, phases=phases)
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from . import _measures, _products, _pruning, _window
 from ._answers import Answer, Commit
-from ._arrays import _F32, _F64, _float, _vector, _view
+from ._arrays import _F32, _F64, Blocks, _float, _vector, _view
 from ._errors import UnknownRun, invalid
 from ._link import Link, Phases, Progress
 from ._memory import Array
@@ -17,7 +17,7 @@ from ._memory import Array
 if TYPE_CHECKING:
     from ._client import Client
 
-__all__ = ["Answer", "Commit", "Run"]
+__all__ = ["Answer", "Blocks", "Commit", "Run"]
 
 _COPIED = 1 << 20  # bytes of a result that is small enough to be copied out of shared memory
 
@@ -36,7 +36,8 @@ class Run:
     - ``divisor``: N of this answer, ``"capacity"`` or ``"count"``.
     - ``min_rows``: TooFewRows where the window has fewer.
     - ``blocks``, ``across``: H's diagonal blocks in its place (docs/blocks.md): ``"tensor"``, one for each tensor of the layout, or so
-      many columns each, which end at tensors' borders unless across.
+      many columns each, which end at tensors' borders unless across. In a run that was attached with blocks, these by default, and
+      ``"whole"`` is the whole of H: where nothing else can be given, the call is not answered by blocks and needs it there.
     - ``at_least``, ``exactly``: a version of the window; Behind, VersionGone.
     - ``wire``, ``result``: what vectors are sent in, and results fetched in, to save bytes: ``"f32"``, ``"bf16"``, ``"f16"``.
     - ``out``: the array to fill, of the result's shape, float32 or float64; it is returned.

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._answers import Answer, Commit, Window
-from ._arrays import _F32, _number, _numbers, _uint64, _vector, _view
+from ._arrays import _F32, Whole, _is_whole, _number, _numbers, _uint64, _vector, _view
 from ._errors import invalid
 from ._link import Link, Progress
 from ._memory import Array
@@ -92,6 +92,7 @@ def precondition(
     dtype: npt.DTypeLike = np.float32,
     damping: Optional[float] = None,
     divisor: Optional[str] = None,
+    blocks: Whole = None,
     min_rows: int = 0,
     columns: Optional[int] = None,
     wire: Optional[str] = None,
@@ -126,6 +127,7 @@ def precondition(
     sending = _sending(self, link[0], step, g, columns, wire, weight, label, token, step_deadline, [])
     sending.pop("in")
     args = {**sending, "damping": _number(damping), "divisor": divisor, "min_rows": min_rows or None, "result": result}
+    args["whole"] = _is_whole(blocks)
     return self._vectors("precondition", g, None, dtype if out is None else None, out, args, timeout, info, None, sent=_F32)
 
 

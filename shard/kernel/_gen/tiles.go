@@ -29,10 +29,11 @@ func param(name string) Mem {
 }
 
 // overTiles writes the loops over tiles, their panels, and lines. Panels are listed: where they begin in
-// a tile, how far apart their lines are, and which slots are in, as words.
+// a tile, how far apart their lines are, which slots are in, and where their powers of two begin in those
+// of a tile, as words.
 type overTiles struct{ g, far, tile, list, panels, count, step, in Register }
 
-const listed = 3 * 8 // bytes for a panel
+const listed = 4 * 8 // bytes for a panel
 
 func newOverTiles() overTiles {
 	return overTiles{
@@ -103,10 +104,55 @@ func (o overTiles) each(some bool, name string, f func(i int)) {
 	}
 }
 
+// powers reads and takes from the panel at hand the powers of two by which its slots are kept: a tile's
+// own, in the line before it, which the far lines of the tile before have asked for.
+type powers struct{ at, panel, v Register }
+
+func newPowers(t dtype) *powers {
+	if t != f16 {
+		return nil
+	}
+	return &powers{Load(Param("exp"), GP64()), GP64(), ZMM()}
+}
+
+// load makes them those of a panel, 0 of slots that are out.
+func (w *powers) load(o overTiles) {
+	if w == nil {
+		return
+	}
+	MOVQ(Mem{Base: o.list, Disp: 24}, w.panel)
+	ADDQ(w.at, w.panel)
+	in, k := GP32(), K()
+	MOVL(Mem{Base: o.list, Disp: 16}, in)
+	KMOVD(in, k)
+	x, y := w.v.(VecVirtual).AsX(), w.v.(VecVirtual).AsY()
+	VMOVDQU16_Z(Mem{Base: w.panel}, k, x)
+	VPMOVSXWD(x, y)
+	VCVTDQ2PD(y, w.v)
+	zero := ZMM()
+	VPXORQ(zero, zero, zero)
+	VSUBPD(w.v, zero, w.v)
+}
+
+// over divides eight numbers, one for each slot, by the powers of two, and leaves them at to.
+func (w *powers) over(m, to Mem) {
+	v := ZMM()
+	VMOVUPD(m, v)
+	VSCALEFPD(w.v, v, v)
+	VMOVUPD(v, to)
+}
+
+// next goes to the next tile's.
+func (w *powers) next() {
+	if w != nil {
+		ADDQ(param("stride"), w.at)
+	}
+}
+
 // combineTiles goes over sixteen columns at a time, with the coefficients of a panel in registers. The
 // first panel's sums begin as zero, the last one's go out; in between they lie at r. Where there is an x, (x − sum)/λ goes out.
 func combineTiles(s isa, t dtype) {
-	TEXT("combineTiles"+t.name+s.name, NOSPLIT, "func(p *byte, r *float64, base *byte, tiles, stride int, list *int, panels int, c *float64, next, lines, ahead int, x *byte, lambda float64) bool")
+	TEXT("combineTiles"+t.name+s.name, NOSPLIT, "func(p *byte, r *float64, base *byte, tiles, stride int, list *int, panels int, c *float64, exp *int16, lines, ahead int, x *byte, lambda float64) bool")
 	Pragma("noescape")
 	Doc(fmt.Sprintf("combineTiles%s%s is Variant.combineTiles.", t.name, s.name))
 	e, bad := YMM(), YMM()
@@ -116,14 +162,24 @@ func combineTiles(s isa, t dtype) {
 	defer endSpread()
 	acc, v, cs := s.vecs(16/s.width), s.vecs(2), s.vecs(panelSlots)
 	o, p, r := newOverTiles(), Load(Param("p"), GP64()), GP64()
-	c, cTile := GP64(), Load(Param("c"), GP64())
+	c, pow := GP64(), newPowers(t)
 	left, x := Load(Param("tiles"), GP64()), Load(Param("x"), GP64())
 	parts := s.width == 8 // whether a panel may be there in part
+	var scaled Mem        // a panel's coefficients, of f16
+	if pow != nil {
+		scaled = AllocLocal(8 * panelSlots)
+	}
 
 	panel := func(name string, first, last, some bool) {
 		MOVQ(param("r"), r)
+		own := Mem{Base: c}
+		if pow != nil {
+			pow.load(o)
+			own = scaled
+			pow.over(Mem{Base: c}, own)
+		}
 		for i, ci := range cs {
-			VBROADCASTSD(Mem{Base: c, Disp: 8 * i}, ci)
+			VBROADCASTSD(own.Offset(8*i), ci)
 		}
 		ADDQ(U8(8*panelSlots), c)
 		o.lines(name, some, func() {
@@ -186,7 +242,7 @@ func combineTiles(s isa, t dtype) {
 	}
 	Label("tile")
 	o.begin()
-	MOVQ(cTile, c)
+	MOVQ(param("c"), c)
 	o.enter(partly("zeros"))
 	CMPQ(o.panels, U8(1))
 	JE(LabelRef("only"))
@@ -228,7 +284,7 @@ func combineTiles(s isa, t dtype) {
 	}
 	Label("next")
 	ADDQ(param("stride"), o.tile)
-	ADDQ(param("next"), cTile)
+	pow.next()
 	DECQ(left)
 	JNZ(LabelRef("tile"))
 	VPTEST(bad, bad)
@@ -277,16 +333,17 @@ func (s isa) fetchFar(m Mem) {
 // vector's numbers float64, for the others they lie at w.
 func dotsTiles(t dtype) {
 	s := avx512
-	TEXT("dotsTiles"+t.name+s.name, NOSPLIT, "func(y, w *float64, base *byte, tiles, stride int, list *int, panels int, x *byte, lines, ahead int)")
+	TEXT("dotsTiles"+t.name+s.name, NOSPLIT, "func(y, w *float64, base *byte, tiles, stride int, list *int, panels int, exp *int16, x *byte, lines, ahead int)")
 	Pragma("noescape")
 	Doc(fmt.Sprintf("dotsTiles%s%s is Variant.dotsTiles.", t.name, s.name))
 	y, x, w := Load(Param("y"), GP64()), Load(Param("x"), GP64()), GP64()
 	s.useSpread(t, "dotsTiles"+t.name+s.name)
 	defer endSpread()
 	acc, v, xv := s.vecs(panelSlots), s.vec(), s.vec()
-	o, left := newOverTiles(), Load(Param("tiles"), GP64())
+	o, left, pow := newOverTiles(), Load(Param("tiles"), GP64()), newPowers(t)
 	panel := func(name string, first bool) {
 		o.enter("")
+		pow.load(o)
 		for _, a := range acc {
 			s.zero(a)
 		}
@@ -319,6 +376,9 @@ func dotsTiles(t dtype) {
 		for i, a := range acc {
 			total8(a, Mem{Base: y, Disp: 8 * i})
 		}
+		if pow != nil {
+			pow.over(Mem{Base: y}, Mem{Base: y})
+		}
 		ADDQ(U8(8*panelSlots), y)
 		o.next()
 	}
@@ -331,6 +391,7 @@ func dotsTiles(t dtype) {
 	JNZ(LabelRef("others"))
 	Label("next")
 	ADDQ(param("stride"), o.tile)
+	pow.next()
 	DECQ(left)
 	JNZ(LabelRef("tile"))
 	VZEROUPPER()

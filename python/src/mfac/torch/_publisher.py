@@ -3,7 +3,7 @@
 import threading
 import types
 from collections import deque
-from typing import Any, Callable, Deque, List, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, List, Optional, Tuple
 
 import torch
 
@@ -23,6 +23,7 @@ class GradientPublisher:
         policy: where ``depth`` gradients wait: ``"block"`` waits for one to go, ``"drop"`` leaves this one out, ``"newest"`` the
             oldest one that waits. ``dropped`` counts.
         depth: how many may wait; each takes d float32 of shared memory, and one more is being published.
+        after: the number of the last step that was trained before: numbers are above it too.
         wire, patience, timeout: as for MFAC.
 
     An error of the thread is raised by the next step of the optimizer, before it moves a weight, or by flush or close. Steps
@@ -47,6 +48,7 @@ class GradientPublisher:
         *,
         policy: str = "block",
         depth: int = 2,
+        after: int = 0,
         wire: Optional[str] = None,
         patience: float = 60.0,
         timeout: Optional[float] = None,
@@ -58,11 +60,14 @@ class GradientPublisher:
         self.run, self.policy = run, policy
         self.published, self.dropped = 0, 0
         self._flat = Flat.of_model(model, run)
-        self._step = int(run.status()["newest"])
-        self._feed = Feed(run, self._step, wire=wire, patience=patience, timeout=timeout)
+        newest = int(run.status()["newest"])
+        self._step = max(newest, after)
+        self._feed = Feed(run, newest, wire=wire, patience=patience, timeout=timeout)
         self._changed = threading.Condition()
         self._free = [Buffer(run._client, self._flat) for _ in range(depth + 1)]
         self._waiting: Deque[Tuple[int, Buffer]] = deque()
+        self._held: Optional[Buffer] = None  # what the next gradient is copied to
+        self._filled = False  # there is one to send, or to leave out where none is held
         self._busy, self._closed = False, False
         self._error: Optional[BaseException] = None
         self._detach: List[Callable[[], None]] = []
@@ -85,14 +90,24 @@ class GradientPublisher:
         if self._closed:
             raise Closed("the publisher is closed")
 
-        def before(of: Any, args: Tuple[Any, ...], kwargs: Any) -> None:
+        def before(of: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Optional[Tuple[Tuple[Any, ...], Dict[str, Any]]]:
             self._raise()
-            if not _closure(args, kwargs):
+            self._filled = False
+            closure = kwargs.get("closure") or next((a for a in args if callable(a)), None)
+            if closure is None:
                 self.push(of)
+                return None
 
-        def after(of: Any, args: Tuple[Any, ...], kwargs: Any) -> None:
-            if _closure(args, kwargs):
-                self.push(of)
+            def copied() -> Any:  # here, since a step may change gradients in place
+                loss = closure()
+                self._fill(of)
+                return loss
+
+            swapped = {k: copied if v is closure else v for k, v in kwargs.items()}
+            return tuple(copied if a is closure else a for a in args), swapped
+
+        def after(of: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> None:
+            self._send()
 
         if hasattr(optimizer, "register_step_pre_hook"):
             hooks = [optimizer.register_step_pre_hook(before), optimizer.register_step_post_hook(after)]
@@ -103,6 +118,13 @@ class GradientPublisher:
 
     def push(self, optimizer: Optional[torch.optim.Optimizer] = None) -> None:
         """Publishes the gradients that the parameters have now, by itself: for loops that no optimizer steps."""
+        self._filled = False
+        self._fill(optimizer)
+        self._send()
+
+    def _fill(self, optimizer: Optional[torch.optim.Optimizer]) -> None:
+        """Copies the gradients to the buffer that is sent next."""
+        self._filled = False
         found_inf = getattr(optimizer, "found_inf", None)
         if found_inf is not None and float(found_inf):  # a fused optimizer that a GradScaler tells to skip
             return
@@ -112,18 +134,23 @@ class GradientPublisher:
         scale = getattr(optimizer, "grad_scale", None)
         if scale is not None:
             gradients = [None if g is None else (g.to_dense() if g.is_sparse else g) / scale.to(g.device) for g in gradients]
-        self._step += 1
-        buffer = self._taken()
-        if buffer is None:
+        if self._held is None:
+            self._held = self._taken()
+        if self._held is not None:
+            self._held.fresh().fill(gradients)
+        self._filled = True
+
+    def _send(self) -> None:
+        if not self._filled:
             return
-        try:
-            buffer.fresh().fill(gradients)
-        except BaseException:
-            self._give_back(buffer)
-            raise
+        self._step += 1
         with self._changed:
-            self._waiting.append((self._step, buffer))
-            self._changed.notify_all()
+            if self._held is None:
+                self.dropped += 1
+            else:
+                self._waiting.append((self._step, self._held))
+                self._changed.notify_all()
+        self._held, self._filled = None, False
 
     def _taken(self) -> Optional[Buffer]:
         """A buffer to fill, or None where this gradient is to be left out."""
@@ -134,13 +161,10 @@ class GradientPublisher:
                 raise Closed("the publisher is closed")
             if self._free:
                 return self._free.pop()
+            if self.policy == "drop":
+                return None
             self.dropped += 1
-            return None if self.policy == "drop" else self._waiting.popleft()[1]
-
-    def _give_back(self, buffer: Buffer) -> None:
-        with self._changed:
-            self._free.append(buffer)
-            self._changed.notify_all()
+            return self._waiting.popleft()[1]
 
     def _work(self) -> None:
         while True:
@@ -203,18 +227,14 @@ class GradientPublisher:
                 self._thread.join()
 
 
-def _closure(args: Tuple[Any, ...], kwargs: Any) -> bool:
-    return kwargs.get("closure") is not None or any(callable(a) for a in args)
-
-
-def _wrap(optimizer: Any, before: Callable[..., None], after: Callable[..., None]) -> Callable[[], None]:
+def _wrap(optimizer: Any, before: Callable[..., Any], after: Callable[..., None]) -> Callable[[], None]:
     """Hooks for a torch that has none. What learning rate schedulers look for at a step is there."""
     inner, own = optimizer.step, "step" in vars(optimizer)
     live = [True]
 
     def step(self: Any, *args: Any, **kwargs: Any) -> Any:
         if live[0]:
-            before(self, args, kwargs)
+            args, kwargs = before(self, args, kwargs) or (args, kwargs)
         result = inner(*args, **kwargs)
         if live[0]:
             after(self, args, kwargs)
