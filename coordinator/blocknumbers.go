@@ -123,18 +123,19 @@ func (x *elements) gather(e *Effects, a *across, f *window.Factor, at []int, col
 	var next func(e *Effects, k int) error
 	next = func(e *Effects, k int) error {
 		if k == len(cols) {
-			l, ldl, err := f.Lower()
-			if err != nil {
-				return unsolved(q, err)
+			b := &subblock{index: cols, slots: q.slots, w: g, ld: ld}
+			done := func(e *Effects, result any) error {
+				if err, ok := result.(error); ok {
+					return unsolved(q, err)
+				}
+				x.put(at, b.block, b.bound)
+				return a.then(e)
 			}
-			shard.SolveLower(g, l, ldl, n, ld)
-			block := make([]float64, len(cols)*len(cols))
-			bound, err := f.SubblockTo(block, g, ld, cols)
-			if err != nil {
-				return unsolved(q, err)
+			if c.inlineBlock(b) {
+				return done(e, b.workWith(f))
 			}
-			x.put(at, block, bound)
-			return a.then(e)
+			c.queryJob(e, q, Job{Brief: true, Run: func(func() bool) any { return b.workWith(f) }}, done)
+			return nil
 		}
 		from := c.shardsOf(cols[k], cols[k]+1)
 		to := k + 1

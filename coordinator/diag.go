@@ -245,13 +245,12 @@ func blockProductsOf(rows, indices int, white bool) float64 {
 	return n * q * (n + q) / 2
 }
 
-// subblock works out [H⁻¹]_QQ: at once, if that takes no longer than a factor that is made at once, else by a job.
+// subblock works out [H⁻¹]_QQ, at once or by a job.
 func (c *Core) subblock(e *Effects, q *query) error {
 	b := &subblock{index: q.index, slots: q.slots, white: q.of != 0, roots: c.rootScales(q.index), damping: q.damping, divisor: q.divisor}
 	b.gather(q.parts[0], c.rec.Spec.Slots())
 	q.parts, q.of, q.mask = nil, 0, shard.NewMask(c.rec.Spec.Slots()) // no row is read any more, nor W
-	inline := float64(max(c.cfg.InlineRows, 0))
-	if blockProductsOf(len(q.slots), len(q.index), b.white) > inline*inline*inline/3 {
+	if !c.inlineBlock(b) {
 		q.block = b
 		c.subblocks = append(c.subblocks, q)
 		c.nextSubblock(e)
@@ -263,6 +262,12 @@ func (c *Core) subblock(e *Effects, q *query) error {
 		}
 		return c.subblockDone(e, q, b, b.work(c.window(q)))
 	})
+}
+
+// inlineBlock reports whether a sub-block is worked out at once: it takes no longer than a factor that is made at once.
+func (c *Core) inlineBlock(b *subblock) bool {
+	inline := float64(max(c.cfg.InlineRows, 0))
+	return blockProductsOf(len(b.slots), len(b.index), b.white) <= inline*inline*inline/3
 }
 
 // nextSubblock begins the next job. One at a time has a window of its own, in which it makes the factor too; the others
@@ -320,6 +325,10 @@ func (b *subblock) work(win *window.Window) any {
 	if err != nil {
 		return err
 	}
+	return b.workWith(f)
+}
+
+func (b *subblock) workWith(f *window.Factor) any {
 	if !b.white {
 		l, ldl, err := f.Lower()
 		if err != nil {
@@ -334,6 +343,7 @@ func (b *subblock) work(win *window.Window) any {
 		}
 	}
 	b.block = make([]float64, count*count)
+	var err error
 	if b.bound, err = f.SubblockTo(b.block, b.w, b.ld, b.index); err != nil {
 		return err
 	}
