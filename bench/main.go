@@ -172,7 +172,7 @@ func verdict(w io.Writer, results []result) int {
 // figures are all of them. Those that share a bed stand together: only the last bed is kept.
 func figures() []figure {
 	return slices.Concat(
-		kernelFigures(), stagingFigures(), gemvFigures(), manyFigures(), gramFigures(), solveFigures(), diagFigures(),
+		kernelFigures(), nearFigures(), stagingFigures(), gemvFigures(), manyFigures(), gramFigures(), solveFigures(), diagFigures(),
 		busFigures(), stepFigures(), ownFigures(), windowFigures(),
 	)
 }

@@ -69,7 +69,11 @@ func (r *Run) Scalars(ctx context.Context, dampings []float64, opts ...QueryOpti
 		if err != nil {
 			return Scalars{}, err
 		}
-		return SumBlocks(list), nil
+		all := SumBlocks(list)
+		for k := range all.At {
+			all.At[k].Damping = dampings[k]
+		}
+		return all, nil
 	}
 	q := r.numbers(wire.KindScalars, 1, nil, c)
 	q.req.Payload = wire.AppendFloats(nil, dampings)

@@ -120,11 +120,14 @@ func (s *Service) startsOf(ctx context.Context, rec *Record) ([]int64, error) {
 	if err != nil {
 		return nil, err
 	}
-	starts := make([]int64, len(tensors))
-	for i, t := range tensors {
-		starts[i] = t.Offset
+	return startsIn(tensors), nil
+}
+
+func startsIn(tensors []wire.Tensor) (starts []int64) {
+	for _, t := range tensors {
+		starts = append(starts, t.Offset)
 	}
-	return starts, nil
+	return starts
 }
 
 func layoutKey(run string, uid uint64) string {
@@ -184,6 +187,15 @@ func (s *Service) create(ctx context.Context, r rpc.Request) (wire.Message, erro
 		}
 		if hash := wire.LayoutHash(wire.CanonicalLayout(tensors)); hash != m.Spec.Layout {
 			return nil, wire.Invalid("layout", m.Spec.Layout, hash+", the hash of the layout sent")
+		}
+	}
+	if m.Spec.Blocks != "" {
+		part, err := m.Spec.Partition(startsIn(tensors))
+		if err == nil {
+			err = m.Spec.Scales.Fit(part)
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
 	s.creating.Lock()

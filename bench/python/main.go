@@ -58,7 +58,7 @@ func run(args []string) error {
 	}
 	out := json.NewEncoder(os.Stdout)
 	in := bufio.NewScanner(os.Stdin)
-	for step := wire.Step(first); in.Scan(); step += 3 { // transport.py takes the steps between
+	for step := wire.Step(first); in.Scan(); step += 4 { // transport.py takes the steps between
 		began := time.Now()
 		if _, err := r.Publish(ctx, step, g); err != nil {
 			return err

@@ -1,10 +1,10 @@
 """What publishing each step beside a training costs it: a ResNet-18 (11,173,962 parameters) on 32×32 images, SGD, on the CPU.
 
-    python3 bench/python/overhead.py [--batch 64] [--pairs 6] [--steps 1] [--window 32] [--wire bf16] [--nice 0]
+    python3 bench/python/overhead.py [--batch 64] [--pairs 6] [--steps 1] [--window 32] [--wire bf16]
 
 Needs the package with torch (pip install './python[torch]'). Steps with a mfac.torch.GradientPublisher and without one are taken in
 turn, of the same model. The cluster, NATS and two workers, is another process on the same cores, so all that it computes is taken
-from the training; --nice gives it, and the agent, a lower priority. Prints the median time of a step each way, the median and quartiles
+from the training. Prints the median time of a step each way, the median and quartiles
 of the pairs' ratios, and how much processor time a step took, by process: what remains of it where the workers are other machines
 is the training's and the agent's.
 """
@@ -56,11 +56,6 @@ def busy(pid: int) -> float:
     return sum(int((t / "schedstat").read_text().split()[0]) for t in Path(f"/proc/{pid}/task").iterdir()) / 1e9
 
 
-def renice(pid: int, nice: int) -> None:
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        os.setpriority(os.PRIO_PROCESS, int(thread.name), nice)
-
-
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=64)
@@ -69,7 +64,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--window", type=int, default=32)
     parser.add_argument("--store", default="f32")
     parser.add_argument("--wire", default=None)
-    parser.add_argument("--nice", type=int, default=0)
     return parser.parse_args()
 
 
@@ -103,9 +97,6 @@ def main() -> None:
     args = arguments()
     with mfac.local(workers=2) as cluster, mfac.connect(cluster.url) as client:  # of two agents, the second only connects
         pids = {"training": os.getpid(), "agent": _agent._shared.process.pid, "cluster": cluster._local.process.pid}
-        if args.nice:
-            for who in ("agent", "cluster"):
-                renice(pids[who], args.nice)
         training = Training(args.batch)
         run = client.attach("overhead", layout=mfac.torch.layout(training.model), window=args.window, damping=1e-3, store=args.store)
         took = {"without": [], "with": []}
@@ -130,7 +121,7 @@ def main() -> None:
                         hook.remove()
     d = sum(p.numel() for p in training.model.parameters())
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; d = {d}, batch {args.batch}, window {args.window}")
-    print(f"store {args.store}, wire {args.wire or 'f32'}, nice {args.nice}; {args.pairs} pairs of {args.steps} steps")
+    print(f"store {args.store}, wire {args.wire or 'f32'}; {args.pairs} pairs of {args.steps} steps")
     for way, seconds in took.items():
         parts = ", ".join(f"{who} {1000 * s:.0f}" for who, s in spent[way].items())
         print(f"{way:8} {1000 * statistics.median(seconds):6.0f} ms a step; processor ms: {parts}")

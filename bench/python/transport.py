@@ -6,7 +6,8 @@ machine, in turn.
 Needs the package (pip install ./python), nats-py, and Go. Prints medians in seconds and the ratio Go / Python; 0.85 is aimed at.
 
 nats-py does the least of what a client would: plain requests of the server's largest payload, eight of them under way, which a Go
-program acknowledges, or answers with as many bytes. Nothing is checked, staged, stored or multiplied with.
+program acknowledges, or answers with as many bytes. Nothing is checked, staged, stored or multiplied with. "bf16" is sent in half the
+bytes (wire="bf16"), from shared memory; its MB are those of the float32 that it was.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ import numpy as np
 import mfac
 
 ROOT = Path(__file__).resolve().parents[2]
-WHO = ("go", "python", "python, shared", "nats-py")
+WHO = ("go", "python", "python, shared", "python, bf16", "nats-py")
 UNDER_WAY = 8
 
 
@@ -95,14 +96,15 @@ def main() -> None:
             go.stdin.write("\n")
             go.stdin.flush()
             row = {("go", what): seconds for what, seconds in json.loads(go.stdout.readline()).items()}
-            row["python", "publish"] = timed(run.publish, 3 * k + 2, g)
+            row["python", "publish"] = timed(run.publish, 4 * k + 2, g)
             began = time.perf_counter()
-            x = run.gradient(3 * k + 2)
+            x = run.gradient(4 * k + 2)
             row["python", "fetch"] = time.perf_counter() - began
             assert (x[::9973] == g[::9973]).all()
             del x
-            row["python, shared", "publish"] = timed(run.publish, 3 * k + 3, shared)
-            row["python, shared", "fetch"] = timed(run.gradient, 3 * k + 3, out=shared)
+            row["python, shared", "publish"] = timed(run.publish, 4 * k + 3, shared)
+            row["python, shared", "fetch"] = timed(run.gradient, 4 * k + 3, out=shared)
+            row["python, bf16", "publish"] = timed(run.publish, 4 * k + 4, shared, wire="bf16")
             row["nats-py", "publish"] = timed(usual.publish, g)
             row["nats-py", "fetch"] = timed(usual.fetch, np.empty_like(g))
             if k >= 2:  # the first ones find the size of chunks
@@ -114,6 +116,8 @@ def main() -> None:
     for what in ("publish", "fetch"):
         base = statistics.median(took["go", what])
         for who in WHO:
+            if not took[who, what]:
+                continue
             m = statistics.median(took[who, what])
             print(f"{what:8} {who:15} {m:.3f} s  {4 * d / m / 1e6:6.0f} MB/s  {base / m:.2f} of Go's rate")
 

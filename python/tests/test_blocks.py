@@ -79,3 +79,20 @@ def test_a_run_of_blocks_refuses(client: mfac.Client) -> None:
     with pytest.raises(mfac.Invalid, match="across"):
         client.attach("other", dim=100, window=3, across=True)
     client.delete("across")
+
+
+def test_blocks_with_dampings_of_tensors(client: mfac.Client) -> None:
+    rng = np.random.default_rng(8)
+    G = rng.normal(size=(3, 50)).astype(np.float32)
+    run = client.attach("damped", layout={"w": (30,), "b": (20,)}, window=3, damping=1e-2, tensor_damping={"b": 0.1}, blocks="tensor")
+    run.publish(1, G)
+    H = G.astype(np.float64).T @ G.astype(np.float64) / 3 + np.diag([1e-2] * 30 + [0.1] * 20)
+    v = rng.normal(size=50)
+    x = np.concatenate([np.linalg.solve(H[:30, :30], v[:30]), np.linalg.solve(H[30:, 30:], v[30:])])
+    assert np.allclose(run.ihvp(v), x, rtol=NEAR, atol=NEAR)
+    assert np.isclose(run.scalars()["logdet"], sum(np.linalg.slogdet(b)[1] for b in (H[:30, :30], H[30:, 30:])), rtol=NEAR)
+    # All dampings by one factor: the likelihood of v at λ and 3λ.
+    for lam, got in zip((1e-2, 3e-2), run.likelihoods([1e-2, 3e-2], v[None], blocks="whole").values):
+        h = H + (lam / 1e-2 - 1) * np.diag([1e-2] * 30 + [0.1] * 20)
+        assert np.isclose(got[0], -(50 * np.log(2 * np.pi) + np.linalg.slogdet(h)[1] + v @ np.linalg.solve(h, v)) / 2, rtol=NEAR)
+    client.delete("damped")

@@ -230,6 +230,19 @@ def test_a_plot_that_is_watched(client: mfac.Client, run: mfac.Run) -> None:
     assert "\x1b[?1049l" in t.seen and t.seen.split("\x1b[?1049l")[1].lstrip().startswith(f"{run.name}: rows")  # it stays
 
 
+def test_a_run_that_goes_while_it_is_watched(client: mfac.Client, tmp_path: Path) -> None:
+    short, file = client.attach("short-lived", dim=3, window=2), tmp_path / "x.svg"
+    args = command(client, "plot", short.name, "rows", "--interval", "50ms", "-o", file)
+    p = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 20
+    while not file.exists():
+        assert time.monotonic() < end and p.poll() is None
+        time.sleep(0.05)
+    client.delete(short.name)
+    out, err = p.communicate(timeout=20)
+    assert (p.returncode, out) == (1, f"{file}\n") and "run is short-lived, must be one that exists" in err
+
+
 @pytest.mark.parametrize(
     ("args", "code", "says"),
     [
@@ -248,6 +261,7 @@ def test_a_plot_that_is_watched(client: mfac.Client, run: mfac.Run) -> None:
         ),
         (["plot"], 2, "required: RUN\nUsage: python -m mfac plot RUN [WHAT ...] [flags] ("),
         (["statsu"], 2, "invalid choice: 'statsu'"),
+        (["tool"], 2, "mfac: the tool's flags stand behind it: "),
         (["status", "--bogus"], 2, "unrecognized arguments: --bogus"),
     ],
 )

@@ -76,6 +76,10 @@ func TestRunBlocks(t *testing.T) {
 		{wire.BlockingOf(25, true), client.WithBlocksAcross(25), layout},
 		{wire.BlockingOf(40, false), client.WithBlocks(40), nil},
 	} {
+		if testing.Short() && i%2 == 1 {
+			t.Logf("-short: without %s", s.blocks)
+			continue
+		}
 		t.Run(strings.ReplaceAll(string(s.blocks), " ", "-"), func(t *testing.T) {
 			ctx := within(t, 2*time.Minute)
 			r := rand.New(rand.NewPCG(uint64(i), 17))

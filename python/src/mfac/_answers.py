@@ -28,7 +28,11 @@ class Answer:
 
     @property
     def bound(self) -> float:
-        """The largest of the bounds, 0 if there is none."""
+        """The largest of the bounds, 0 if there is none.
+
+        >>> mfac.Answer(bounds=[1e-9, 3e-9]).bound
+        3e-09
+        """
         return max(self.bounds, default=0.0)
 
     def _fill(self, reply: Dict[str, Any]) -> None:

@@ -40,7 +40,7 @@ def settle_layout(layout: "Optional[Layout]", dim: Optional[int]) -> Tuple[Optio
 
 def _vector(v: npt.ArrayLike, dtype: Optional["np.dtype[Any]"] = None) -> Array:
     """v as an array of one or two dimensions, float64 if it is, or holds integers, else float32; or as dtype."""
-    a = np.asarray(v)
+    a = _array(v)
     if a.dtype.kind not in "fiub":
         raise invalid("dtype", a.dtype, "a real number's")
     if a.ndim not in (1, 2) or a.size == 0:
@@ -53,8 +53,17 @@ def _vector(v: npt.ArrayLike, dtype: Optional["np.dtype[Any]"] = None) -> Array:
         return a.astype(dtype)
 
 
+def _array(v: Any) -> Array:
+    """v as an array. A tensor of torch may want a gradient, lie on a device, or be of bfloat16, which numpy doesn't have: it is
+    float32 exactly."""
+    if type(v).__module__.partition(".")[0] == "torch" and hasattr(v, "detach"):
+        v = v.detach()
+        v = (v.float() if str(v.dtype) == "torch.bfloat16" else v).cpu()
+    return np.asarray(v)
+
+
 def _one(v: npt.ArrayLike) -> Array:
-    a = np.asarray(v)
+    a = _array(v)
     if a.ndim != 1:
         raise invalid("shape", a.shape, "(d,)")
     return a

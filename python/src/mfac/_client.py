@@ -22,7 +22,11 @@ Layout = Union[Mapping[str, Sequence[int]], Iterable[Tuple[str, Sequence[int]]]]
 
 class TLS(NamedTuple):
     """Files for TLS: the authorities that the server's certificate is checked against, and the certificate and its key
-    that are shown to the server. What is ``""`` is left out."""
+    that are shown to the server. What is ``""`` is left out.
+
+    >>> mfac.TLS("ca.pem").cert
+    ''
+    """
 
     ca: str = ""
     cert: str = ""
@@ -105,6 +109,12 @@ class Client:
 
     Where the agent dies, the calls in progress raise AgentDied, and the next one starts another agent and joins its run
     again.
+
+    Every call has ``timeout``, in seconds, two minutes by default, and may raise Timeout, Unavailable (NATS or the coordinator is away),
+    Denied (by NATS' permissions), AgentDied and Closed.
+
+    >>> client  # doctest: +ELLIPSIS
+    <mfac.Client at nats://127.0.0.1:...>
     """
 
     def __init__(self, args: Dict[str, Any], binary: Optional[str], agent: Optional[_agent.Agent] = None) -> None:
@@ -132,11 +142,22 @@ class Client:
 
     @property
     def url(self) -> str:
-        """Of NATS, as given."""
+        """Of NATS, as given.
+
+        >>> client.url.startswith("nats://")
+        True
+        """
         return str(self._args["url"])
 
     def close(self) -> None:
-        """Ends the calls in progress with Closed, and the connection; of ``local`` the cluster too."""
+        """Ends the calls in progress with Closed, and the connection; of ``local`` the cluster too.
+
+        >>> other = mfac.connect(client.url)
+        >>> other.close()
+        >>> other.runs()
+        Traceback (most recent call last):
+        mfac.Closed: the client is closed
+        """
         with self._lock:
             self._closed = True
             link, self._link = self._link, None
@@ -251,6 +272,12 @@ class Client:
     def join(self, name: str, *, timeout: Optional[float] = None) -> Run:
         """Joins a run that exists, as it is.
 
+        Args:
+            name: the run's.
+
+        Raises:
+            UnknownRun: there is none of that name.
+
         >>> client.join("demo").window
         64
         """
@@ -258,15 +285,30 @@ class Client:
         return Run._joined(self, link, name, link.request("join", {"name": name}, timeout=timeout))
 
     def runs(self, *, timeout: Optional[float] = None) -> List[str]:
-        """The names of the tenant's runs, in order."""
+        """The names of the tenant's runs, in order.
+
+        >>> "demo" in client.runs()
+        True
+        """
         return [str(n) for n in self._ask("runs", timeout)["runs"] or []]
 
     def workers(self, *, timeout: Optional[float] = None) -> List[Dict[str, Any]]:
-        """The workers: ``id``, ``capacity`` and ``used`` (bytes), ``shards``, ``silent_ms``."""
+        """The workers: ``id``, ``instance``, ``capacity`` and ``used`` (bytes), ``shards`` (how many), and ``silent_ms``, milliseconds
+        since the coordinator has heard of it.
+
+        >>> [w["id"] for w in client.workers()]
+        ['w1', 'w2']
+        """
         return list(self._ask("workers", timeout)["workers"] or [])
 
     def delete(self, name: str, *, timeout: Optional[float] = None) -> None:
         """Ends a run and frees its memory everywhere.
+
+        Args:
+            name: the run's.
+
+        Raises:
+            UnknownRun: there is none of that name.
 
         >>> _ = client.attach("gone", dim=3, window=2)
         >>> client.delete("gone")
@@ -279,6 +321,13 @@ class Client:
     def empty(self, shape: Union[int, Sequence[int]], dtype: npt.DTypeLike = np.float32) -> Array:
         """A new array whose memory the agent shares: what is passed from it is not copied, and as ``out=`` it is
         written to directly. Its numbers are any. It must not be written to while a call reads it.
+
+        Args:
+            shape: of the array, or its length.
+            dtype: float32, float64 or int8.
+
+        Raises:
+            Invalid: another dtype, or a side that is not above 0.
 
         >>> g = client.empty(1000)
         >>> g[:] = 1.0

@@ -18,7 +18,11 @@ def scores(self: "Run", v: npt.ArrayLike, *, damping: Optional[float] = None, di
            blocks: Whole = None, min_rows: int = 0,
            at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None, info: Optional[Answer] = None,
            timeout: Optional[float] = None) -> Scores:  # fmt: skip
-    """gᵀH⁻¹v for every gradient g in the window: one pass (docs/influence.md).
+    """gᵀH⁻¹v for every gradient g in the window, (n,) or (k, n) float64: one pass (docs/influence.md; Koh and Liang, 2017, with F in
+    the place of the Hessian).
+
+    Args:
+        v: (d,), or (k, d).
 
     >>> s = run.scores(v)
     >>> len(s.steps) == len(s.scores) == run.status()["rows"]
@@ -34,7 +38,11 @@ def pairs(self: "Run", v: npt.ArrayLike, pairs: npt.ArrayLike, *, damping: Optio
           blocks: Whole = None,
           min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None,
           info: Optional[Answer] = None, timeout: Optional[float] = None) -> Pairs:  # fmt: skip
-    """uᵀH⁻¹v for pairs (p, 2) of the vectors v (k, d), by their indices; each vector is sent once.
+    """uᵀH⁻¹v for pairs (p, 2) of the vectors v (k, d), by their indices; each vector is sent once (docs/influence.md).
+
+    Args:
+        v: (k, d).
+        pairs: p pairs of indices in [0, k).
 
     >>> p = run.pairs(np.stack([v, -v]), [(0, 0), (0, 1)])
     >>> bool(np.isclose(p.values[0], -p.values[1]))
@@ -57,7 +65,7 @@ def _numbers_of(self: "Run", op: str, a: Array, args: Dict[str, Any], timeout: O
 def influence(self: "Run", *, damping: Optional[float] = None, divisor: Optional[str] = None,
               blocks: Whole = None, min_rows: int = 0, at_least: int = 0,
               exactly: Optional[int] = None, info: Optional[Answer] = None, timeout: Optional[float] = None) -> Influence:  # fmt: skip
-    """G H⁻¹Gᵀ of the gradients in the window, from what the coordinator has: no pass over them.
+    """G H⁻¹Gᵀ of the gradients in the window, (n, n), from what the coordinator has: no pass over them (docs/influence.md).
 
     >>> run.influence().values.shape == (run.status()["rows"],) * 2
     True
@@ -71,7 +79,7 @@ def self_influence(self: "Run", *, damping: Optional[float] = None, divisor: Opt
                    blocks: Whole = None, min_rows: int = 0, at_least: int = 0,
                    exactly: Optional[int] = None, info: Optional[Answer] = None,
                    timeout: Optional[float] = None) -> SelfInfluence:  # fmt: skip
-    """gᵀH⁻¹g of each gradient in the window, and gᵀ(H − ggᵀ/N)⁻¹g, with it left out; no pass over them.
+    """gᵀH⁻¹g of each gradient in the window, and gᵀ(H − ggᵀ/N)⁻¹g, with it left out, (n,) each; no pass over them (docs/influence.md).
 
     >>> s = run.self_influence()
     >>> bool((s.left_out >= s.values).all())
@@ -110,7 +118,11 @@ def block_scalars(self: "Run", damping: Optional[npt.ArrayLike] = None, *, block
                   divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
                   info: Optional[Answer] = None, timeout: Optional[float] = None) -> List[Block]:  # fmt: skip
     """scalars of each diagonal block of H, as if its columns were all there are: HAWQ ranks layers by their traces
-    (docs/blocks.md). The blocks are the run's by default, in a run without one a tensor.
+    (docs/blocks.md). The blocks are the run's by default, in a run without one a tensor. Where tensors have dampings of their own,
+    ``damping`` names these by λ, as elsewhere.
+
+    Args:
+        damping: as for scalars.
 
     >>> parts = run.block_scalars(blocks=600)
     >>> [(b.lo, b.hi) for b in parts]
@@ -160,7 +172,11 @@ def likelihoods(self: "Run", damping: Optional[npt.ArrayLike] = None, h: Optiona
                 min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None,
                 info: Optional[Answer] = None, timeout: Optional[float] = None) -> Likelihoods:  # fmt: skip
     """log N(h; 0, H) = −½(d log 2π + log det H + hᵀH⁻¹h) in nats of gradients h (k, d) at each λ of damping, the run's by default, at
-    most 64; or, without h, of the window's own gradients, each left out of H.
+    most 64; or, without h, of the window's own gradients, each left out of H (docs/damping.md).
+
+    Args:
+        damping: λ, or a list.
+        h: gradients that are not in the window.
 
     >>> run.likelihoods([1e-3, 1e-2]).values.shape
     (2, 10)
@@ -186,6 +202,10 @@ def tune(self: "Run", damping: npt.ArrayLike, h: Optional[npt.ArrayLike] = None,
     """Ranks dampings by how well H predicts gradients that are not in it: held-out ones h (k, d),
     two or more, or, without, the window's, each left out. The criterion is the mean of likelihoods (docs/damping.md has
     its source, and where it fails).
+
+    Args:
+        damping: a list of λ, at most 64.
+        h: (k, d), k ≥ 2.
 
     >>> t = run.tune(np.geomspace(1e-4, 1e2, 7))
     >>> float(t.below.min()), t.best in t.dampings
@@ -216,7 +236,7 @@ def tune(self: "Run", damping: npt.ArrayLike, h: Optional[npt.ArrayLike] = None,
 def spectrum(self: "Run", *, divisor: Optional[str] = None,
              blocks: Whole = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
              info: Optional[Answer] = None, timeout: Optional[float] = None) -> Spectrum:  # fmt: skip
-    """The eigenvalues of F; those of H are λ more.
+    """The eigenvalues of F, the min(n, d) largest; those of H are λ more, and λ itself d − n times (docs/queries.md).
 
     >>> e = run.spectrum().eigenvalues
     >>> bool((np.diff(e) <= 0).all()), len(e) == run.status()["rows"]

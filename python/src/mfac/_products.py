@@ -26,6 +26,7 @@ def ihvp(self: "Run", v: npt.ArrayLike, *, damping: Optional[float] = None, dtyp
 
     Args:
         v: (d,), or (k, d) for k vectors at once, for the price of two passes over the window.
+        dtype: of the result, float32 or float64; v's by default.
         verify: measures ‖Hx − v‖/‖v‖, by two more passes: ``info.residuals``.
         refine: refines once, and keeps what has the smaller residual.
 
@@ -49,6 +50,12 @@ def ihvp_step(self: "Run", step: Union[int, Sequence[int]], *, dtype: npt.DTypeL
               timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Array:  # fmt: skip
     """H⁻¹g of the gradient in the window as step, (d,); of k steps (k, d). One pass, nothing of length d is sent.
 
+    Args:
+        step: one, or a list.
+
+    Raises:
+        UnknownStep: one is not in the window.
+
     >>> run.ihvp_step(100).shape == (run.dim,)
     True
     """
@@ -70,6 +77,14 @@ def combine(self: "Run", steps: Sequence[int], coef: npt.ArrayLike, *, dtype: np
             result: Optional[str] = None, out: Optional[Array] = None, info: Optional[Answer] = None,
             timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Array:  # fmt: skip
     """H⁻¹ Σ coef[i]·g[i] over gradients in the window, named by their n steps: coef (n,) gives (d,), (k, n) gives (k, d).
+    It is Gᵀ(NλI + GGᵀ)⁻¹N·coef: one pass (docs/maths.md, "A combination of stored gradients").
+
+    Args:
+        steps: n of those in the window.
+        coef: float64.
+
+    Raises:
+        UnknownStep: one is not in the window.
 
     >>> run.combine([100, 101], [0.5, -0.5]).shape == (run.dim,)
     True
@@ -91,7 +106,10 @@ def fvp(self: "Run", v: npt.ArrayLike, *, dtype: Optional[npt.DTypeLike] = None,
         at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None, result: Optional[str] = None,
         out: Optional[Array] = None, info: Optional[Answer] = None, timeout: Optional[float] = None,
         progress: Optional[Progress] = None) -> Array:  # fmt: skip
-    """F v with F = GᵀG/N, (d,) or (k, d).
+    """F v with F = GᵀG/N, (d,) or (k, d): Gᵀ(Gv)/N, two passes (docs/functions.md).
+
+    Args:
+        v: (d,), or (k, d).
 
     Raises:
         IllConditioned: v is all but orthogonal to the gradients, so that F v has no relative error that is bounded.
@@ -108,7 +126,14 @@ def hvp(self: "Run", v: npt.ArrayLike, *, dtype: Optional[npt.DTypeLike] = None,
         blocks: Whole = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None,
         result: Optional[str] = None, out: Optional[Array] = None, info: Optional[Answer] = None,
         timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Array:  # fmt: skip
-    """H v with H = F + λI, (d,) or (k, d)."""
+    """H v with H = F + λI, (d,) or (k, d): λv + Gᵀ(Gv)/N, two passes (docs/functions.md).
+
+    Args:
+        v: (d,), or (k, d).
+
+    >>> bool(np.allclose(run.ihvp(run.hvp(v.astype(float))), v, rtol=1e-6))
+    True
+    """
     args = _asking(damping, divisor, min_rows, at_least, exactly, wire, result, whole=blocks)
     return self._vectors("hvp", v, None, dtype, out, args, timeout, info, progress)
 
@@ -117,7 +142,11 @@ def invsqrt(self: "Run", v: npt.ArrayLike, *, dtype: Optional[npt.DTypeLike] = N
             divisor: Optional[str] = None, blocks: Whole = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
             wire: Optional[str] = None, result: Optional[str] = None, out: Optional[Array] = None, info: Optional[Answer] = None,
             timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Array:  # fmt: skip
-    """H^(−½)v, the symmetric root, (d,) or (k, d): applied twice it is H⁻¹v (docs/functions.md).
+    """H^(−½)v, the symmetric root, (d,) or (k, d): applied twice it is H⁻¹v (docs/functions.md; the contour integral of Hale, Higham
+    and Trefethen, 2008).
+
+    Args:
+        v: (d,), or (k, d).
 
     >>> bool(np.allclose(run.invsqrt(run.invsqrt(v.astype(float))), run.ihvp(v), rtol=1e-5))
     True
@@ -132,6 +161,10 @@ def sample(self: "Run", seed: int, *, k: Optional[int] = None, first: int = 0, d
            timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Array:  # fmt: skip
     """Sample number ``first`` of seed from N(0, H⁻¹), (d,); with k the samples first … first + k − 1, (k, d). The same
     bytes whatever the number of workers, and of samples asked for together (docs/functions.md).
+
+    Args:
+        seed, first: of the stream, and the number in it, uint64.
+        k: how many; ``max_vectors`` at most.
 
     >>> bool((run.sample(42, k=3)[2] == run.sample(42, first=2)).all())
     True
@@ -148,7 +181,8 @@ def diag(self: "Run", *, dtype: npt.DTypeLike = np.float32, damping: Optional[fl
          blocks: Blocks = None, across: bool = False, min_rows: int = 0,
          at_least: int = 0, exactly: Optional[int] = None, result: Optional[str] = None, out: Optional[Array] = None,
          info: Optional[Answer] = None, timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Array:  # fmt: skip
-    """The diagonal of H⁻¹, (d,). It takes d·m²/2 products, so give large runs the time (docs/elements.md).
+    """The diagonal of H⁻¹, (d,): (1 − ‖L⁻¹G[:, j]‖²)/λ with LLᵀ = NλI + GGᵀ. It takes d·m²/2 products, so give large
+    runs the time (docs/elements.md).
 
     >>> bool(np.isclose(run.diag(dtype=np.float64)[5], run.element(5, 5)))
     True
@@ -162,7 +196,14 @@ def column(self: "Run", j: Union[int, Sequence[int]], *, dtype: npt.DTypeLike = 
            divisor: Optional[str] = None, blocks: Whole = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
            result: Optional[str] = None, out: Optional[Array] = None, info: Optional[Answer] = None,
            timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Array:  # fmt: skip
-    """Column j of H⁻¹, (d,); of k indices (k, d), a row for each."""
+    """Column j of H⁻¹, (d,): (eⱼ − Gᵀ(NλI + GGᵀ)⁻¹G[:, j])/λ; of k indices (k, d), a row for each (docs/elements.md).
+
+    Args:
+        j: an index in [0, d), or a list.
+
+    >>> bool(np.isclose(run.column(5, dtype=np.float64)[7], run.element(5, 7)))
+    True
+    """
     index = _indices(j)
     args = _asking(damping, divisor, min_rows, at_least, exactly, None, result, whole=blocks)
     args["index"] = index.tobytes()
@@ -174,7 +215,14 @@ def element(self: "Run", i: int, j: int, *, damping: Optional[float] = None, div
             blocks: Blocks = None, across: bool = False, min_rows: int = 0,
             at_least: int = 0, exactly: Optional[int] = None, info: Optional[Answer] = None,
             timeout: Optional[float] = None) -> float:  # fmt: skip
-    """[H⁻¹]ᵢⱼ."""
+    """[H⁻¹]ᵢⱼ, float64: what subblock has for two columns (docs/elements.md).
+
+    Args:
+        i, j: indices in [0, d).
+
+    >>> run.element(3, 5) == run.element(5, 3)
+    True
+    """
     q = [i] if i == j else [i, j]
     x = self.subblock(
         q,
@@ -195,7 +243,10 @@ def subblock(self: "Run", index: Sequence[int], *, damping: Optional[float] = No
              blocks: Blocks = None, across: bool = False, min_rows: int = 0,
              at_least: int = 0, exactly: Optional[int] = None, info: Optional[Answer] = None,
              timeout: Optional[float] = None) -> Array:  # fmt: skip
-    """[H⁻¹]_QQ of the q columns that index names, at most 2,048: (q, q) float64.
+    """[H⁻¹]_QQ of the q columns that index names, at most 2,048: (q, q) float64 (docs/elements.md).
+
+    Args:
+        index: q different ones in [0, d).
 
     Raises:
         TooLarge: the coordinator has not that memory or time.

@@ -61,7 +61,12 @@ def compensate(self: "Run", delta: npt.ArrayLike, fixed: npt.ArrayLike, *, dtype
                info: Optional[Answer] = None, timeout: Optional[float] = None,
                progress: Optional[Progress] = None, phases: Optional[Phases] = None) -> Array:  # fmt: skip
     """The change of all weights (d,) that raises the quadratic least when those where fixed (d,) is true change by
-    delta (d,), as quantisation does: δ_rest = −G_restᵀ(NλI + A_rest)⁻¹ G_S δ_S. phases as for prune.
+    delta (d,), as quantisation does: δ_rest = −G_restᵀ(NλI + A_rest)⁻¹ G_S δ_S (docs/pruning.md).
+
+    Args:
+        delta: 0 where it is not prescribed.
+        fixed: (d,) of bool.
+        phases: as for prune.
 
     >>> fixed = np.arange(run.dim) < 10
     >>> bool((run.compensate(v, fixed)[:10] == v[:10]).all())

@@ -32,6 +32,7 @@ class Run:
 
     **Options** that most queries have:
 
+    - ``dtype``: of the result, float32 or float64; the vector's by default, else float32.
     - ``damping``: λ of this answer instead of the run's; > 0.
     - ``divisor``: N of this answer, ``"capacity"`` or ``"count"``.
     - ``min_rows``: TooFewRows where the window has fewer.
@@ -47,6 +48,18 @@ class Run:
       the columns of the result.
 
     An interrupt (Ctrl-C), or an exception in progress or phases, cancels the call and frees the workers.
+
+    **Errors** that every call may raise: Invalid (an argument, which ``field`` names), UnknownRun (it was deleted), Timeout,
+    Unavailable (NATS, the coordinator or a worker is away), Busy, Denied, AgentDied, Cancelled, Closed. Queries of vectors may raise
+    NotFinite (a NaN or an infinity in a vector), Overflow (a number that the result's dtype does not have), IllConditioned (the bound
+    of the error is above 1e-3, or K has no factor), TooFewRows, Behind and VersionGone. Methods name those of their own.
+
+    **Letters**: G (n, d) the window's gradients, one a row; N the divisor; F = GᵀG/N, the empirical Fisher matrix; H = F + λI. Nothing
+    has a unit but likelihoods, in nats, and times, in seconds. H⁻¹ is that of M-FAC (Frantar, Kurtic and Alistarh, NeurIPS 2021,
+    section 3), by the formulas of docs/maths.md.
+
+    >>> run
+    <mfac.Run demo: dim 1000, window 64, damping 0.0001>
     """
 
     def __init__(self, client: "Client", name: str, uid: int) -> None:
@@ -79,22 +92,39 @@ class Run:
 
     @property
     def dim(self) -> int:
-        """d, the number of parameters."""
+        """d, the number of parameters.
+
+        >>> run.dim
+        1000
+        """
         return int(self._spec["dim"])
 
     @property
     def window(self) -> int:
-        """m, how many gradients are kept."""
+        """m, how many gradients are kept.
+
+        >>> run.window
+        64
+        """
         return int(self._spec["window"])
 
     @property
     def damping(self) -> float:
-        """λ, as was heard last."""
+        """λ, as was heard last.
+
+        >>> run.damping
+        0.0001
+        """
         return float(self._spec["damping"])
 
     @property
     def spec(self) -> Dict[str, Any]:
-        """What the run is, as was heard last: dim, window, spare, shards, damping, divisor, store, durability."""
+        """What the run is, as was heard last: dim, window, spare, shards, damping, divisor, store, durability; where it has them layout,
+        half_life and scales (docs/protocol.md).
+
+        >>> run.spec["divisor"], run.spec["store"]
+        ('capacity', 'f32')
+        """
         return dict(self._spec)
 
     def _linked(self) -> Tuple[Link, int]:

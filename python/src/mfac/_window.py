@@ -52,6 +52,8 @@ def publish(
     Raises:
         NotGrowing: the step is not above the newest one.
         NotFinite: there is a NaN or an infinity. Of several gradients, ``commits`` of the error has those before it.
+        Overflow: a number that ``wire``, or the run's ``store``, does not have.
+        Frozen: the run is.
 
     >>> run.publish(100, np.ones(run.dim)).rows
     9
@@ -110,8 +112,12 @@ def precondition(
 
     Args:
         step, g, columns, wire, weight, label, token, step_deadline: as for publish; g is (d,), or the columns.
-        dtype: of the result.
+        dtype: of the result, float32 or float64.
+        damping, divisor, min_rows, result, info, timeout: as for ihvp.
         out: may be g.
+
+    Returns:
+        H⁻¹g, (d,) or the columns' part of it: (g − Gᵀ(NλI + GGᵀ)⁻¹Gg)/λ, by one pass over the window and one over the result.
 
     Raises:
         IllConditioned, TooFewRows, Overflow: the result alone is refused; the gradient is in the window at
@@ -132,7 +138,11 @@ def precondition(
 
 
 def forget(self: "Run", steps: Union[int, Iterable[int]], *, timeout: Optional[float] = None) -> Commit:
-    """Takes gradients out of the window, all or none, and returns when their memory is zeroed on every worker.
+    """Takes gradients out of the window, all or none, and returns when their memory is zeroed on every worker: answers are then
+    those of a window that never had them (docs/forgetting.md).
+
+    Args:
+        steps: one, or several.
 
     Raises:
         UnknownStep: one is not in the window; nothing is forgotten.
@@ -149,6 +159,10 @@ def forget(self: "Run", steps: Union[int, Iterable[int]], *, timeout: Optional[f
 def set(self: "Run", *, damping: Optional[float] = None, divisor: Optional[str] = None, timeout: Optional[float] = None) -> Commit:
     """Gives the run another λ or divisor, for all of its clients. The window stays.
 
+    Args:
+        damping: λ > 0.
+        divisor: ``"capacity"`` or ``"count"``.
+
     >>> run.set(damping=1e-3).rows
     10
     >>> run.damping
@@ -162,6 +176,9 @@ def set(self: "Run", *, damping: Optional[float] = None, divisor: Optional[str] 
 def resize(self: "Run", window: int, *, timeout: Optional[float] = None) -> Commit:
     """Gives the run a window of another size, for all of its clients. Of a smaller one the oldest gradients leave; those that
     stay keep every bit. It waits for the steps that are open.
+
+    Args:
+        window: m, in [1, 4096].
 
     Raises:
         TooLarge: a worker has not the memory; the run stays as it was.
@@ -194,21 +211,36 @@ def freeze(self: "Run", *, timeout: Optional[float] = None, progress: Optional[P
 
 
 def thaw(self: "Run", *, timeout: Optional[float] = None) -> Commit:
-    """Lets the window of a frozen run change again, and the workers give the memory back."""
+    """Lets the window of a frozen run change again, and the workers give the memory back.
+
+    >>> _ = run.freeze()
+    >>> _ = run.thaw()
+    >>> run.publish(200, np.ones(run.dim)).rows
+    11
+    """
     reply = self._ask("freeze", {"thaw": True}, timeout)
     return Commit(reply["version"], reply["rows"])
 
 
 def frozen(self: "Run", *, timeout: Optional[float] = None) -> Dict[str, Any]:
     """Whether the run is frozen (``state``), and what that takes on each of its ``workers``, or would take: ``kept``, ``making``
-    and ``free``, in bytes."""
+    and ``free``, in bytes.
+
+    >>> run.frozen()["state"]
+    'thawed'
+    """
     reply: Dict[str, Any] = self._ask("frozen", {}, timeout)["frozen"]
     return reply
 
 
 def status(self: "Run", *, timeout: Optional[float] = None) -> Dict[str, Any]:
     """How the run stands: ``version``, ``rows``, ``newest``, ``cond``, ``state``, ``lost``, ``spec`` and more (``info`` in
-    docs/protocol.md)."""
+    docs/protocol.md).
+
+    >>> s = run.status()
+    >>> s["rows"], s["newest"], s["state"]
+    (10, 101, 'ready')
+    """
     reply = self._ask("status", {}, timeout)
     self._heard(reply)
     info: Dict[str, Any] = reply["info"]
@@ -216,7 +248,7 @@ def status(self: "Run", *, timeout: Optional[float] = None) -> Dict[str, Any]:
 
 
 def steps(self: "Run", *, timeout: Optional[float] = None) -> Window:
-    """Which steps are in the window.
+    """Which steps are in the window, oldest first.
 
     >>> run.steps().steps[:3]
     array([0, 1, 2], dtype=uint64)
@@ -237,7 +269,11 @@ def labels(self: "Run", *, timeout: Optional[float] = None) -> Window:
 
 
 def layout(self: "Run", *, timeout: Optional[float] = None) -> Optional[Dict[str, Tuple[int, ...]]]:
-    """The named tensors that the parameters are, in order, with their shapes; None if the run has no layout."""
+    """The named tensors that the parameters are, in order, with their shapes; None if the run has no layout.
+
+    >>> client.attach("named", layout={"w": (3, 4), "b": (4,)}, window=2).layout()
+    {'w': (3, 4), 'b': (4,)}
+    """
     payload = self._ask("layout", {}, timeout).get("layout")
     if payload is None:
         return None
@@ -246,7 +282,10 @@ def layout(self: "Run", *, timeout: Optional[float] = None) -> Optional[Dict[str
 
 def gradient(self: "Run", step: int, *, at_least: int = 0, exactly: Optional[int] = None, out: Optional[Array] = None,
              info: Optional[Answer] = None, timeout: Optional[float] = None) -> Array:  # fmt: skip
-    """The gradient in the window as step, (d,) float32, exactly as it is stored.
+    """The gradient in the window as step, (d,), exactly as it is stored: float32, whatever ``store`` and ``wire``.
+
+    Args:
+        step: its number.
 
     Raises:
         UnknownStep: it is not in the window.

@@ -209,7 +209,8 @@ def test_a_step_that_changes_gradients(client: mfac.Client, name: str, net: Net)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, foreach=True)
     run = attached(client, name, model)
     gradients: List[Any] = []
-    with mfac.torch.GradientPublisher(model, run, after=7).attach(optimizer):
+    with mfac.torch.GradientPublisher(model, run).attach(optimizer) as publisher:
+        publisher.skip_to(7)
         for i in range(4):
 
             def closure(i: int = i) -> torch.Tensor:

@@ -44,6 +44,17 @@ func newOverTiles() overTiles {
 
 func (o overTiles) slot(i, disp int) Mem { return Mem{Base: o.g, Disp: lineBytes*i + disp} }
 
+// line is m on a line of a panel, the one at hand or the one after it.
+func (o overTiles) line(m Mem, n int, some bool) Mem {
+	switch {
+	case n == 0:
+		return m
+	case some:
+		return m.Idx(o.step, 1)
+	}
+	return m.Offset(full)
+}
+
 // begin goes to the tile's first panel.
 func (o overTiles) begin() {
 	MOVQ(param("list"), o.list)
@@ -69,20 +80,25 @@ func (o overTiles) next() {
 	DECQ(o.panels)
 }
 
-// lines writes the loop over a panel's lines, of all its slots or of some.
-func (o overTiles) lines(name string, some bool, body func()) {
+// lines writes the loop over a panel's lines, of all its slots or of some, one or two at a time.
+func (o overTiles) lines(name string, some bool, each int, body func()) {
 	if some {
 		MOVQ(Mem{Base: o.list, Disp: 8}, o.step)
 		MOVQ(Mem{Base: o.list, Disp: 16}, o.in)
 	}
+	if each == 2 {
+		SHRQ(U8(1), o.count)
+	}
 	Label(name)
 	body()
 	if some {
-		ADDQ(o.step, o.g)
-		ADDQ(o.step, o.far)
+		for range each {
+			ADDQ(o.step, o.g)
+			ADDQ(o.step, o.far)
+		}
 	} else {
-		ADDQ(U32(full), o.g)
-		ADDQ(U32(full), o.far)
+		ADDQ(U32(each*full), o.g)
+		ADDQ(U32(each*full), o.far)
 	}
 	DECQ(o.count)
 	JNZ(LabelRef(name))
@@ -149,18 +165,22 @@ func (w *powers) next() {
 	}
 }
 
-// combineTiles goes over sixteen columns at a time, with the coefficients of a panel in registers. The
-// first panel's sums begin as zero, the last one's go out; in between they lie at r. Where there is an x, (x − sum)/λ goes out.
+// combineTiles goes over the columns of a line at a time, or of two lines of float32 with AVX-512: 16 with
+// AVX2, 32 with AVX-512, so that few of its sums wait for the one before. A panel's coefficients are in
+// registers. The first panel's sums begin as zero, the last one's go out; in between they lie at r. Where
+// there is an x, (x − sum)/λ goes out.
 func combineTiles(s isa, t dtype) {
 	TEXT("combineTiles"+t.name+s.name, NOSPLIT, "func(p *byte, r *float64, base *byte, tiles, stride int, list *int, panels int, c *float64, exp *int16, lines, ahead int, x *byte, lambda float64) bool")
 	Pragma("noescape")
 	Doc(fmt.Sprintf("combineTiles%s%s is Variant.combineTiles.", t.name, s.name))
-	e, bad := YMM(), YMM()
-	VPBROADCASTD(constant("exponentTiles"+t.name+s.name, 0x7f800000), e)
-	VPXOR(bad, bad, bad)
+	zero, finite := YMM(), YMM()
+	VPXOR(zero, zero, zero)
+	VPXOR(finite, finite, finite)
 	s.useSpread(t, "combineTiles"+t.name+s.name)
 	defer endSpread()
-	acc, v, cs := s.vecs(16/s.width), s.vecs(2), s.vecs(panelSlots)
+	cols := 4 * s.width
+	each := cols / t.cols() // lines
+	acc, v, cs := s.vecs(4), s.vecs(2), s.vecs(panelSlots)
 	o, p, r := newOverTiles(), Load(Param("p"), GP64()), GP64()
 	c, pow := GP64(), newPowers(t)
 	left, x := Load(Param("tiles"), GP64()), Load(Param("x"), GP64())
@@ -182,56 +202,54 @@ func combineTiles(s isa, t dtype) {
 			VBROADCASTSD(own.Offset(8*i), ci)
 		}
 		ADDQ(U8(8*panelSlots), c)
-		o.lines(name, some, func() {
-			for col := 0; col < t.cols(); col += 16 {
-				sums := func(j int) Mem { return Mem{Base: r, Disp: 8*col + s.bytes()*j} }
-				if last {
+		o.lines(name, some, each, func() {
+			sums := func(j int) Mem { return Mem{Base: r, Disp: s.bytes() * j} }
+			if last {
+				for col := 0; col < cols; col += 16 {
 					PREFETCHT0(Mem{Base: p, Disp: roundAhead + 4*col})
 				}
+			}
+			for j, a := range acc {
+				if first {
+					s.zero(a)
+				} else {
+					VMOVUPD(sums(j), a)
+				}
+			}
+			o.each(some, name, func(i int) {
+				for n := range each {
+					s.fetchFar(o.line(Mem{Base: o.far, Disp: lineBytes * i}, n, some))
+				}
 				for j, a := range acc {
-					if first {
-						s.zero(a)
-					} else {
-						VMOVUPD(sums(j), a)
-					}
+					x, col := v[j%2], s.width*j
+					s.load(t, o.line(o.slot(i, col%t.cols()*t.size), col/t.cols(), some), x)
+					VFMADD231PD(x, cs[i], a)
 				}
-				o.each(some, fmt.Sprintf("%s%d", name, col), func(i int) {
-					if col == 0 {
-						s.fetchFar(Mem{Base: o.far, Disp: lineBytes * i})
-					}
-					for j, a := range acc {
-						x := v[j%2]
-						s.load(t, o.slot(i, (col+s.width*j)*t.size), x)
-						VFMADD231PD(x, cs[i], a)
-					}
-				})
-				if last {
-					solved := fmt.Sprintf("%s%dsolved", name, col)
-					TESTQ(x, x)
-					JZ(LabelRef(solved))
-					VBROADCASTSD(param("lambda"), v[1])
-					for j, a := range acc {
-						VCVTPS2PD(Mem{Base: x, Disp: 4 * (col + s.width*j)}, v[0])
-						VSUBPD(a, v[0], a)
-						VDIVPD(v[1], a, a)
-					}
-					if col+16 == t.cols() {
-						ADDQ(U32(4*t.cols()), x)
-					}
-					Label(solved)
-					out(s, acc, Mem{Base: p, Disp: 4 * col}, e, bad)
-					continue
-				}
+			})
+			if !last {
 				for j, a := range acc {
 					VMOVUPD(a, sums(j))
 				}
+				ADDQ(U32(8*cols), r)
+				return
 			}
-			if !(first && last) {
-				ADDQ(U32(8*t.cols()), r)
+			TESTQ(x, x)
+			JZ(LabelRef(name + "solved"))
+			VBROADCASTSD(param("lambda"), v[1])
+			for j, a := range acc {
+				VCVTPS2PD(Mem{Base: x, Disp: 4 * s.width * j}, v[0])
+				VSUBPD(a, v[0], a)
+				VDIVPD(v[1], a, a)
 			}
-			if last {
-				ADDQ(U32(4*t.cols()), p)
+			ADDQ(U32(4*cols), x)
+			Label(name + "solved")
+			for col := 0; col < cols; col += 16 {
+				out(s, acc[col/s.width:(col+16)/s.width], Mem{Base: p, Disp: 4 * col}, zero, finite)
 			}
+			if !first {
+				ADDQ(U32(8*cols), r)
+			}
+			ADDQ(U32(4*cols), p)
 		})
 	}
 	partly := func(name string) string {
@@ -287,7 +305,8 @@ func combineTiles(s isa, t dtype) {
 	pow.next()
 	DECQ(left)
 	JNZ(LabelRef("tile"))
-	VPTEST(bad, bad)
+	VCMPPS(U8(unordered), finite, finite, finite)
+	VPTEST(finite, finite)
 	ok := GP8()
 	SETEQ(ok)
 	VZEROUPPER()
@@ -295,8 +314,12 @@ func combineTiles(s isa, t dtype) {
 	RET()
 }
 
-// out rounds sixteen sums to float32 and marks in bad what is not finite.
-func out(s isa, acc []Register, to Mem, e, bad Register) {
+// unordered is VCMPPS' predicate for where one is NaN.
+const unordered = 3
+
+// out rounds sixteen sums to float32. finite gets zero times each added, which is NaN of what is not
+// finite: an addition and multiplication, as conversions leave room for them.
+func out(s isa, acc []Register, to Mem, zero, finite Register) {
 	f := make([]Register, 2)
 	if s.width == 8 {
 		f[0], f[1] = YMM(), YMM()
@@ -314,9 +337,7 @@ func out(s isa, acc []Register, to Mem, e, bad Register) {
 	}
 	for j, f := range f {
 		VMOVUPS(f, to.Offset(32*j))
-		VPAND(e, f, f)
-		VPCMPEQD(e, f, f)
-		VPOR(f, bad, bad)
+		VFMADD231PS(f, zero, finite)
 	}
 }
 
@@ -348,7 +369,7 @@ func dotsTiles(t dtype) {
 			s.zero(a)
 		}
 		MOVQ(param("w"), w)
-		o.lines(name, false, func() {
+		o.lines(name, false, 1, func() {
 			for col := 0; col < t.cols(); col += 8 {
 				at := Mem{Base: w, Disp: 8 * col}
 				if first {

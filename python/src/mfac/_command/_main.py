@@ -147,6 +147,8 @@ def main(args: Sequence[str]) -> int:
     if given.command is None:
         p.print_help()
         return 0
+    if given.command == "tool":
+        p.error("the tool's flags stand behind it: python -m mfac tool run ls --server URL")
     try:
         _run(given)
         sys.stdout.flush()

@@ -116,8 +116,8 @@ def _over_time(client: Client, run: Run, given: argparse.Namespace) -> None:
         return [Panel(_title(run, w), "seconds", times, [(w, y)], OVER_TIME[w].log) for w, y in curves.items()]
 
     drawn = is_terminal() and not given.json and not given.output
-    with Screen(drawn) as screen:
-        try:
+    try:
+        with Screen(drawn) as screen:
             for n in itertools.count(1):
                 tick = time.monotonic()
                 began = began or tick
@@ -133,10 +133,11 @@ def _over_time(client: Client, run: Run, given: argparse.Namespace) -> None:
                     _write(given.output, svg(panels()))
                 if n == given.count or not screen.wait(tick + given.interval):
                     break
-        except KeyboardInterrupt:  # how it is ended
-            pass
-    if times:
-        _show(given, panels())
+    except KeyboardInterrupt:  # how it is ended
+        pass
+    finally:  # where the run was deleted, what there was of it
+        if times:
+            _show(given, panels())
 
 
 def _values(watcher: Watcher, rates: Rates, name: str, given: argparse.Namespace) -> Dict[str, float]:

@@ -17,8 +17,13 @@ class Publishing:
         self.publisher: Optional[GradientPublisher] = None
         self.published, self.dropped = 0, 0
 
-    def _begin(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, after: int) -> None:
-        self.publisher = GradientPublisher(model, self.run, after=after, **self.options).attach(optimizer)
+    def _begin(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        self.publisher = GradientPublisher(model, self.run, **self.options).attach(optimizer)
+
+    def _before(self, steps: int) -> None:
+        """Of the optimizer's step that follows, so many having been made."""
+        if self.publisher is not None:
+            self.publisher.skip_to(steps)
 
     def _end(self, failed: bool = False) -> None:
         """Publishes what waits. Raises what went wrong with it, unless the training has failed of something already."""

@@ -56,6 +56,20 @@ class MFAC(torch.optim.Optimizer):
 
     Raises:
         Invalid: a value is out of its range, or the parameters are not the run's.
+
+    >>> model = torch.nn.Linear(10, 2)
+    >>> optimizer = mfac.torch.MFAC(model.named_parameters(), lr=1e-3, client=client, name="steps", window=32, damping=1e-2)
+    >>> def closure():
+    ...     optimizer.zero_grad()
+    ...     loss = model(torch.ones(4, 10)).square().mean()
+    ...     loss.backward()
+    ...     return loss
+    >>> bool(optimizer.step(closure) > optimizer.step(closure))
+    True
+    >>> saved = optimizer.state_dict()
+    >>> saved["mfac"]["rows"]
+    2
+    >>> optimizer.load_state_dict(saved)  # the window is the one that belongs to it
     """
 
     def __init__(
@@ -148,13 +162,32 @@ class MFAC(torch.optim.Optimizer):
         return min(self._rows + self._feed.count - self._at + more, self.run.window)
 
     def add_param_group(self, param_group: Dict[str, Any]) -> None:
-        """Groups are those of the beginning: a run has so many parameters."""
+        """Groups are those of the beginning: a run has so many parameters.
+
+        Raises:
+            Invalid: whatever ``param_group`` is.
+        """
         if self._fixed:
             raise invalid("parameter groups", len(self.param_groups) + 1, f"the {len(self.param_groups)} of the beginning")
         super().add_param_group(param_group)
 
     def accept_window(self) -> None:
-        """Goes on from the gradients that the window has, after WindowLost."""
+        """Goes on from the gradients that the window has, after WindowLost: another process has published, a worker has died, or the state
+        that belongs to them is not at hand.
+
+        >>> run = client.attach("others", dim=3, window=4)
+        >>> _ = run.publish(1, torch.ones(3))
+        >>> w = torch.nn.Parameter(torch.zeros(3))
+        >>> optimizer = mfac.torch.MFAC([w], run=run)
+        >>> w.grad = torch.ones(3)
+        >>> optimizer.step()  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        mfac.torch...WindowLost: run others has 1 gradients already: ...
+        >>> optimizer.accept_window()
+        >>> optimizer.step()
+        >>> run.status()["rows"]
+        2
+        """
         info = self.run.status()
         self._known(info["rows"], info["version"])
         self._lost = ""
@@ -267,6 +300,9 @@ class MFAC(torch.optim.Optimizer):
 
     def load_state_dict(self, state_dict: Dict[str, Any]) -> None:  # type: ignore[override,unused-ignore]
         """Takes the state over, if the window is the one that belongs to it, or can be put back.
+
+        Args:
+            state_dict: of ``state_dict``, of this optimizer or of one before it.
 
         Raises:
             WindowLost: it is not, and on_loss is ``"raise"``. Nothing has changed.

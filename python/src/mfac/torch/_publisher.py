@@ -23,7 +23,6 @@ class GradientPublisher:
         policy: where ``depth`` gradients wait: ``"block"`` waits for one to go, ``"drop"`` leaves this one out, ``"newest"`` the
             oldest one that waits. ``dropped`` counts.
         depth: how many may wait; each takes d float32 of shared memory, and one more is being published.
-        after: the number of the last step that was trained before: numbers are above it too.
         wire, patience, timeout: as for MFAC.
 
     An error of the thread is raised by the next step of the optimizer, before it moves a weight, or by flush or close. Steps
@@ -48,7 +47,6 @@ class GradientPublisher:
         *,
         policy: str = "block",
         depth: int = 2,
-        after: int = 0,
         wire: Optional[str] = None,
         patience: float = 60.0,
         timeout: Optional[float] = None,
@@ -60,9 +58,8 @@ class GradientPublisher:
         self.run, self.policy = run, policy
         self.published, self.dropped = 0, 0
         self._flat = Flat.of_model(model, run)
-        newest = int(run.status()["newest"])
-        self._step = max(newest, after)
-        self._feed = Feed(run, newest, wire=wire, patience=patience, timeout=timeout)
+        self._step = int(run.status()["newest"])
+        self._feed = Feed(run, self._step, wire=wire, patience=patience, timeout=timeout)
         self._changed = threading.Condition()
         self._free = [Buffer(run._client, self._flat) for _ in range(depth + 1)]
         self._waiting: Deque[Tuple[int, Buffer]] = deque()
@@ -116,9 +113,42 @@ class GradientPublisher:
             self._detach.append(_wrap(optimizer, before, after))
         return self
 
+    def skip_to(self, step: int) -> None:
+        """Numbers are above step from now on, for those that count steps elsewhere.
+
+        Args:
+            step: of which the next number is one more, or more yet.
+
+        >>> model = torch.nn.Linear(10, 2)
+        >>> run = client.attach("skipped", layout=mfac.torch.layout(model), window=8)
+        >>> model(torch.ones(4, 10)).square().mean().backward()
+        >>> with mfac.torch.GradientPublisher(model, run) as publisher:
+        ...     publisher.skip_to(41)
+        ...     publisher.push()
+        >>> run.steps().steps
+        array([42], dtype=uint64)
+        """
+        self._step = max(self._step, step)
+
     def push(self, optimizer: Optional[torch.optim.Optimizer] = None) -> None:
-        """Publishes the gradients that the parameters have now, by itself: for loops that no optimizer steps."""
-        self._filled = False
+        """Publishes the gradients that the parameters have now, by itself: for loops that no optimizer steps.
+
+        Args:
+            optimizer: one with a GradScaler's ``found_inf`` or ``grad_scale``: what these say is done.
+
+        Raises:
+            MFACError: the publisher is closed.
+
+        >>> model = torch.nn.Linear(10, 2)
+        >>> run = client.attach("pushed", layout=mfac.torch.layout(model), window=8)
+        >>> model(torch.ones(4, 10)).square().mean().backward()
+        >>> publisher = mfac.torch.GradientPublisher(model, run)
+        >>> publisher.push()
+        >>> publisher.flush(timeout=10)
+        >>> publisher.close()
+        >>> run.status()["rows"]
+        1
+        """
         self._fill(optimizer)
         self._send()
 
@@ -195,7 +225,10 @@ class GradientPublisher:
             raise error
 
     def flush(self, timeout: Optional[float] = None) -> None:
-        """Returns when all gradients are published.
+        """Returns when all gradients are published: ``push`` has an example.
+
+        Args:
+            timeout: seconds; without one, as long as it takes.
 
         Raises:
             Timeout: they are not after so many seconds.
@@ -207,7 +240,11 @@ class GradientPublisher:
         self._raise()
 
     def close(self, timeout: Optional[float] = None) -> None:
-        """Lets go of the optimizers, publishes what waits, and ends the thread. What is not published in time is left out.
+        """Lets go of the optimizers, publishes what waits, and ends the thread. What is not published in time is left out. The end of a
+        ``with`` does it; ``push`` has an example.
+
+        Args:
+            timeout: seconds; without one, as long as it takes.
 
         Raises:
             Timeout, MFACError: as flush does. The publisher is closed all the same.

@@ -38,7 +38,7 @@ class PublishGradients(Publishing, TrainerCallback):
         run: as made by ``client.attach("name", layout=mfac.torch.layout(model), …)``.
         options: policy, depth, wire, patience and timeout of GradientPublisher.
 
-    The number of a gradient is the Trainer's global_step, or counts on from the run's newest one if that is higher. What waits is
+    The number of a gradient is its step's of the Trainer, from 1, or counts on from the run's newest one if that is higher. What waits is
     published at the end of train. An error of publishing is raised by the next step or at the end of train. Of an exception Trainer
     tells no callback: a with block around ``train``, or the next ``train``, ends what it left. With several processes the first one
     publishes.
@@ -64,7 +64,10 @@ class PublishGradients(Publishing, TrainerCallback):
             inner = optimizer
             while hasattr(inner, "accelerator_state"):  # accelerate's wrapper decides when the optimizer steps
                 inner = inner.optimizer
-            self._begin(model, inner, state.global_step)
+            self._begin(model, inner)
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._before(state.global_step)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._end()

@@ -57,7 +57,7 @@ class PublishGradients(Publishing, Callback):
         run: as made by ``client.attach("name", layout=mfac.torch.layout(model), …)``, model the LightningModule.
         options: policy, depth, wire, patience and timeout of GradientPublisher.
 
-    The number of a gradient is the Trainer's global_step, or counts on from the run's newest one if that is higher. What waits is
+    The number of a gradient is its step's of the Trainer, from 1, or counts on from the run's newest one if that is higher. What waits is
     published at the end of fit, and after an exception too. An error of publishing is raised by the next step or at the end of fit.
     With DDP the first process publishes.
 
@@ -72,7 +72,10 @@ class PublishGradients(Publishing, Callback):
         if "DeepSpeedStrategy" in strategies or not {"SingleDeviceStrategy", "DDPStrategy"} & set(strategies):
             raise invalid("strategy", strategies[0], "SingleDeviceStrategy or DDPStrategy: others cut parameters into parts")
         if trainer.is_global_zero:
-            self._begin(pl_module, trainer.optimizers[0], trainer.global_step)
+            self._begin(pl_module, trainer.optimizers[0])
+
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        self._before(trainer.global_step)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         self._end()
