@@ -63,11 +63,17 @@ def test_two_ranks(client: mfac.Client, name: str, averaged: bool) -> None:
     ranks = [context.Process(target=rank_main, args=(r, client.url, name, port, averaged, results)) for r in range(WORLD)]
     for p in ranks:
         p.start()
-    got = dict(results.get(timeout=120) for _ in ranks)
-    for p in ranks:
-        p.join(30)
-    for rank in range(WORLD):
-        assert isinstance(got[rank], np.ndarray), got[rank]
+    got = {}
+    try:
+        for _ in ranks:
+            rank, result = results.get(timeout=120)
+            assert isinstance(result, np.ndarray), result  # at once: the other rank waits for this one
+            got[rank] = result
+        for p in ranks:
+            p.join(30)
+    finally:
+        for p in ranks:
+            p.kill()
     assert got[0].tobytes() == got[1].tobytes()
     model = network()
     optimizer = mfac.torch.MFAC(
