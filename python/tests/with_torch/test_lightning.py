@@ -309,6 +309,7 @@ def test_strategies(client: mfac.Client, name: str) -> None:
 
 
 PARALLEL = """
+import os
 import sys
 import lightning.pytorch, torch
 import mfac, mfac.torch
@@ -330,6 +331,7 @@ with mfac.connect(url) as client:
         trainer(*callbacks, **options).fit(model, batches(range(int(rank), 8, 2)))
         trained.append(model.net.state_dict())
     torch.save([publish.published, *trained], weights)
+os._exit(0)  # as in test_ranks.py
 """
 
 
