@@ -56,6 +56,7 @@ func busSampler(b *bed, d int64) (sampler, error) {
 	}
 	var size [2]int
 	var rate [2][]float64
+	var raw, own [2]busy
 	for i, up := range []bool{true, false} {
 		if size[i], err = b.bestSize(4*d, up); err != nil {
 			return sampler{}, err
@@ -73,11 +74,11 @@ func busSampler(b *bed, d int64) (sampler, error) {
 				func() error { step := b.next(); _, err := r.Publish(b.e.ctx, step, x.row(uint64(step), d)); return err },
 				func() error { _, err := r.IHVPStep(b.e.ctx, dst, wire.Step(b.used)); return err },
 			} {
-				base, err := timed(func() error { return b.rawMove(4*d, size[i], i == 0) })
+				base, err := raw[i].timed(func() error { return b.rawMove(4*d, size[i], i == 0) })
 				if err != nil {
 					return nil, err
 				}
-				took, err := timed(ours)
+				took, err := own[i].timed(ours)
 				if err != nil {
 					return nil, err
 				}
@@ -93,7 +94,7 @@ func busSampler(b *bed, d int64) (sampler, error) {
 		notes: func() []string {
 			var out []string
 			for i := range size {
-				out = append(out, fmt.Sprintf("raw: %.2f GB/s in chunks of %s", median(rate[i][warmups:]), chunkName(size[i])))
+				out = append(out, fmt.Sprintf("raw: %.2f GB/s in chunks of %s, %s; ours: %s", median(rate[i][warmups:]), chunkName(size[i]), &raw[i], &own[i]))
 			}
 			return append(out, "", "")
 		},

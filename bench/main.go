@@ -6,6 +6,8 @@
 //	go run ./bench --quick             the table of what must hold alone, in five minutes; writes nothing
 //	go run ./bench --only dots/f32     figures whose name begins so; writes nothing
 //	go run ./bench --json FILE         the ratios as JSON too ("-" is standard output)
+//	go run ./bench --python BIN        against this Python's numpy (scipy and threadpoolctl must be there, too) and
+//	                                   torch, if it has that; without, one without torch is made in the user's cache
 //
 //	go run ./bench table               the table alone, and the pages
 //	go run ./bench grow                step time against d, m, shards, workers, clients, and the pages
@@ -42,6 +44,7 @@ type options struct {
 	only    string
 	json    string
 	runs    int
+	python  string
 	grow    growOptions
 	billion billionOptions
 	prune   pruneOptions
@@ -61,6 +64,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.StringVar(&o.only, "only", "", "measure figures whose name begins so; nothing is written but --json")
 	flags.StringVar(&o.json, "json", "", "write the ratios as JSON to this file; - is standard output")
 	flags.IntVar(&o.runs, "runs", 0, "runs of each figure; 0: 11, or 5 with --quick")
+	flags.StringVar(&o.python, "python", "", "the Python to measure against, with numpy, scipy, threadpoolctl, and torch if that is to be; \"\": one made in the user's cache, without torch")
 	flags.DurationVar(&o.grow.budget, "budget", 25*time.Minute, "grow: what is left after so long is listed as not measured")
 	flags.Float64Var(&o.grow.most, "most", 1, "grow: the largest sizes, as a share of the full ones; less than 1 writes nothing")
 	flags.Int64Var(&o.billion.dim, "dim", 1_000_000_000, "billion: parameters")
@@ -168,7 +172,7 @@ func verdict(w io.Writer, results []result) int {
 // figures are all of them. Those that share a bed stand together: only the last bed is kept.
 func figures() []figure {
 	return slices.Concat(
-		kernelFigures(), stagingFigures(), gemvFigures(), manyFigures(), gramFigures(), solveFigures(), diagFigures(),
+		kernelFigures(), nearFigures(), stagingFigures(), gemvFigures(), manyFigures(), gramFigures(), solveFigures(), diagFigures(),
 		busFigures(), stepFigures(), ownFigures(), windowFigures(),
 	)
 }

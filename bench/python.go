@@ -53,22 +53,26 @@ func (e *env) lacksBLAS() string {
 	return ""
 }
 
-// venv is a Python with numpy, scipy and threadpoolctl, made once in the user's cache.
-func venv(e *env) (string, error) {
+// interpreter is the user's Python, or one with numpy, scipy and threadpoolctl, made once in the
+// user's cache.
+func interpreter(e *env) (string, error) {
+	works := func(bin string) error {
+		out, err := exec.CommandContext(e.ctx, bin, "-c", "import numpy, scipy.linalg.blas, threadpoolctl").CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%s: %w: %s", bin, err, lastLine(out))
+		}
+		return nil
+	}
+	if e.python != "" {
+		return e.python, works(e.python)
+	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return "", err
 	}
 	dir := filepath.Join(cache, "mfac-bench", "venv")
 	bin := filepath.Join(dir, "bin", "python")
-	works := func() error {
-		out, err := exec.CommandContext(e.ctx, bin, "-c", "import numpy, scipy.linalg.blas, threadpoolctl").CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("%w: %s", err, lastLine(out))
-		}
-		return nil
-	}
-	if works() == nil {
+	if works(bin) == nil {
 		return bin, nil
 	}
 	e.logf("bench: making a Python environment with numpy and scipy in the user's cache")
@@ -80,7 +84,7 @@ func venv(e *env) (string, error) {
 			return "", fmt.Errorf("%s: %w: %s", strings.Join(c[1:], " "), err, lastLine(out))
 		}
 	}
-	return bin, works()
+	return bin, works(bin)
 }
 
 func lastLine(out []byte) string {
@@ -89,7 +93,7 @@ func lastLine(out []byte) string {
 }
 
 func startPython(e *env) (*python, error) {
-	bin, err := venv(e)
+	bin, err := interpreter(e)
 	if err != nil {
 		return nil, err
 	}

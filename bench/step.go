@@ -90,6 +90,7 @@ func stepSampler(b *bed, d int64, m int) (sampler, error) {
 		reps = 5
 	}
 	var parts [5][]float64 // up, read, down, dots, combine
+	var ours busy
 	one := func() ([]float64, error) {
 		if err := bus.measure(b); err != nil {
 			return nil, err
@@ -104,7 +105,7 @@ func stepSampler(b *bed, d int64, m int) (sampler, error) {
 			return nil, err
 		}
 		step := b.next()
-		took, err := timed(func() error { _, err := r.Precondition(b.e.ctx, step, dst, x.row(uint64(step), d)); return err })
+		took, err := ours.timed(func() error { _, err := r.Precondition(b.e.ctx, step, dst, x.row(uint64(step), d)); return err })
 		if err != nil {
 			return nil, err
 		}
@@ -146,7 +147,7 @@ func stepSampler(b *bed, d int64, m int) (sampler, error) {
 		notes: func() []string {
 			ms := func(i int) float64 { return 1e3 * median(parts[i]) }
 			return []string{
-				fmt.Sprintf("up %.3g ms, reading %.3g, down %.3g, reading %.3g", ms(0), ms(1), ms(2), ms(1)),
+				fmt.Sprintf("up %.3g ms, reading %.3g, down %.3g, reading %.3g; the step: %s", ms(0), ms(1), ms(2), ms(1), &ours),
 				fmt.Sprintf("dots %.3g ms, combine %.3g", ms(3), ms(4)), "",
 			}
 		},

@@ -24,10 +24,31 @@ type BlocksOption func(*call) error
 
 func (f BlocksOption) query(c *call) error { return f(c) }
 
+// WithWhole asks for the whole of H in a run of blocks (RunConfig.Blocks), in place of these: of a query, and of the result of a
+// step. Scores, influence, columns, samples and all else that is not answered by blocks need it there.
+func WithWhole() ResultOption {
+	return func(c *call) error {
+		c.blocks, c.whole = nil, true
+		return nil
+	}
+}
+
+// inRun are the blocks that a call is of: its own, the run's, or nil.
+func (c *call) inRun(r *Run) *blocks {
+	if c.blocks != nil || c.whole || r.spec.Blocks == "" {
+		return c.blocks
+	}
+	cols, across, err := r.spec.Blocks.Parse()
+	if err != nil || r.spec.Blocks == wire.BlockingTensor { // it was checked
+		return &blocks{}
+	}
+	return &blocks{cols, across}
+}
+
 // WithTensorBlocks takes a block for each tensor of the run's layout, which must have one.
 func WithTensorBlocks() BlocksOption {
 	return func(c *call) error {
-		c.blocks = &blocks{}
+		c.blocks, c.whole = &blocks{}, false
 		return nil
 	}
 }
@@ -41,7 +62,7 @@ func WithBlocksAcross(cols int64) BlocksOption { return blocksOf(cols, true) }
 
 func blocksOf(cols int64, across bool) BlocksOption {
 	return func(c *call) error {
-		c.blocks = &blocks{cols, across}
+		c.blocks, c.whole = &blocks{cols, across}, false
 		if cols < 1 {
 			return wire.Invalid("block", cols, "at least 1 column")
 		}

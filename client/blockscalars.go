@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"math"
+	"slices"
 	"sort"
 
 	"mfac/wire"
@@ -17,14 +18,26 @@ type BlockScalars struct {
 }
 
 // BlockScalars is Scalars of each block of H, as if its columns were all there are: the sensitivities by which HAWQ (Dong et al., NeurIPS 2020:
-// the trace of a layer's Hessian) and HAP rank layers. blocks is WithTensorBlocks(), WithBlocks(B) or WithBlocksAcross(B), of at most 4,096 blocks; SumBlocks gives
+// the trace of a layer's Hessian) and HAP rank layers. blocks is WithTensorBlocks(), WithBlocks(B) or WithBlocksAcross(B), of at most 4,096 blocks, or nil in a run of blocks; SumBlocks gives
 // those of the block-diagonal H. The shards make the smaller Gram matrix of each block, n²q/2 products or q²n/2, the coordinator finds its eigenvalues, O(min(q, n)³) where a
-// block of up to 499 columns lies in one shard, O(n³) else: one block after the other, so give ctx the time. Options and errors are those of Scalars.
+// block of up to 499 columns lies in one shard, O(n³) else: one block after the other, so give ctx the time. Options and errors are those of Scalars. Where
+// tensors have dampings of their own, a block's numbers are at its own, which change by the same factor.
 func (r *Run) BlockScalars(ctx context.Context, dampings []float64, blocks BlocksOption, opts ...QueryOption) ([]BlockScalars, error) {
-	c, dampings, err := r.scalarsCall(dampings, append(opts[:len(opts):len(opts)], blocks))
+	if blocks != nil {
+		opts = append(opts[:len(opts):len(opts)], blocks)
+	}
+	c, dampings, err := r.scalarsCall(dampings, opts)
+	if err == nil && c.inRun(r) == nil {
+		err = wire.Invalid("blocks", "nil", "given: the run has none of its own")
+	}
 	if err != nil {
 		return nil, asking(wire.KindScalars, err)
 	}
+	return r.blockScalars(ctx, dampings, c)
+}
+
+func (r *Run) blockScalars(ctx context.Context, dampings []float64, c *call) ([]BlockScalars, error) {
+	c.blocks = c.inRun(r) // said in full: the answer is by them
 	layout, err := r.Layout(ctx)
 	if err != nil {
 		return nil, asking(wire.KindScalars, err)
@@ -51,7 +64,11 @@ func (r *Run) BlockScalars(ctx context.Context, dampings []float64, blocks Block
 	}
 	for i := range out {
 		b := &out[i]
-		b.Scalars = scalarsOf(a, q.values[i*each:(i+1)*each], dampings)
+		own := slices.Clone(dampings)
+		for k := range own {
+			own[k] *= r.spec.Scales.At(b.Lo)[0]
+		}
+		b.Scalars = scalarsOf(a, q.values[i*each:(i+1)*each], own)
 		if k := sort.Search(len(layout), func(k int) bool { return layout[k].Offset > b.Lo }); k > 0 {
 			b.Tensor = layout[k-1].Name
 		}
@@ -60,7 +77,7 @@ func (r *Run) BlockScalars(ctx context.Context, dampings []float64, blocks Block
 }
 
 // SumBlocks is the numbers of the H that has these blocks: log det, traces and dimensions are sums, norms and extremes those of all. There is
-// no K of them together: CondK is 0.
+// no K of them together: CondK is 0. Damping is the least, where tensors have dampings of their own.
 func SumBlocks(blocks []BlockScalars) Scalars {
 	var s Scalars
 	squares, off := 0.0, 0.0
@@ -73,7 +90,9 @@ func SumBlocks(blocks []BlockScalars) Scalars {
 		s.Spectral.most(b.Spectral, i == 0, 1)
 		for k, x := range b.At {
 			t := &s.At[k]
-			t.Damping = x.Damping
+			if i == 0 || x.Damping < t.Damping {
+				t.Damping = x.Damping
+			}
 			t.LogDet.add(x.LogDet)
 			t.TraceInverse.add(x.TraceInverse)
 			t.EffectiveDim.add(x.EffectiveDim)

@@ -217,7 +217,7 @@ const (
 // pieceBytes is the most bytes of numbers in one piece of the result, from a window of so many rows.
 func (q *question) pieceBytes(rows int) int {
 	most, size := q.r.c.chunkBytes, q.out.dtype().Size()
-	if q.req.Kind != wire.KindDiag || q.blocks != nil || rows == 0 {
+	if q.req.Kind != wire.KindDiag || q.byBlocks || rows == 0 {
 		return most
 	}
 	cols := pieceProducts / (rows * (rows + 1) / 2) / leastColumns * leastColumns

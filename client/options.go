@@ -169,6 +169,7 @@ type call struct {
 	refine       bool
 	progress     func(done, total int64)
 	blocks       *blocks
+	whole        bool // of H, in a run of blocks
 	phases       func(Phase)
 }
 

@@ -235,7 +235,7 @@ func (r *Run) precondition(ctx context.Context, p *publication, out output, c *c
 		return Answer{}, preconditioning(p.step, err)
 	}
 	defer done()
-	p.pre = &wire.Precondition{Damping: c.damping, Divisor: c.divisor, Result: out.dtype()}
+	p.pre = &wire.Precondition{Damping: c.damping, Divisor: c.divisor, Result: out.dtype(), Whole: c.whole}
 	var reply committed
 	defer func() {
 		if last := r.stopReading(p.attempt); last && reply.WaitReply != nil && reply.Query != 0 {

@@ -25,14 +25,15 @@ type question struct {
 	labels []string    // of these, or nil
 
 	progress func(done, total int64) // WithProgress, or nil
-	blocks   *blocks                 // nil: the whole of H
-	phases   func(Phase)             // WithPhases, or nil
+	blocks   *blocks                 // nil: the run's, or the whole of H
+	byBlocks bool
+	phases   func(Phase) // WithPhases, or nil
 }
 
 func (r *Run) question(kind string, vectors int, out output, c *call) *question {
-	return &question{r: r, out: out, n: r.spec.Dim, progress: c.progress, phases: c.phases, blocks: c.blocks, req: wire.Query{
+	return &question{r: r, out: out, n: r.spec.Dim, progress: c.progress, phases: c.phases, blocks: c.blocks, byBlocks: c.inRun(r) != nil, req: wire.Query{
 		Run: r.name, Kind: kind, Vectors: vectors, Result: out.dtype(), Damping: c.damping, Divisor: c.divisor,
-		AtLeast: c.atLeast, Exactly: c.exactly, MinRows: c.minRows, Verify: c.verify, Refine: c.refine,
+		AtLeast: c.atLeast, Exactly: c.exactly, MinRows: c.minRows, Verify: c.verify, Refine: c.refine, Whole: c.whole,
 	}}
 }
 
@@ -135,7 +136,7 @@ func (q *question) round(ctx context.Context) (Answer, error) {
 func (q *question) fetch(ctx context.Context, info *wire.Info, reply *wire.QueryReply) error {
 	r, t := q.r, q.out.dtype()
 	grid := r.c.choose(wire.OpFetch, q.n*int64(q.req.Vectors)*int64(t.Size()))
-	if q.req.Kind == wire.KindDiag && q.blocks == nil {
+	if q.req.Kind == wire.KindDiag && !q.byBlocks {
 		grid = chosen{c: r.c, bytes: q.pieceBytes(reply.Rows)}
 	}
 	pieces := cut(info, q.lo, q.n, q.req.Vectors, grid.bytes, t)
@@ -185,24 +186,4 @@ func (q *question) wait(ctx context.Context, info *wire.Info, id wire.QueryID) (
 			return nil, ended(ctx, nil)
 		}
 	}
-}
-
-// close tells, in the background, that a query is done with: the version that it pins can go. If
-// the word doesn't get through, the query ends at its deadline.
-func (r *Run) close(info *wire.Info, id wire.QueryID) {
-	c := r.c
-	f, err := wire.Encode(&wire.Close{Run: r.name, Epoch: info.Epoch, Query: id})
-	if err != nil {
-		return
-	}
-	c.closers.Go(func() {
-		const tries = 3
-		pause := backoff{least: 10 * time.Millisecond, most: time.Second}
-		for range tries {
-			_, err := c.try(c.lateCtx, c.subjects.Coordinator(wire.OpClose, c.name), f, c.tryTimeout)
-			if err == nil || code(err) != wire.CodeBusy && !lost(err) || !pause.sleep(c.lateCtx) {
-				return
-			}
-		}
-	})
 }

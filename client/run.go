@@ -37,6 +37,10 @@ type RunConfig struct {
 	// another damping is asked for, or set, than Damping, these change by the same factor. What such a run does not
 	// answer is wire.CodeUnsupported; bounds are relative in the norm of Λ: docs/weights.md.
 	TensorDamping map[string]float64
+	// Blocks says by which diagonal blocks of H the run answers, in place of the whole: wire.BlockingTensor, or wire.BlockingOf(B, across). What a
+	// step is preconditioned by, and all queries that can be of blocks, are of these unless they say otherwise; what can't be is
+	// wire.CodeUnsupported without WithWhole: docs/blocks.md.
+	Blocks wire.Blocking
 }
 
 // spec is the configuration with its defaults; Shards may still be 0.
@@ -44,7 +48,7 @@ func (cfg RunConfig) spec() (wire.RunSpec, []byte, error) {
 	s := wire.RunSpec{
 		Name: cfg.Name, Dim: cfg.Dim, Window: cfg.Window, Spare: cfg.Spare, Shards: cfg.Shards,
 		Damping: cfg.Damping, Divisor: cfg.Divisor, Store: cfg.Store, Durability: cfg.Durability,
-		HalfLife: cfg.HalfLife,
+		HalfLife: cfg.HalfLife, Blocks: cfg.Blocks,
 	}
 	var layout []byte
 	if len(cfg.Layout) > 0 {

@@ -64,6 +64,17 @@ func (r *Run) Scalars(ctx context.Context, dampings []float64, opts ...QueryOpti
 	if err != nil {
 		return Scalars{}, asking(wire.KindScalars, err)
 	}
+	if c.inRun(r) != nil {
+		list, err := r.blockScalars(ctx, dampings, c)
+		if err != nil {
+			return Scalars{}, err
+		}
+		all := SumBlocks(list)
+		for k := range all.At {
+			all.At[k].Damping = dampings[k]
+		}
+		return all, nil
+	}
 	q := r.numbers(wire.KindScalars, 1, nil, c)
 	q.req.Payload = wire.AppendFloats(nil, dampings)
 	a, err := q.ask(ctx)

@@ -39,8 +39,7 @@ func (c *Core) residualAcross(e *Effects, q *query, sum []float64, i int) error 
 		c.blocksResult(e, q)
 		return nil
 	}
-	a := &across{c: c, q: q, lo: b.across[i][0], hi: b.across[i][1]}
-	a.shards = c.shardsOf(a.lo, a.hi)
+	a := c.acrossOf(q, "", b.across[i][0], b.across[i][1])
 	n := len(q.slots)
 	a.ask(e, b.vectors*(n+1), wire.Blocks{Do: wire.BlocksDots, What: wire.BlocksResidual}, func(e *Effects, y []float64) error {
 		coef := y[:b.vectors*n]

@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 
@@ -88,7 +89,7 @@ func (x *elements) next(e *Effects, i int) error {
 	}
 	shards := c.shardsOf(lo, hi)
 	if len(shards) > 1 {
-		a := &across{c: c, q: q, what: wire.BlocksDiag, lo: lo, hi: hi, shards: shards}
+		a := c.acrossOf(q, wire.BlocksDiag, lo, hi)
 		a.then = func(e *Effects) error { return x.next(e, i+1) }
 		a.factored = func(e *Effects, f *window.Factor) error { return x.gather(e, a, f, at, cols) }
 		return a.gram(e, 0)
@@ -159,7 +160,7 @@ func (x *elements) gather(e *Effects, a *across, f *window.Factor, at []int, col
 // blockScalars works out the numbers of the spectrum of each block.
 func (c *Core) blockScalars(e *Effects, q *query, dampings []float64) error {
 	for _, lambda := range dampings {
-		if err := c.checkDamping(lambda); err != nil {
+		if err := cmp.Or(c.checkDamping(lambda), c.checkDamping(lambda*c.rec.Spec.Scales.Most())); err != nil {
 			return err
 		}
 	}
@@ -197,8 +198,8 @@ func (x *scalars) next(e *Effects, i int) error {
 	}
 	lo, hi := q.blocks.part.At(x.first[i])
 	q.done, q.total = lo, c.rec.Spec.Dim
-	a := &across{c: c, q: q, what: wire.BlocksDiag, lo: lo, hi: hi, shards: c.shardsOf(lo, hi)}
-	a.loaded = func(e *Effects, win *window.Window) error { return x.spectrum(e, win, i, hi-lo) }
+	a := c.acrossOf(q, wire.BlocksDiag, lo, hi)
+	a.loaded = func(e *Effects, win *window.Window) error { return x.spectrum(e, win, i, hi-lo, a.scale) }
 	width := hi - lo
 	if len(a.shards) > 1 || width > int64(len(q.slots)) || width > wire.MaxInner {
 		return a.gram(e, 0)
@@ -206,7 +207,7 @@ func (x *scalars) next(e *Effects, i int) error {
 	c.scatterTo(e, q, a.shards, triangle(int(width)), func(int) wire.Control {
 		return &wire.Blocks{Query: q.id, Do: wire.BlocksInner, Lo: lo, Hi: hi}
 	}, func(e *Effects, parts [][]float64) error {
-		win, err := window.New(c.rec.Spec.Window, q.damping, q.divisor)
+		win, err := window.New(c.rec.Spec.Window, a.lambda, q.divisor)
 		if err == nil {
 			err = win.Load(parts[0], int(width))
 		}
@@ -218,8 +219,8 @@ func (x *scalars) next(e *Effects, i int) error {
 	return nil
 }
 
-// spectrum has the eigenvalues of a block of so many columns found, and takes its numbers.
-func (x *scalars) spectrum(e *Effects, win *window.Window, i int, cols int64) error {
+// spectrum has the eigenvalues of a block of so many columns found, and takes its numbers, at the dampings times its scale.
+func (x *scalars) spectrum(e *Effects, win *window.Window, i int, cols int64, scale float64) error {
 	c, q := x.c, x.q
 	m := make([]float64, win.Len()*win.Len())
 	n, err := win.GradedTo(m)
@@ -240,7 +241,11 @@ func (x *scalars) spectrum(e *Effects, win *window.Window, i int, cols int64) er
 		for len(s.Alpha) < len(q.slots) { // those that the smaller Gram matrix leaves out
 			s.Alpha = append(s.Alpha, 0)
 		}
-		values, err := x.spectral.numbers(q.kind, cols, s)
+		own := spectral{n: x.spectral.n}
+		for _, lambda := range x.spectral.dampings {
+			own.dampings = append(own.dampings, scale*lambda)
+		}
+		values, err := own.numbers(q.kind, cols, s)
 		if err != nil {
 			return err
 		}

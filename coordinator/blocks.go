@@ -25,6 +25,7 @@ type blocking struct {
 	as      [][]float64 // combinations, a number a row
 	verify  bool
 	norms2  []float64 // ‖v‖² where residuals are measured
+	begun   bool      // of a step's own result: it is being worked out
 }
 
 // blocksBytes is what such a query holds: A of a block as it comes and as a window, with a factor.
@@ -42,7 +43,17 @@ func (c *Core) blocksOf(q *query, m *wire.Query) error {
 	if err != nil {
 		return err
 	}
-	b := &blocking{weights: c.win.Weights(), part: part, vectors: q.vectors, verify: m.Verify, error2: make([]float64, q.vectors), norm2: make([]float64, q.vectors)}
+	if err := c.rec.Spec.Scales.Fit(part); err != nil {
+		return err
+	}
+	c.cut(q, part)
+	q.blocks.verify = m.Verify
+	return nil
+}
+
+// cut gives a query the blocks of a partition.
+func (c *Core) cut(q *query, part wire.Partition) {
+	b := &blocking{weights: c.win.Weights(), part: part, vectors: q.vectors, error2: make([]float64, q.vectors), norm2: make([]float64, q.vectors)}
 	for s := 1; s < len(c.rec.Lo); s++ {
 		border := c.rec.Lo[s]
 		if lo, hi := part.At(border - 1); hi > border {
@@ -52,7 +63,6 @@ func (c *Core) blocksOf(q *query, m *wire.Query) error {
 		}
 	}
 	q.blocks = b
-	return nil
 }
 
 // blocksQuery begins a query for vectors, or for a diagonal.
@@ -80,6 +90,11 @@ func (c *Core) combineBlocks(e *Effects, q *query, as [][]float64) {
 	for _, a := range as {
 		q.blocks.norms2 = append(q.blocks.norms2, c.win.CombinationNorm2(a))
 	}
+	c.combinationBlocks(e, q)
+}
+
+// combinationBlocks has the combinations worked out.
+func (c *Core) combinationBlocks(e *Effects, q *query) {
 	c.blocksBegin(e, q, wire.BlocksCombine, func(e *Effects) error {
 		c.blocksWork(e, q, wire.BlocksCombine, func(e *Effects) error { return c.blocksDone(e, q) })
 		return nil
@@ -143,8 +158,7 @@ func (c *Core) blocksAcross(e *Effects, q *query, what string, i int, then func(
 	if i == len(b.across) {
 		return then(e)
 	}
-	a := &across{c: c, q: q, what: what, lo: b.across[i][0], hi: b.across[i][1]}
-	a.shards = c.shardsOf(a.lo, a.hi)
+	a := c.acrossOf(q, what, b.across[i][0], b.across[i][1])
 	a.then = func(e *Effects) error { return c.blocksAcross(e, q, what, i+1, then) }
 	return a.gram(e, 0)
 }
@@ -156,11 +170,19 @@ type across struct {
 	what   string
 	lo, hi int64
 	shards []int
+	scale  float64   // of λ
+	lambda float64   // the block's own
 	packed []float64 // A
 	then   func(*Effects) error
 
 	loaded   func(*Effects, *window.Window) error // what becomes of A …
 	factored func(*Effects, *window.Factor) error // … or of its factor, if that isn't what is asked for
+}
+
+func (c *Core) acrossOf(q *query, what string, lo, hi int64) *across {
+	a := &across{c: c, q: q, what: what, lo: lo, hi: hi, shards: c.shardsOf(lo, hi), scale: c.scaleOf(lo)}
+	a.lambda = q.damping * a.scale
+	return a
 }
 
 // ask asks the shards of the block.
@@ -180,7 +202,7 @@ func (a *across) ask(e *Effects, want int, m wire.Blocks, then func(*Effects, []
 func (a *across) gram(e *Effects, i0 int) error {
 	n := len(a.q.slots)
 	if i0 == n {
-		win, err := window.New(a.c.rec.Spec.Window, a.q.damping, a.q.divisor)
+		win, err := window.New(a.c.rec.Spec.Window, a.lambda, a.q.divisor)
 		if err == nil {
 			err = win.Load(a.packed, n)
 		}
@@ -211,14 +233,14 @@ func (a *across) gram(e *Effects, i0 int) error {
 func (a *across) factor(e *Effects, win *window.Window) error {
 	c, q := a.c, a.q
 	if win.Len() <= c.cfg.InlineRows {
-		f, err := win.Factor(q.damping, q.divisor)
+		f, err := win.Factor(a.lambda, q.divisor)
 		if err != nil {
 			return unsolved(q, err)
 		}
 		return a.solve(e, f)
 	}
 	c.blockJob(e, q, Job{Brief: true, Run: func(func() bool) any {
-		f, err := win.Factor(q.damping, q.divisor)
+		f, err := win.Factor(a.lambda, q.divisor)
 		if err != nil {
 			return err
 		}
@@ -289,7 +311,7 @@ func (a *across) dots(e *Effects, f *window.Factor) error {
 			if err != nil {
 				return unsolved(q, err)
 			}
-			off[i] = bound.Numerator / q.damping
+			off[i] = bound.Numerator / a.lambda
 		}
 		if i := firstNonFinite(coef); i >= 0 {
 			return wire.Errorf(wire.CodeOverflow, "coefficient", coef[i], "finite", "scale the vector down")
@@ -310,7 +332,7 @@ func (a *across) diag(e *Effects, f *window.Factor) error {
 	if err := f.PackedTo(l); err != nil {
 		return unsolved(a.q, err)
 	}
-	return a.send(e, l, 0, bound.Numerator/a.q.damping)
+	return a.send(e, l, 0, bound.Numerator/a.lambda)
 }
 
 // send sends L from number lo on.
@@ -327,12 +349,15 @@ func (a *across) send(e *Effects, l []float64, lo int, off float64) error {
 
 // finish has the shards work out the block's columns. off is the bound of each vector's error, but for the last rounding.
 func (a *across) finish(e *Effects, payload []byte, off []float64) error {
-	b := a.q.blocks
+	b, weight := a.q.blocks, a.scale // sums are in the norm of λ
+	if a.what == wire.BlocksDiag {
+		weight *= weight
+	}
 	a.ask(e, b.vectors, wire.Blocks{Do: wire.BlocksFinish, What: a.what, Payload: payload}, func(e *Effects, norms2 []float64) error {
 		for i, norm2 := range norms2 {
 			x := off[i] + 2*epsilon*math.Sqrt(norm2)
-			b.error2[i] += x * x
-			b.norm2[i] += norm2
+			b.error2[i] += weight * x * x
+			b.norm2[i] += weight * norm2
 		}
 		return a.then(e)
 	})

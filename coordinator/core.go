@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"mfac/coordinator/window"
+	"mfac/internal/invariant"
 	"mfac/wire"
 )
 
@@ -72,7 +73,7 @@ type Note struct {
 	Steps []wire.Step
 }
 
-// Config of a core. All fields are needed but Carried and InlineRows.
+// Config of a core. All fields are needed but Carried, InlineRows and Starts.
 type Config struct {
 	Coordinator string // its name
 	Record      Record
@@ -81,10 +82,11 @@ type Config struct {
 	Carried     *Carried     // of the core before, or nil
 	Had         []wire.Step  // in the window, as this coordinator's last core knew it; to tell of a total loss
 	TickMS      int64
-	SilentMS    int64 // a worker that is silent for so long is lost
-	StepMS      int64 // an incomplete step is dropped after so long, unless its publisher says otherwise
-	QueryMS     int64 // the same of queries
-	InlineRows  int   // up to so many rows a factor is made between two inputs, beyond by a job; 0: 256
+	SilentMS    int64   // a worker that is silent for so long is lost
+	StepMS      int64   // an incomplete step is dropped after so long, unless its publisher says otherwise
+	QueryMS     int64   // the same of queries
+	InlineRows  int     // up to so many rows a factor is made between two inputs, beyond by a job; 0: 256
+	Starts      []int64 // first columns of the layout's tensors, where the run answers by blocks; none without a layout
 }
 
 // Timings and limits that nobody needs to set.
@@ -121,6 +123,7 @@ type Core struct {
 	lastSeq uint64
 	lastID  uint64
 
+	part      *wire.Partition // of a run of blocks; nil: it answers by the whole of H
 	win       *window.Window
 	rows      []row // oldest first
 	version   wire.Version
@@ -221,6 +224,11 @@ func NewCore(cfg Config) *Core {
 	}
 	if c.cfg.InlineRows == 0 {
 		c.cfg.InlineRows = inlineRows
+	}
+	if c.rec.Spec.Blocks != "" {
+		part, err := c.rec.Spec.Partition(cfg.Starts)
+		invariant.That(err == nil, "blocks of a record that was checked: %v", err)
+		c.part = &part
 	}
 	c.shards = make([]shardOf, cfg.Record.Spec.Shards)
 	c.changed = newRing[callerToken, outcome](memory)

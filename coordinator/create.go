@@ -107,6 +107,29 @@ func (s *Service) layout(ctx context.Context, r rpc.Request) (wire.Message, erro
 	return &wire.Layout{Payload: entry.Value()}, nil
 }
 
+// startsOf are the first columns of a layout's tensors, for a run of blocks; nil where they don't matter.
+func (s *Service) startsOf(ctx context.Context, rec *Record) ([]int64, error) {
+	if rec.Spec.Blocks == "" || rec.Spec.Layout == "" {
+		return nil, nil
+	}
+	entry, err := s.runs.Get(ctx, layoutKey(rec.Spec.Name, rec.UID))
+	if err != nil {
+		return nil, err
+	}
+	tensors, err := wire.ParseLayout(entry.Value(), rec.Spec.Dim)
+	if err != nil {
+		return nil, err
+	}
+	return startsIn(tensors), nil
+}
+
+func startsIn(tensors []wire.Tensor) (starts []int64) {
+	for _, t := range tensors {
+		starts = append(starts, t.Offset)
+	}
+	return starts
+}
+
 func layoutKey(run string, uid uint64) string {
 	return fmt.Sprintf("%s%s.%016x", layoutPrefix, run, uid)
 }
@@ -164,6 +187,15 @@ func (s *Service) create(ctx context.Context, r rpc.Request) (wire.Message, erro
 		}
 		if hash := wire.LayoutHash(wire.CanonicalLayout(tensors)); hash != m.Spec.Layout {
 			return nil, wire.Invalid("layout", m.Spec.Layout, hash+", the hash of the layout sent")
+		}
+	}
+	if m.Spec.Blocks != "" {
+		part, err := m.Spec.Partition(startsIn(tensors))
+		if err == nil {
+			err = m.Spec.Scales.Fit(part)
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
 	s.creating.Lock()

@@ -215,6 +215,12 @@ func (o *owner) begin(revision uint64) bool {
 		o.giveBack()
 		return false
 	}
+	starts, err := o.s.startsOf(ctx, &rec)
+	if err != nil {
+		o.log.Warn("layout not read", zap.Error(err))
+		o.giveBack()
+		return false
+	}
 	epoch, err := o.s.epochOf(ctx, o.name, revision)
 	if err != nil {
 		o.log.Warn("lease lost", zap.Error(err))
@@ -228,7 +234,7 @@ func (o *owner) begin(revision uint64) bool {
 		had, carried = o.core.Steps(), o.core.Carried()
 	}
 	o.core = NewCore(Config{
-		Had: had, Carried: carried,
+		Had: had, Carried: carried, Starts: starts,
 		Coordinator: o.s.cfg.Name, Record: rec, Epoch: epoch,
 		Workers: o.s.live(), TickMS: ms(tick), SilentMS: ms(o.s.cfg.Silent), StepMS: ms(o.s.cfg.StepDeadline), QueryMS: ms(o.s.cfg.QueryDeadline),
 	})

@@ -252,6 +252,9 @@ func (c *Core) precondition(o *openStep, rows []row) (*query, *wire.Error) {
 	q := c.newQuery(c.version+1, rows, o.pre.Damping, o.pre.Divisor, o.pre.Result)
 	q.kind, q.readers = wire.KindCombine, o.readers
 	q.deadline = c.deadlineOf(o.life, c.cfg.StepMS, maxQueryMS)
+	if c.part != nil && !o.pre.Whole {
+		return c.preconditionBlocks(q), nil
+	}
 	a := make([]float64, len(rows))
 	a[len(a)-1] = 1
 	if err := c.combine(q, [][]float64{a}); err != nil {
@@ -304,6 +307,13 @@ func (c *Core) query(e *Effects, in Request, m *wire.Query) error {
 	}
 	if err, ok := c.ended.get(key); ok {
 		return err
+	}
+	if c.part != nil {
+		own, err := m.AsRun(*c.part)
+		if err != nil {
+			return err
+		}
+		m = own
 	}
 	if err := c.checkScales(m); err != nil {
 		return err
@@ -683,14 +693,47 @@ func (c *Core) result(e *Effects, in Request, m *wire.Result) error {
 }
 
 func (c *Core) closeRequest(e *Effects, in Request, m *wire.Close) error {
-	if q := c.queries[m.Query]; q != nil && !q.closing {
-		q.readers = slices.DeleteFunc(q.readers, func(r string) bool { return r == in.Caller })
-		if len(q.readers) == 0 {
-			c.closeQuery(e, q, wire.Errorf(wire.CodeUnknownQuery, "query", uint64(q.id), "open", "it was closed"))
-		}
+	if m.Query == 0 {
+		c.closeAll(e, in.Caller)
+	} else if q := c.queries[m.Query]; q != nil {
+		c.unread(e, q, in.Caller)
 	}
 	e.send(in.From, &wire.OK{})
 	return nil
+}
+
+// unread takes a caller from a query's readers. The last one's leaving closes it.
+func (c *Core) unread(e *Effects, q *query, caller string) {
+	if q.closing || !slices.Contains(q.readers, caller) {
+		return
+	}
+	if q.readers = except(q.readers, caller); len(q.readers) == 0 {
+		c.closeQuery(e, q, closed(q))
+	}
+}
+
+func except(readers []string, caller string) []string {
+	return slices.DeleteFunc(slices.Clone(readers), func(r string) bool { return r == caller })
+}
+
+func closed(q *query) *wire.Error {
+	return wire.Errorf(wire.CodeUnknownQuery, "query", uint64(q.id), "open", "it was closed")
+}
+
+// closeAll closes all that a caller reads, and what it has asked for with steps that are not committed yet: these go
+// on without.
+func (c *Core) closeAll(e *Effects, caller string) {
+	for _, o := range c.open {
+		if o.readers = except(o.readers, caller); len(o.readers) > 0 {
+			continue
+		}
+		if o != c.committing { // else its query is under way to the shards: settleStep closes it
+			o.pre = nil
+		}
+	}
+	for _, id := range sortedKeys(c.queries) {
+		c.unread(e, c.queries[id], caller)
+	}
 }
 
 // closeQuery ends a query on every shard. Its slots are free when all have answered: a fetch that

@@ -259,7 +259,7 @@ func (p *player) run(c *script.Cmd) {
 	spec := wire.RunSpec{
 		Name: "digits", Dim: 8 * int64(shards), Window: int(c.Int("window", 2)), Spare: int(c.Int("spare", 2)), Shards: shards,
 		Damping: c.Float("damping", 1), Divisor: wire.Divisor(c.Str("divisor", "capacity")), Store: wire.F32, Durability: wire.DurabilityMemory,
-		HalfLife: c.Float("half_life", 0),
+		HalfLife: c.Float("half_life", 0), Blocks: wire.Blocking(strings.ReplaceAll(c.Str("blocks", ""), "_", " ")),
 	}
 	epoch := wire.Epoch{Incarnation: 1, Revision: uint64(c.Int("epoch", 5))}
 	rec := Record{Format: recordFormat, Spec: spec, UID: 7, Placed: make([]Place, shards), Floor: wire.Version(c.Int("floor", 0)), Takeovers: epoch.Revision - 1}
@@ -287,9 +287,16 @@ func (p *player) run(c *script.Cmd) {
 		w, rev, _ := strings.Cut(text, "@")
 		rec.Placed[s] = Place{w, parseID(c, rev)}
 	}
+	var starts []int64
+	for _, s := range c.List("tensors") { // their first columns
+		starts = append(starts, int64(parseID(c, s)))
+	}
+	if len(starts) > 0 {
+		rec.Spec.Layout = strings.Repeat("0", 64)
+	}
 	p.query, p.jobs = 0, nil
 	p.alive, p.calls, p.callers, p.attempts = map[string]wire.Hello{}, nil, map[Token]string{}, map[wire.Step]wire.Attempt{}
-	p.cfg = Config{Coordinator: "c1", Record: rec, Epoch: epoch, TickMS: 50, SilentMS: 2000, StepMS: 10_000, QueryMS: 5000}
+	p.cfg = Config{Coordinator: "c1", Record: rec, Epoch: epoch, TickMS: 50, SilentMS: 2000, StepMS: 10_000, QueryMS: 5000, Starts: starts}
 	workers := "w1,w2"
 	if c.Has("alone") {
 		workers = ""
@@ -625,7 +632,7 @@ func (p *player) message(c *script.Cmd) wire.Message {
 	case "open":
 		m := &wire.Open{Run: run, Step: step, Token: token, DeadlineMS: deadline, Label: c.Str("label", ""), Weight: c.Float("weight", 0)}
 		if c.Has("precondition") {
-			m.Precondition = &wire.Precondition{Damping: damping, Divisor: divisor, Result: result}
+			m.Precondition = &wire.Precondition{Damping: damping, Divisor: divisor, Result: result, Whole: c.Has("whole")}
 		}
 		return m
 	case "wait":
@@ -640,7 +647,7 @@ func (p *player) message(c *script.Cmd) wire.Message {
 		m := &wire.Query{
 			Run: run, Token: token, Kind: c.Name, Vectors: int(c.Int("vectors", 1)), Result: result, Damping: damping, Divisor: divisor,
 			AtLeast: wire.Version(c.Int("at_least", 0)), Exactly: wire.Version(c.Int("exactly", 0)), MinRows: int(c.Int("min_rows", 0)), DeadlineMS: deadline,
-			Verify: c.Has("verify"), Refine: c.Has("refine"), Seed: uint64(c.Int("seed", 0)), First: c.Int("first", 0),
+			Verify: c.Has("verify"), Refine: c.Has("refine"), Seed: uint64(c.Int("seed", 0)), First: c.Int("first", 0), Whole: c.Has("whole"),
 		}
 		switch c.Name {
 		case "vector", "fisher", "hessian", "scores", "invsqrt":
@@ -712,6 +719,9 @@ func (p *player) message(c *script.Cmd) wire.Message {
 	case "values":
 		return &wire.Values{Run: run, Epoch: epoch, Query: query, Lo: c.Int("lo", 0), N: c.Int("n", 1)}
 	case "close":
+		if c.Has("all") {
+			query = 0
+		}
 		return &wire.Close{Run: run, Epoch: epoch, Query: query}
 	case "steps":
 		m := &wire.StepsRequest{Run: run}

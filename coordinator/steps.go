@@ -313,7 +313,7 @@ func (c *Core) commit(e *Effects, o *openStep) {
 	}
 	if o.pre != nil {
 		o.query, o.refused = c.precondition(o, after)
-		if o.query != nil {
+		if o.query != nil && o.query.blocks == nil {
 			msg.Query, msg.Result, msg.Payload = o.query.id, o.query.result, o.query.coef
 		}
 	}
@@ -376,16 +376,28 @@ func (c *Core) settleStep(e *Effects, o *openStep) {
 		tell(e)
 		return
 	}
+	q.readers = o.readers
 	c.queries[q.id] = q
+	if len(q.readers) == 0 {
+		c.closeQuery(e, q, closed(q))
+		tell(e)
+		return
+	}
 	c.settling = append(c.settling, o)
 	q.then = func(e *Effects, refused *wire.Error) {
 		q.then = nil
-		if refused != nil {
-			reply.Refused = refused
-		} else {
+		switch {
+		case refused == nil:
 			reply.Query, reply.Bounds = q.id, q.bounds
+		case refused.Code != wire.CodeUnknownQuery: // else whoever asked for it has gone
+			reply.Refused = refused
 		}
 		tell(e)
+		c.settleBlocks(e)
+	}
+	if q.blocks != nil {
+		c.settleBlocks(e)
+		return
 	}
 	if q.unsettled != nil {
 		c.norms(e, q)

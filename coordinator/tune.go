@@ -178,8 +178,14 @@ func (c *Core) likelihoods(e *Effects, q *query) error {
 	return c.leaveLikelihoods(e, q, values)
 }
 
-// leaveLikelihoods answers with likelihoods.
+// leaveLikelihoods answers with likelihoods. With scales they were those of R^-½h under R^-½HR^-½: less ½ log det R they are h's.
 func (c *Core) leaveLikelihoods(e *Effects, q *query, values []float64) error {
+	if logDet, off := c.logDetScales(); logDet != 0 {
+		for i := 0; i < len(values); i += wire.LikelihoodNumbers {
+			values[i] -= logDet / 2
+			values[i+1] += off/2 + epsilon*math.Abs(values[i])
+		}
+	}
 	if i := firstNonFinite(values); i >= 0 {
 		lambda := q.formed.dampings[i/(len(values)/len(q.formed.dampings))]
 		return wire.Errorf(wire.CodeOverflow, fmt.Sprintf("likelihood at damping %g", lambda), values[i], "finite")

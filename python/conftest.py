@@ -1,5 +1,8 @@
 """The names that examples in doc strings use."""
 
+import importlib
+import sys
+import warnings
 from typing import Any, Dict, Iterator
 
 import numpy as np
@@ -15,10 +18,22 @@ def documented() -> Iterator[Dict[str, Any]]:
         yield {"client": client, "rng": rng}
 
 
+@pytest.fixture(scope="session")
+def lightning_modules() -> None:
+    """Debian's torch 1.13 can't import its sharded tensors on Debian's Python 3.11, where a LightningModule looks for them."""
+    if sys.version_info >= (3, 11) and importlib.import_module("torch").__version__.startswith("1."):
+        for name in ("lightning.pytorch", "pytorch_lightning"):
+            module: Any = importlib.import_module(name).LightningModule
+            module._register_sharded_tensor_state_dict_hooks_if_available = lambda _: None
+
+
 @pytest.fixture(autouse=True)
 def _names(request: pytest.FixtureRequest) -> None:
     if type(request.node).__name__ != "DoctestItem":
         return
+    if request.node.name == "mfac.torch.lightning":
+        request.getfixturevalue("lightning_modules")
+        warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec")  # Lightning's, of torch
     names: Dict[str, Any] = request.getfixturevalue("documented")
     client = names["client"]
     if "demo" in client.runs():

@@ -68,22 +68,25 @@ func (s *Store) checker(x [][]float64, v []Vector, spec BlockSpec, blocks []Bloc
 	return b, v, err
 }
 
-// residual sets sums to ‖λx + Gᵀc − v‖² over the columns of a block.
+// residual sets sums to ‖λx + Gᵀc − v‖² over the columns of a block, over its scale.
 func (b *blockRun) residual(bs *blockScratch, sums []float64, x [][]float64, v []Vector, c []float64, blk Block, alone bool) error {
-	k := len(x)
+	k, lambda := len(x), b.lambda(blk)
 	norms := make([]float64, k*tilesOf(blk))
 	err := b.columnsOf(bs, blk, int64(k*b.n)*TileCols, alone, func(bs *blockScratch, tile int, t Block) {
 		b.combine(bs, c, k, t, func(i int, r []float64) {
 			y := grow(&bs.x, (len(r)+15)&^15)
 			b.loadKept(y, v[i], t, nil)
 			for j, g := range r {
-				y[j] = math.FMA(b.want.Lambda, x[i][t.Lo+int64(j)], -y[j]) + g
+				y[j] = math.FMA(lambda, x[i][t.Lo+int64(j)], -y[j]) + g
 			}
 			norms[tile*k+i] = b.kernel.Dot(y, y)
 		})
 	})
 	for i, r := range norms {
 		sums[i%k] += r
+	}
+	for i := range sums {
+		sums[i] /= b.scale(blk)
 	}
 	return err
 }

@@ -46,7 +46,7 @@ func (s *Store) BlockElements(dst []float64, cols []int64, blk Block, spec Block
 		}
 		bs.forward(b.kernel, y)
 	}
-	bound = e
+	bound, lambda := e, b.lambda(blk)
 	if !primal {
 		bound = 0
 	}
@@ -64,9 +64,9 @@ func (s *Store) BlockElements(dst []float64, cols []int64, blk Block, spec Block
 			case primal:
 				x *= float64(b.want.N)
 			case at == cols[i]:
-				x = (1 - x) / b.want.Lambda
+				x = (1 - x) / lambda
 			default:
-				x = -x / b.want.Lambda
+				x = -x / lambda
 			}
 			dst[i*len(cols)+k] = x
 		}

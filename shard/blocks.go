@@ -14,6 +14,9 @@ import (
 //	q ≤ n and q ≤ mostPrimal   K = G_bᵀWG_b + NλI, q×q:    H_b⁻¹v = N K⁻¹v
 //	else                       K = G_bG_bᵀ + NλW⁻¹, n×n:   H_b⁻¹v = (v − G_bᵀK⁻¹G_bv)/λ
 //
+// In a store with scales λ is a block's own, its scale r times the λ that is asked for, and sums are in the norm of λ: ‖·‖² is r‖·‖²
+// of vectors, r²‖·‖² of diagonals, ‖·‖²/r of residuals. A block lies in one scale.
+//
 // Rows are taken in the order in which they are listed, columns in tiles of 1,024 from the block's first one on: nothing depends on
 // where in the shard a block lies, on threads, or on which other blocks there are.
 
@@ -67,11 +70,10 @@ const dotError = 8
 // blockRun is a call at work on blocks.
 type blockRun struct {
 	*Store
-	want  BlockSpec
-	n     int
-	ages  []int // 0 … n−1
-	mask  Mask  // of them all
-	shift float64
+	want BlockSpec
+	n    int
+	ages []int // 0 … n−1
+	mask Mask  // of them all
 
 	mu   sync.Mutex
 	free []*blockScratch
@@ -92,16 +94,16 @@ type blockScratch struct {
 }
 
 func (s *Store) blocks(spec BlockSpec) (*blockRun, error) {
-	if s.scales != nil { // K would need them
-		return nil, outOf("scales of λ", "given", "left out for blocks")
-	}
 	for _, t := range spec.Slots {
 		if err := s.checkSlot(t); err != nil {
 			return nil, err
 		}
 	}
-	shift := float64(spec.N) * spec.Lambda
-	if !(spec.Lambda > 0) || !(shift <= math.MaxFloat64) {
+	most := 1.0
+	for _, f := range s.scales {
+		most = max(most, f.R)
+	}
+	if !(spec.Lambda > 0) || !(float64(spec.N)*(spec.Lambda*most) <= math.MaxFloat64) {
 		return nil, outOf("lambda", spec.Lambda, "> 0 and finite, times N = %d too", spec.N)
 	}
 	if spec.N < 1 {
@@ -122,7 +124,7 @@ func (s *Store) blocks(spec BlockSpec) (*blockRun, error) {
 			return nil, err
 		}
 	}
-	b := &blockRun{Store: s, want: spec, n: len(spec.Slots), shift: shift}
+	b := &blockRun{Store: s, want: spec, n: len(spec.Slots)}
 	b.mask = FullMask(b.n)
 	for i := range b.n {
 		b.ages = append(b.ages, i)
@@ -138,9 +140,29 @@ func (s *Store) checkBlocks(blocks []Block) error {
 		if b.Hi <= b.Lo {
 			return outOf("block", fmt.Sprintf("[%d, %d)", b.Lo, b.Hi), "of one column at least")
 		}
+		for _, f := range s.scales {
+			if b.Lo < f.Lo && f.Lo < b.Hi {
+				return outOf("block", fmt.Sprintf("[%d, %d)", b.Lo, b.Hi), "of one damping: another one begins at column %d", f.Lo)
+			}
+		}
 	}
 	return nil
 }
+
+// scale is that of λ in a block.
+func (s *Store) scale(blk Block) float64 {
+	r := 1.0
+	for _, f := range s.scales {
+		if f.Lo <= blk.Lo {
+			r = f.R
+		}
+	}
+	return r
+}
+
+// lambda is a block's own λ, and shift Nλ.
+func (b *blockRun) lambda(blk Block) float64 { return b.want.Lambda * b.scale(blk) }
+func (b *blockRun) shift(blk Block) float64  { return float64(b.want.N) * b.lambda(blk) }
 
 func (b *blockRun) take() *blockScratch {
 	b.mu.Lock()
@@ -498,9 +520,9 @@ func (b *blockRun) factored(bs *blockScratch, blk Block, alone bool) (primal boo
 		n = len(bs.cols)
 	}
 	if !primal && b.want.Weights != nil {
-		bs.weighted(packed, n, b.shift, b.want.Weights)
+		bs.weighted(packed, n, b.shift(blk), b.want.Weights)
 	} else {
-		bs.load(packed, n, b.shift)
+		bs.load(packed, n, b.shift(blk))
 	}
 	if pivot, err := bs.factor(b.kernel, b.spec.Abort.Err); err != nil {
 		return primal, err

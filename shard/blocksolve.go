@@ -27,7 +27,7 @@ func (s *Store) SolveBlocks(dst [][]float64, v []Vector, spec BlockSpec, blocks 
 	err = b.each(blocks, func(bs *blockScratch, i int, alone bool) error {
 		return b.solve(bs, dst, v, blocks[i], sums[i*len(v):(i+1)*len(v)], alone)
 	})
-	return totals(sums, len(v)), err
+	return b.totals(sums, len(v), blocks, 1), err
 }
 
 // CombineBlocks sets dst[i], of Cols() numbers, to H_b⁻¹G_bᵀa_i in the columns of each block, for coefficients a_i of the rows: from K as SolveBlocks
@@ -70,7 +70,7 @@ func (s *Store) CombineBlocks(dst [][]float64, a []float64, spec BlockSpec, bloc
 			}
 			bs.solveTo(b.kernel, z, y)
 			e := bs.misfit(b.kernel, z, y) + epsilon*(2*dotError*bs.wnorm*bs.scaled(z)+math.Sqrt(norm))
-			e *= float64(b.want.N) / (2 * math.Sqrt(b.shift))
+			e *= float64(b.want.N) / (2 * math.Sqrt(b.shift(blocks[i])))
 			t := 0.0
 			for r := range b.n {
 				c[v*b.n+r] = float64(b.want.N) * z[r]
@@ -80,7 +80,7 @@ func (s *Store) CombineBlocks(dst [][]float64, a []float64, spec BlockSpec, bloc
 		}
 		return b.combined(bs, dst, c, blocks[i], sums[i*k:(i+1)*k], alone)
 	})
-	return totals(sums, k), err
+	return b.totals(sums, k, blocks, 1), err
 }
 
 // combined sets dst to Gᵀc in the columns of a block. sums has the bound as Error2, but for the last rounding.
@@ -132,7 +132,7 @@ func (b *blockRun) combinePrimal(bs *blockScratch, dst [][]float64, a []float64,
 		}
 		y, z := b.vectorOf(bs, Float64s(dst[v]), blk)
 		sums[v] = b.solvePrimal(bs, z, y, dst[v], blk)
-		e := math.Sqrt(sums[v].Error2) + epsilon*(1+math.Sqrt(float64(b.n)))*t/b.want.Lambda
+		e := math.Sqrt(sums[v].Error2) + epsilon*(1+math.Sqrt(float64(b.n)))*t/b.lambda(blk)
 		sums[v].Error2 = e * e
 	}
 	return nil
@@ -168,6 +168,18 @@ func totals(sums []BlockSum, k int) []BlockSum {
 	return out
 }
 
+// totals is the same of blocks, in the norm of λ: each counts its scale to a power.
+func (b *blockRun) totals(sums []BlockSum, k int, blocks []Block, power int) []BlockSum {
+	for i := range sums {
+		if r := b.scale(blocks[i/k]); r != 1 {
+			w := math.Pow(r, float64(power))
+			sums[i].Error2 *= w
+			sums[i].Norm2 *= w
+		}
+	}
+	return totals(sums, k)
+}
+
 func (b *blockRun) solve(bs *blockScratch, dst [][]float64, v []Vector, blk Block, sums []BlockSum, alone bool) error {
 	primal, err := b.factored(bs, blk, alone)
 	if err != nil {
@@ -191,32 +203,32 @@ func (b *blockRun) solve(bs *blockScratch, dst [][]float64, v []Vector, blk Bloc
 		copy(yi, y[i*b.n:(i+1)*b.n])
 		bs.solveTo(b.kernel, x, yi)
 		copy(c[i*b.n:], x[:b.n])
-		sums[i].Error2 = b.errorOf(bs, x, yi, y[k*b.n+i])
+		sums[i].Error2 = b.errorOf(bs, x, yi, y[k*b.n+i], blk)
 	}
 	return b.finish(bs, dst, v, c, blk, sums, alone)
 }
 
 // errorOf is λ times the bound of a block's error, but for the last rounding.
-func (b *blockRun) errorOf(bs *blockScratch, c, y []float64, norm2 float64) float64 {
+func (b *blockRun) errorOf(bs *blockScratch, c, y []float64, norm2 float64, blk Block) float64 {
 	norm, t := math.Sqrt(norm2), 0.0
 	for i := range b.n {
 		t = math.FMA(math.Abs(c[i]), math.Sqrt(bs.a[i]), t)
 	}
-	reach := 1 / (2 * math.Sqrt(b.shift))
+	reach := 1 / (2 * math.Sqrt(b.shift(blk)))
 	first := bs.misfit(b.kernel, c, y) + dotError*epsilon*(math.Sqrt(bs.trace)*norm+2*bs.wnorm*bs.scaled(c))
 	return first*reach + epsilon*(1+math.Sqrt(float64(b.n)))*(norm+t)
 }
 
 // finish sets dst to (v − Gᵀc)/λ in the columns of a block. sums has λ times the bound as Error2.
 func (b *blockRun) finish(bs *blockScratch, dst [][]float64, v []Vector, c []float64, blk Block, sums []BlockSum, alone bool) error {
-	k := len(v)
+	k, lambda := len(v), b.lambda(blk)
 	norms := make([]float64, k*tilesOf(blk))
 	err := b.columnsOf(bs, blk, int64(k*b.n)*TileCols, alone, func(bs *blockScratch, tile int, t Block) {
 		b.combine(bs, c, k, t, func(i int, r []float64) {
 			x := grow(&bs.x, (len(r)+15)&^15)
 			b.loadKept(x, v[i], t, b.want.Out)
 			for j, g := range r {
-				x[j] = (x[j] - g) / b.want.Lambda
+				x[j] = (x[j] - g) / lambda
 				if b.want.Out != nil && b.want.Out[t.Lo+int64(j)] != 0 {
 					x[j] = 0
 				}
@@ -232,7 +244,7 @@ func (b *blockRun) finish(bs *blockScratch, dst [][]float64, v []Vector, c []flo
 		sums[i%k].Norm2 += x
 	}
 	for i := range sums {
-		e := sums[i].Error2/b.want.Lambda + 2*epsilon*math.Sqrt(sums[i].Norm2)
+		e := sums[i].Error2/lambda + 2*epsilon*math.Sqrt(sums[i].Norm2)
 		sums[i].Error2 = e * e
 	}
 	return nil
@@ -254,7 +266,7 @@ func (b *blockRun) vectorOf(bs *blockScratch, v Vector, blk Block) (y, room []fl
 func (b *blockRun) solvePrimal(bs *blockScratch, z, y, dst []float64, blk Block) BlockSum {
 	bs.solveTo(b.kernel, z, y)
 	norm := math.Sqrt(b.kernel.Dot(y, y))
-	e := (bs.misfit(b.kernel, z, y) + 2*dotError*epsilon*bs.wnorm*bs.scaled(z) + epsilon*norm) / b.want.Lambda
+	e := (bs.misfit(b.kernel, z, y) + 2*dotError*epsilon*bs.wnorm*bs.scaled(z) + epsilon*norm) / b.lambda(blk)
 	for j := range z {
 		z[j] *= float64(b.want.N)
 	}
@@ -305,12 +317,12 @@ func (s *Store) DiagBlocks(dst []float64, spec BlockSpec, blocks []Block) (Block
 		sums[i] = BlockSum{e * e * norm2, norm2}
 		return nil
 	})
-	return totals(sums, 1)[0], err
+	return b.totals(sums, 1, blocks, 2)[0], err
 }
 
 // diagColumns sets dst to (1 − ‖L⁻¹g_j‖²)/λ in the columns of a block, where ‖L⁻¹g_j‖² is off by e times itself.
 func (b *blockRun) diagColumns(bs *blockScratch, dst, l []float64, e float64, blk Block, alone bool) (BlockSum, error) {
-	m := (b.n + 15) &^ 15
+	m, lambda := (b.n+15)&^15, b.lambda(blk)
 	parts := make([]BlockSum, tilesOf(blk))
 	err := b.columnsOf(bs, blk, int64(triangle(b.n))*TileCols, alone, func(bs *blockScratch, tile int, t Block) {
 		width := int(t.Hi - t.Lo)
@@ -336,7 +348,7 @@ func (b *blockRun) diagColumns(bs *blockScratch, dst, l []float64, e float64, bl
 					dst[at] = 0
 					continue
 				}
-				x, off := (1-r[j])/b.want.Lambda, (e*r[j]+2*epsilon)/b.want.Lambda
+				x, off := (1-r[j])/lambda, (e*r[j]+2*epsilon)/lambda
 				dst[at] = x
 				parts[tile].Norm2 = math.FMA(x, x, parts[tile].Norm2)
 				parts[tile].Error2 = math.FMA(off, off, parts[tile].Error2)

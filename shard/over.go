@@ -101,7 +101,8 @@ func (p *pass) checkAware() error {
 	}
 	aware := false
 	switch p.op {
-	case opProducts, opDots, opDot, opGram, opResidual, opApply, opMisfit, opColumns, opTouch, opDiag, opWhiten, opSquares:
+	case opProducts, opDots, opDot, opGram, opResidual, opApply, opMisfit, opColumns, opTouch, opDiag, opWhiten, opSquares,
+		opEach, opSum: // of blocks, which have one scale each
 		aware = true
 	}
 	if !aware {

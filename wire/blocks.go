@@ -68,6 +68,9 @@ func (m *Query) validateBlocks() error {
 	if m.Refine {
 		return Invalid("refine", true, "left out of a query of blocks")
 	}
+	if m.Whole {
+		return Invalid("whole", true, "left out of a query of blocks")
+	}
 	if err := cmp.Or(checkWithin("block", m.Block, 1, int64(MaxDim)), checkWithin("starts", m.Starts, 0, min(MaxTensors, len(m.Payload)/8))); err != nil {
 		return err
 	}

@@ -103,6 +103,7 @@ type Precondition struct {
 	Damping float64 `msgpack:"damping,omitempty"` // 0: the run's
 	Divisor Divisor `msgpack:"divisor,omitempty"` // "": the run's
 	Result  DType   `msgpack:"result"`
+	Whole   bool    `msgpack:"whole,omitempty"` // of H, in a run of blocks
 }
 
 // Open reserves a slot for a step on every shard. Token tells one publication of a step from
@@ -186,7 +187,8 @@ const (
 // Refine has them refined where that makes their residual smaller; not with Block.
 //
 // With Block, H is replaced by its diagonal blocks: see Partition. The payload's last Starts × uint64 are the columns at which
-// tensors begin, the first one 0; none: one tensor has all columns.
+// tensors begin, the first one 0; none: one tensor has all columns. In a run of blocks (RunSpec.Blocks) a query without Block is one of the
+// run's blocks, unless it asks for the Whole of H.
 //
 // Token makes it idempotent: the same caller and token get the same query again.
 type Query struct {
@@ -212,6 +214,7 @@ type Query struct {
 	Masked     bool    `msgpack:"masked,omitempty"`
 	Block      int64   `msgpack:"block,omitempty"`
 	Starts     int     `msgpack:"starts,omitempty"`
+	Whole      bool    `msgpack:"whole,omitempty"`
 	Keep       int     `msgpack:"keep,omitempty"` // of a prune: at most so many …
 	Of         int     `msgpack:"of,omitempty"`   // … of each so many weights are not 0; Pattern
 	Payload    []byte  `msgpack:"-"`
@@ -256,7 +259,8 @@ type ResultReply struct {
 	Total int64  `msgpack:"total,omitempty"` // … of so much
 }
 
-// Close ends a query and lets go of its version. Reply: OK, also for a query that is gone.
+// Close ends a query and lets go of its version; Query 0: all that the caller reads, and what it has asked for with
+// steps that are not committed yet. Reply: OK, also for a query that is gone.
 type Close struct {
 	Run   string  `msgpack:"run"`
 	Epoch Epoch   `msgpack:"epoch"`

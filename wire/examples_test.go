@@ -92,6 +92,7 @@ func examples() []example {
 		{"query-prune-pattern", &Query{Run: "digits", Token: 107, Kind: KindPrune, Vectors: 1, DType: F32, Result: F32, Rule: RuleSummed, Keep: 2, Of: 4,
 			Payload: AppendStrips(nil, []Strip{{Lo: 0, Len: 10}, {Lo: 160, Len: 16}})}},
 		{"query-compensate", &Query{Run: "digits", Token: 107, Kind: KindCompensate, Vectors: 1, DType: F32, Result: F32, Masked: true}},
+		{"query-whole", &Query{Run: "digits", Token: 109, Kind: KindScores, Vectors: 1, DType: F32, Result: F64, Whole: true}},
 		{"query-blocks", &Query{Run: "digits", Token: 108, Kind: KindVector, Vectors: 1, DType: F32, Result: F32, Block: 4, Starts: 2, Payload: AppendIndices(nil, []int64{0, 10})}},
 		{"query-scalars", &Query{Run: "digits", Token: 103, Kind: KindScalars, Vectors: 1, Result: F64, Payload: AppendFloats(nil, []float64{1e-5, 1e-3})}},
 		{"query-spectrum", &Query{Run: "digits", Token: 104, Kind: KindSpectrum, Vectors: 1, Result: F64, Exactly: 3}},

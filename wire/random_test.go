@@ -55,7 +55,7 @@ var ranges = map[string][2]int64{
 
 // words are what the strings that are not free can be.
 var words = map[string][]string{
-	"durability": {DurabilityMemory}, "layout": {"", rep("0a", 32)}, "scales": {"", "0:2,5:0.5"}, "code": {string(CodeBusy), "one_of_later"},
+	"durability": {DurabilityMemory}, "layout": {"", rep("0a", 32)}, "scales": {"", "0:2,5:0.5"}, "blocks": {"", "7", "64 across"}, "code": {string(CodeBusy), "one_of_later"},
 	"store": {"f32", "bf16", "f16"}, "dtype": {"f32", "f64", "bf16", "f16"}, "result": {"f32", "f64", "bf16", "f16"}, "divisor": {string(Capacity), string(Count)},
 }
 
@@ -205,7 +205,7 @@ func repair(t *rapid.T, m Message) {
 			m.Vectors, m.Result, m.Payload = 1, F32, AppendUint64s(nil, []Step{9})
 		}
 		if m.Block, m.Starts = 0, 0; takesBlocks(m.Kind) && rapid.Bool().Draw(t, "blocks") {
-			m.Verify, m.Refine = false, false
+			m.Verify, m.Refine, m.Whole = false, false, false
 			m.Block, m.Starts = rapid.Int64Range(1, MaxDim).Draw(t, "block"), 2
 			m.Payload = AppendIndices(m.Payload, []int64{0, 7})
 		}

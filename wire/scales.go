@@ -136,6 +136,21 @@ func (f Scales) Most() float64 {
 	return most
 }
 
+// Fit checks that each block of a partition has one scale.
+func (f Scales) Fit(p Partition) error {
+	list, err := f.Parse(math.MaxInt64)
+	if err != nil {
+		return err
+	}
+	for _, x := range list {
+		if lo, hi := p.At(x.Lo); lo != x.Lo {
+			return Errorf(CodeUnsupported, "block", fmt.Sprintf("[%d, %d)", lo, hi), fmt.Sprintf("of one damping: another one begins at column %d", x.Lo),
+				"blocks that end where tensors do have one")
+		}
+	}
+	return nil
+}
+
 // At is those of columns.
 func (f Scales) At(cols ...int64) []float64 {
 	out := make([]float64, len(cols))

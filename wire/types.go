@@ -187,6 +187,8 @@ type RunSpec struct {
 	Layout     string  `msgpack:"layout,omitempty" json:"layout,omitempty"`
 	HalfLife   float64 `msgpack:"half_life,omitempty" json:"half_life,omitempty"` // in steps; 0: gradients do not fade
 	Scales     Scales  `msgpack:"scales,omitempty" json:"scales,omitempty"`       // of λ, by columns; "": all 1
+
+	Blocks Blocking `msgpack:"blocks,omitempty" json:"blocks,omitempty"` // of H in its place; "": none
 }
 
 // Durability values. Only DurabilityMemory is built.
@@ -240,6 +242,9 @@ func (s RunSpec) Validate() error {
 			return err
 		}
 	}
+	if err := s.checkBlocking(); err != nil {
+		return err
+	}
 	if s.Layout != "" && !hexRule.MatchString(s.Layout) {
 		return Invalid("layout", s.Layout, "a SHA-256 in hex")
 	}
@@ -264,6 +269,8 @@ func (s RunSpec) Differs(o RunSpec) (field string, mine, theirs any) {
 		return "divisor", s.Divisor, o.Divisor
 	case s.Scales != o.Scales:
 		return "scales", orNone(string(s.Scales)), orNone(string(o.Scales))
+	case s.Blocks != o.Blocks:
+		return "blocks", orNone(string(s.Blocks)), orNone(string(o.Blocks))
 	case s.HalfLife != o.HalfLife:
 		return "half_life", s.HalfLife, o.HalfLife
 	case s.Store != o.Store:

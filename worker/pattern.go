@@ -105,6 +105,6 @@ func (n *numbersOf) pruneChooseGroups(op Prune, p pruned, weights shard.Vector, 
 		}
 		return nil
 	})
-	n.clearRest(p, op.Rule)
+	n.clearRest(op, p)
 	return Done{Floats: []float64{float64(count)}}, err
 }

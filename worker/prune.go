@@ -407,19 +407,19 @@ func (n *numbersOf) pruneChoose(op Prune, p pruned, store *shard.Store, weights 
 		}
 		p.x[j] = w
 	})
-	n.clearRest(p, op.Rule)
+	n.clearRest(op, p)
 	return Done{Floats: []float64{float64(count)}}, err
 }
 
 // clearRest leaves in x what is chosen alone. Products are with R⁻¹x where tensors have dampings of their own, which is
-// as the summed rule wants it.
-func (n *numbersOf) clearRest(p pruned, rule string) {
+// as the summed rule wants it; by blocks they are with x.
+func (n *numbersOf) clearRest(op Prune, p pruned) {
 	for j, s := range p.state {
 		if s != chosen {
 			p.x[j] = 0
 		}
 	}
-	if rule != wire.RuleSummed {
+	if _, none := n.blockedOf(op.Query); none != nil && op.Rule != wire.RuleSummed {
 		n.store.Times(p.x, 0)
 	}
 }

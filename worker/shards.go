@@ -44,11 +44,14 @@ func (c *Core) adopt(e *Effects, in Request, m *wire.Adopt) error {
 	defer c.leave(m.Run) // if the shard is refused
 	s := r.shards[m.Shard.Shard]
 	if s != nil && s.slots != m.Slots && s.placed == m.Placed {
-		if s.next == nil || s.next.slots != m.Slots {
+		switch {
+		case s.next != nil && s.next.slots == m.Slots:
+			c.become(e, s)
+		case len(s.bySlot)+len(s.staged) > 0:
 			// Whoever asks has read a record of before, or one that is yet to be believed: the rows are there.
 			return wire.Errorf(wire.CodeConflict, "slots", m.Slots, fmt.Sprintf("%d, which shard %d has", s.slots, m.Shard.Shard))
 		}
-		c.become(e, s)
+		// An empty one was made anew, after a crash, by a record of before: it is made anew again.
 	}
 	if s != nil && (s.placed != m.Placed || s.lo != m.Lo || s.cols != m.Cols || s.slots != m.Slots || s.store != m.Store || s.scales != m.Scales) {
 		c.free(e, s) // rows of an earlier placement: the run went on without them

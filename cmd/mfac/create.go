@@ -31,6 +31,7 @@ type creation struct {
 	fades            bool
 	dampings         []string // of tensors, NAME=λ
 	byTensor         map[string]float64
+	blocking
 }
 
 func (t *tool) createCommand() *cobra.Command {
@@ -43,7 +44,9 @@ exists, it is joined if it is the same, its shards and spares apart; else the er
 
 A layout is a JSON array of the tensors that the parameters are: [{"name": "w", "shape": [3, 4]}, …].
 Shard borders fall on tensors' borders where they can. Tensors may have dampings of their own; where a
-question names another damping than L they change by the same factor. Such a run does not answer everything.`,
+question names another damping than L they change by the same factor. Such a run does not answer everything.
+
+With --blocks all that can be is answered by the diagonal blocks of H, unless a question says otherwise: --blocks whole.`,
 		Args: cli.Names("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			required := []string{"window", "damping"}
@@ -85,6 +88,8 @@ question names another damping than L they change by the same factor. Such a run
 	f.StringVar(&o.divisor, "divisor", string(wire.Capacity), "`N`: capacity (the window's) or count (of the gradients in it)")
 	f.StringVar(&o.layout, "layout", "", "JSON `file` of the tensors")
 	f.StringSliceVar(&o.dampings, "damping-per-tensor", nil, "`NAME=λ,…`, of tensors that have dampings of their own (with --layout)")
+	f.StringVar(&o.blocking.blocks, "blocks", "", "answer by the diagonal blocks of H: tensor, one a tensor, or `B` columns, never across a tensor's border (default the whole of H)")
+	f.BoolVar(&o.across, "across", false, "blocks of B columns whatever the tensors are")
 	f.StringVar(&o.store, "store", string(wire.F32), "`dtype` in which gradients are kept: f32, or bf16 or f16 in half the memory")
 	f.StringVar(&o.spec.Durability, "durability", wire.DurabilityMemory, "`what` gradients survive: memory (nothing)")
 	f.Float64Var(&o.spec.HalfLife, "half-life", 0, "`T`, steps after which a gradient counts half (default none: all count alike)")
@@ -119,9 +124,20 @@ func (o *creation) check(workersGiven bool) error {
 	if o.byTensor, err = tensorDampings(o.dampings); err != nil {
 		return err
 	}
+	if o.across && o.blocks == "" {
+		return cli.UsageError("--across goes with --blocks B")
+	}
+	if o.blocks != "" {
+		if o.spec.Blocks, err = o.blocking.of(); err != nil {
+			return err
+		}
+	}
 	if o.layout == "" {
-		if len(o.dampings) > 0 {
+		switch {
+		case len(o.dampings) > 0:
 			return cli.UsageError("--damping-per-tensor goes with --layout")
+		case o.spec.Blocks == wire.BlockingTensor:
+			return cli.UsageError("--blocks tensor goes with --layout")
 		}
 		return nil
 	}
@@ -136,7 +152,7 @@ func (t *tool) create(ctx context.Context, c *client.Client, o creation) error {
 	s := o.spec
 	r, err := c.Attach(ctx, client.RunConfig{
 		Name: s.Name, Dim: s.Dim, Window: s.Window, Damping: s.Damping, Divisor: s.Divisor, Layout: o.tensors,
-		Shards: s.Shards, Spare: s.Spare, Store: s.Store, Durability: s.Durability, HalfLife: s.HalfLife, TensorDamping: o.byTensor,
+		Shards: s.Shards, Spare: s.Spare, Store: s.Store, Durability: s.Durability, HalfLife: s.HalfLife, TensorDamping: o.byTensor, Blocks: s.Blocks,
 	})
 	if err != nil {
 		return differing(ctx, c, err, o)

@@ -60,13 +60,11 @@ func (o *inverse) check(f *pflag.FlagSet) error {
 		return err
 	}
 	o.options = append(o.options, h...)
-	if f.Lookup("blocks") != nil {
-		blocks, err := o.blocking.queryOptions(f)
-		if err != nil {
-			return err
-		}
-		o.options = append(o.options, blocks...)
+	blocks, err := o.blocking.queryOptions()
+	if err != nil {
+		return err
 	}
+	o.options = append(o.options, blocks...)
 	if f.Changed("result") {
 		if err := wire.CheckDType("result", wire.DType(o.result)); err != nil {
 			return err
@@ -169,6 +167,7 @@ gradients, and a bound of the relative error in the 2-norm.`,
 		},
 	}
 	o.flags(cmd.Flags(), true)
+	o.wholeFlag(cmd.Flags())
 	return cmd
 }
 
@@ -260,11 +259,7 @@ the gradients of those of I and J anew then.`,
 			if err := o.check(cmd.Flags()); err != nil {
 				return err
 			}
-			most := quick
-			if o.blocks != "" {
-				most = unbounded
-			}
-			return t.connected(cmd.Context(), cmd, most, func(ctx context.Context, c *client.Client) error {
+			return t.connected(cmd.Context(), cmd, unbounded, func(ctx context.Context, c *client.Client) error {
 				r, err := t.join(ctx, c, o.run)
 				if err != nil {
 					return err
@@ -322,11 +317,8 @@ else. Says the version, its gradients, and a bound of each element's error relat
 					return err
 				}
 				defer w.Close()
-				if o.blocks != "" {
-					var cancel context.CancelFunc
-					ctx, cancel = patiently(ctx)
-					defer cancel()
-				}
+				ctx, cancel := patiently(ctx)
+				defer cancel()
 				progress, end := t.working("subblock " + o.run)
 				defer end()
 				x, a, err := r.Subblock(ctx, index, append(o.options, progress)...)

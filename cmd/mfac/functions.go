@@ -66,6 +66,7 @@ func (o *asking) commonFlags(cmd *cobra.Command) {
 	f.StringVar(&o.result, "result", "", "`dtype` in which results are fetched: f32, f64, bf16 or f16 (default that of the output)")
 	f.Uint64Var(&o.atLeast, "at-least", 0, "refuse to answer from a version below `V`")
 	f.IntVar(&o.minRows, "min-rows", 0, "refuse to answer from fewer than `n` gradients")
+	o.wholeFlag(f)
 }
 
 // sampling is the flags of sample.

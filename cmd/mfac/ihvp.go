@@ -110,12 +110,7 @@ func (o *asking) check(cmd *cobra.Command) error {
 	if given != 1 {
 		return cli.UsageError("one of v.npy, --step and --combine must be given, not %d", given)
 	}
-	blocks, err := o.blocking.queryOptions(f)
-	if err != nil {
-		return err
-	}
-	o.options = append(o.options, blocks...)
-	if len(blocks) > 0 && o.refine {
+	if o.blocks != "" && o.blocks != whole && o.refine {
 		return cli.UsageError("--blocks goes without --refine")
 	}
 	if o.verify {
@@ -140,7 +135,11 @@ func (o *asking) checkCommon(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	o.options = append(o.options, h...)
+	blocks, err := o.blocking.queryOptions()
+	if err != nil {
+		return err
+	}
+	o.options = append(append(o.options, h...), blocks...)
 	if f.Changed("wire") {
 		if !o.hasVec {
 			return cli.UsageError("--wire goes with v.npy")

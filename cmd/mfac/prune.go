@@ -66,11 +66,6 @@ many weights of each tensor are 0, where the run has a layout.`,
 			if err := o.check(f); err != nil {
 				return err
 			}
-			blocks, err := o.blocking.queryOptions(f)
-			if err != nil {
-				return err
-			}
-			o.options = append(o.options, blocks...)
 			if f.Changed("pattern") {
 				var err error
 				if o.want, err = wire.ParsePattern(o.pattern); err != nil {
@@ -132,6 +127,7 @@ Results are float32, worked out in float64 and rounded once; --float64 leaves th
 	f.SortFlags = false
 	o.files(f)
 	f.StringVar(&o.mask, "fixed", "", "`file` with 1 where the change is prescribed, 0 elsewhere (required)")
+	o.wholeFlag(f)
 	o.flags(f)
 	return cmd
 }
@@ -159,7 +155,11 @@ func (o *changing) check(f *pflag.FlagSet) error {
 	if err != nil {
 		return err
 	}
-	o.options = append(o.options, h...)
+	blocks, err := o.blocking.queryOptions()
+	if err != nil {
+		return err
+	}
+	o.options = append(append(o.options, h...), blocks...)
 	if o.minRows < 0 || o.minRows > wire.MaxWindow {
 		return wire.Invalid("min-rows", o.minRows, fmt.Sprintf("in [0, %d]", wire.MaxWindow))
 	}

@@ -220,6 +220,9 @@ func (v runView) write(w io.Writer) {
 	if v.HalfLife != 0 {
 		line("half-life", "%g steps", v.HalfLife)
 	}
+	if v.Blocks != "" {
+		line("blocks", "%s", v.Blocks)
+	}
 	line("condition", "%s", v.cond())
 	line("store", "%s, %s, %s", v.Store, v.Durability, plural(v.Spare, "spare slot"))
 	queries := plural(v.Queries, "query")

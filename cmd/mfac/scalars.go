@@ -20,6 +20,7 @@ type pinning struct {
 	divisor string
 	atLeast uint64
 	minRows int
+	blocking
 }
 
 func (p *pinning) flags(f *pflag.FlagSet) {
@@ -39,13 +40,16 @@ func (p *pinning) options() ([]client.QueryOption, error) {
 	if p.minRows < 0 || p.minRows > wire.MaxWindow {
 		return nil, wire.Invalid("min-rows", p.minRows, fmt.Sprintf("in [0, %d]", wire.MaxWindow))
 	}
-	return append(opts, client.WithMinRows(p.minRows), client.WithAtLeast(wire.Version(p.atLeast))), nil
+	blocks, err := p.blocking.queryOptions()
+	if err != nil {
+		return nil, err
+	}
+	return append(append(opts, client.WithMinRows(p.minRows), client.WithAtLeast(wire.Version(p.atLeast))), blocks...), nil
 }
 
 func (t *tool) scalarsCommand() *cobra.Command {
 	var p pinning
 	var dampings string
-	var b blocking
 	cmd := &cobra.Command{
 		Use:   "scalars NAME [--damping 1e-8:1e-1:log8 | --damping a,b,c]",
 		Short: "Show log det H, tr H⁻¹, the effective dimension and more, at one λ or many",
@@ -78,17 +82,13 @@ columns; then for the H that has these blocks alone. For these the workers multi
 			if err != nil {
 				return err
 			}
-			blocks, err := b.options(cmd.Flags())
-			if err != nil {
-				return err
-			}
 			return t.connected(cmd.Context(), cmd, unbounded, func(ctx context.Context, c *client.Client) error {
 				r, err := t.join(ctx, c, args[0])
 				if err != nil {
 					return err
 				}
-				if len(blocks) > 0 {
-					return t.blockScalars(ctx, r, list, blocks[0], opts)
+				if p.blocks != whole && (p.blocks != "" || r.Spec().Blocks != "") {
+					return t.blockScalars(ctx, r, list, opts)
 				}
 				progress, end := t.working("scalars " + args[0])
 				defer end()
@@ -104,7 +104,7 @@ columns; then for the H that has these blocks alone. For these the workers multi
 	f := cmd.Flags()
 	f.SortFlags = false
 	f.StringVar(&dampings, "damping", "", "`λ`, or several: a,b,c or low:high:logN, N at equal ratios (default the run's)")
-	b.flags(f)
+	p.blocking.flags(f)
 	p.flags(f)
 	return cmd
 }
@@ -115,12 +115,12 @@ type blockNumbers struct {
 	All    client.Scalars        `json:"all"`
 }
 
-func (t *tool) blockScalars(ctx context.Context, r *client.Run, dampings []float64, blocks client.BlocksOption, opts []client.QueryOption) error {
+func (t *tool) blockScalars(ctx context.Context, r *client.Run, dampings []float64, opts []client.QueryOption) error {
 	ctx, cancel := patiently(ctx)
 	defer cancel()
 	progress, end := t.working("scalars " + r.Spec().Name)
 	defer end()
-	list, err := r.BlockScalars(ctx, dampings, blocks, append(opts, progress)...)
+	list, err := r.BlockScalars(ctx, dampings, nil, append(opts, progress)...)
 	end()
 	if err != nil {
 		return err

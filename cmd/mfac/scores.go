@@ -23,6 +23,7 @@ type chosen struct {
 	divisor string
 	atLeast uint64
 	minRows int
+	blocking
 }
 
 func (o *chosen) flags(f *pflag.FlagSet) {
@@ -30,6 +31,7 @@ func (o *chosen) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.divisor, "divisor", "", "`N` in place of the run's: capacity or count")
 	f.Uint64Var(&o.atLeast, "at-least", 0, "refuse to answer from a version below `V`")
 	f.IntVar(&o.minRows, "min-rows", 0, "refuse to answer from fewer than `n` gradients")
+	o.wholeFlag(f)
 }
 
 // options checks the flags, before anything is read or asked.
@@ -41,7 +43,11 @@ func (o *chosen) options(f *pflag.FlagSet) ([]client.QueryOption, error) {
 	if o.minRows < 0 || o.minRows > wire.MaxWindow {
 		return nil, wire.Invalid("min-rows", o.minRows, fmt.Sprintf("in [0, %d]", wire.MaxWindow))
 	}
-	opts = append(opts, client.WithMinRows(o.minRows))
+	blocks, err := o.blocking.queryOptions()
+	if err != nil {
+		return nil, err
+	}
+	opts = append(append(opts, client.WithMinRows(o.minRows)), blocks...)
 	if o.atLeast > 0 {
 		opts = append(opts, client.WithAtLeast(wire.Version(o.atLeast)))
 	}

@@ -90,6 +90,7 @@ d are 0. Those of H are λ more. Says what each may be off by: what is below tha
 	f.SortFlags = false
 	f.StringVarP(&out, "out", "o", "", "`file` .npy for the eigenvalues, float64")
 	f.StringVar(&plotFile, "plot", "", "`file` .svg or .png for a plot of them")
+	p.wholeFlag(f)
 	p.flags(f)
 	return cmd
 }

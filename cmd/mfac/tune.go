@@ -76,6 +76,7 @@ This is a criterion for a model of the gradients, not for what H⁻¹ is used fo
 	f.BoolVar(&o.loo, "loo", false, "the window's gradients, each left out")
 	f.StringVar(&o.holdout, "holdout", "", "`file` .npy of gradients, one a row")
 	f.StringVar(&o.dampings, "damping", "1e-8:1e-1:log8", "`λ`s: a,b,c or low:high:logN, N at equal ratios")
+	o.wholeFlag(f)
 	o.pinning.flags(f)
 	return cmd
 }

@@ -37,6 +37,7 @@ type conn struct {
 	mu      sync.Mutex
 	client  *client.Client
 	dialing bool
+	taken   map[string]bool // runs that were taken over from an agent that has died; nil: none was
 	runs    map[uint64]*client.Run
 	lastRun uint64
 	buffers map[uint64]*buffer

@@ -179,6 +179,7 @@ type connectRequest struct {
 	Tenant    string `msgpack:"tenant"`
 	Name      string `msgpack:"name"`
 	ConnectMS int64  `msgpack:"connect_ms"` // 0: client's default
+	Again     bool   `msgpack:"again"`      // the name was the program's at an agent that has died
 }
 
 type connectReply struct {
@@ -217,6 +218,9 @@ func connect(q *call, r *connectRequest) (any, error) {
 		return nil, unavailable(err)
 	}
 	c.client = cl
+	if r.Again {
+		c.taken = map[string]bool{}
+	}
 	return connectReply{cl.Name(), url}, nil
 }
 
@@ -265,6 +269,8 @@ type attachRequest struct {
 	HalfLife float64  `msgpack:"half_life"`       // steps; 0: gradients don't fade
 	Tensors  []string `msgpack:"tensors"`         // of the layout, that have dampings of their own:
 	Dampings []byte   `msgpack:"tensor_dampings"` // f64, one each
+	Blocks   *int64   `msgpack:"blocks"`          // columns of a block of H; 0: a block a tensor; left out: the whole of H
+	Across   bool     `msgpack:"across"`          // tensors' borders
 }
 
 // runReply is a run that was attached to or joined.
@@ -303,6 +309,13 @@ func attach(q *call, r *attachRequest) (any, error) {
 		}
 		cfg.TensorDamping[name] = dampings[i]
 	}
+	switch {
+	case r.Blocks == nil:
+	case *r.Blocks == 0 && !r.Across:
+		cfg.Blocks = wire.BlockingTensor
+	default:
+		cfg.Blocks = wire.BlockingOf(*r.Blocks, r.Across)
+	}
 	run, err := cl.Attach(q.ctx, cfg)
 	if err != nil {
 		return nil, err
@@ -323,6 +336,9 @@ func join(q *call, r *nameRequest) (any, error) {
 }
 
 func (c *conn) joined(q *call, run *client.Run) (any, error) {
+	if err := c.takeOver(q, run); err != nil {
+		return nil, err
+	}
 	info, err := run.Status(q.ctx)
 	if err != nil {
 		return nil, err
@@ -335,6 +351,24 @@ func (c *conn) joined(q *call, run *client.Run) (any, error) {
 	c.lastRun++
 	c.runs[c.lastRun] = run
 	return runReply{c.lastRun, run.MaxVectors(), info}, nil
+}
+
+// takeOver closes what an agent that has died had open of a run, once: before anything else of the run's is asked.
+func (c *conn) takeOver(q *call, run *client.Run) error {
+	name := run.Spec().Name
+	c.mu.Lock()
+	taken := c.taken == nil || c.taken[name]
+	c.mu.Unlock()
+	if taken {
+		return nil
+	}
+	if err := run.CloseQueries(q.ctx); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.taken[name] = true
+	return nil
 }
 
 // maxRuns is of one connection at once.

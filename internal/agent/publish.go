@@ -107,6 +107,7 @@ type preconditionRequest struct {
 	Divisor string   `msgpack:"divisor"`
 	Result  string   `msgpack:"result"`
 	MinRows int      `msgpack:"min_rows"`
+	Whole   bool     `msgpack:"whole"` // of H, in a run of blocks
 }
 
 func precondition(q *call, r *preconditionRequest) (any, error) {
@@ -133,6 +134,9 @@ func precondition(q *call, r *preconditionRequest) (any, error) {
 	}
 	for _, o := range resultOptions(r.Damping, r.Divisor, r.Result, r.MinRows) {
 		opts = append(opts, o)
+	}
+	if r.Whole {
+		opts = append(opts, client.WithWhole())
 	}
 	if r.Wire != "" {
 		opts = append(opts, client.WithWire(wire.DType(r.Wire)))

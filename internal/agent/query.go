@@ -26,6 +26,7 @@ type Asking struct {
 	Refine  bool     `msgpack:"refine"`
 	Blocks  *int64   `msgpack:"blocks"` // columns of a block of H; 0: a block a tensor
 	Across  bool     `msgpack:"across"` // tensors' borders
+	Whole   bool     `msgpack:"whole"`  // of H, in a run of blocks
 }
 
 func (r *Asking) options(q *call) []client.QueryOption {
@@ -50,6 +51,9 @@ func (r *Asking) options(q *call) []client.QueryOption {
 	}
 	if r.Blocks != nil {
 		opts = append(opts, r.blocks())
+	}
+	if r.Whole {
+		opts = append(opts, client.WithWhole())
 	}
 	if q.head.Progress {
 		opts = append(opts, client.WithProgress(q.progress))

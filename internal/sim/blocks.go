@@ -2,13 +2,41 @@ package sim
 
 import "mfac/wire"
 
-// inBlocks makes some questions ones of blocks.
+// blockOf is the columns of a block, in some runs; 0: they answer by the whole of H.
+func (s shape) blockOf() int64 {
+	if s.dim%5 == 2 {
+		return 1 + s.dim/3
+	}
+	return 0
+}
+
+// blocks is the same as a run's spec has it.
+func (s shape) blocks() wire.Blocking {
+	if b := s.blockOf(); b > 0 {
+		return wire.BlockingOf(b, s.dim%2 == 0)
+	}
+	return ""
+}
+
+// inBlocks makes some questions ones of blocks. In a run of blocks those that say nothing are of these.
 func (q *question) inBlocks(w *world) {
+	run := w.shape.blockOf()
+	byBlocks := !q.refine && q.damping != tinyDamping
 	switch q.kind {
 	case wire.KindVector, wire.KindCombine, wire.KindDiag, wire.KindSubblock, wire.KindPrune:
-		if !q.refine && q.damping != tinyDamping && w.chance(0.3) {
-			q.block = 1 + int64(w.rng.IntN(int(w.shape.dim)))
-		}
+	case wire.KindRow:
+		return
+	default:
+		byBlocks = false
+	}
+	switch {
+	case byBlocks && w.chance(0.3):
+		q.block = 1 + int64(w.rng.IntN(int(w.shape.dim)))
+	case run == 0:
+	case byBlocks && w.chance(0.7):
+		q.block, q.unsaid = run, true
+	default:
+		q.whole = true
 	}
 }
 

@@ -38,7 +38,7 @@ func newKV(w *world) *kv {
 		Format: 1, UID: w.rng.Uint64(), Lo: borders, Placed: make([]coordinator.Place, s.shards),
 		Spec: wire.RunSpec{
 			Name: runName, Dim: s.dim, Window: s.window, Spare: s.spare, Shards: s.shards, Damping: s.damping,
-			Divisor: wire.Capacity, Store: s.store, Durability: wire.DurabilityMemory, HalfLife: s.halfLife(),
+			Divisor: wire.Capacity, Store: s.store, Durability: wire.DurabilityMemory, HalfLife: s.halfLife(), Blocks: s.blocks(),
 		},
 	}
 	if err := k.record.Spec.Validate(); err != nil {

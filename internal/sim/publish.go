@@ -107,7 +107,7 @@ func (c *client) publisher(index, of int) {
 		case r < 0.22:
 			m.dieAfter = 1 + w.rng.IntN(6)
 		case r < 0.42:
-			m.pre = &wire.Precondition{Result: oneOf(w, dtypes)}
+			m.pre = &wire.Precondition{Result: oneOf(w, dtypes), Whole: w.shape.blockOf() > 0 && w.chance(0.2)}
 			m.fetchSlow = []ms{0, 300}[w.rng.IntN(2)]
 		}
 		c.doing = p.String()

@@ -15,7 +15,9 @@ type question struct {
 	columns  []int64 // of H⁻¹
 	rule     string  // of a prune
 	sparsity float64
-	block    int64        // columns of a block; 0: the whole of H
+	block    int64        // columns of a block; 0: the whole of H …
+	unsaid   bool         // … the run's: the question does not say
+	whole    bool         // said, in a run of blocks
 	pattern  wire.Pattern // in place of sparsity
 	strips   []wire.Strip
 	atLeast  wire.Version
@@ -134,9 +136,13 @@ func (q *question) outputs() int {
 }
 
 func (q *question) message(token uint64) *wire.Query {
+	block := q.block
+	if q.unsaid {
+		block = 0
+	}
 	m := &wire.Query{
 		Run: runName, Token: token, Kind: q.kind, Vectors: q.outputs(), Result: q.result, Damping: q.damping, Divisor: q.divisor,
-		AtLeast: q.atLeast, Exactly: q.exactly, MinRows: q.minRows, Block: q.block,
+		AtLeast: q.atLeast, Exactly: q.exactly, MinRows: q.minRows, Block: block, Whole: q.whole,
 	}
 	if q.extra(m) {
 		q.put(m)
@@ -214,7 +220,11 @@ func (c *client) query(q *question, slow ms, abandon bool, until ms) (answered b
 			return false // it ends at its deadline
 		}
 		if code == "" || code != wire.CodeTimeout {
-			c.owner(&wire.Close{Run: runName, Epoch: r.Epoch, Query: r.Query})
+			closing := &wire.Close{Run: runName, Epoch: r.Epoch, Query: r.Query}
+			if abandon { // as one that goes on under the name of one that has died
+				closing.Query = 0
+			}
+			c.owner(closing)
 		}
 		switch code {
 		case "":
@@ -386,6 +396,9 @@ func (c *client) fetch(epoch wire.Epoch, id wire.QueryID, outputs int, dtype wir
 // fetchPreconditioned fetches what came with a commit, and closes it.
 func (c *client) fetchPreconditioned(p *publication, m manner, epoch wire.Epoch, r *wire.WaitReply) {
 	q := &question{kind: wire.KindCombine, result: m.pre.Result, steps: []wire.Step{p.step}, coef: [][]float64{{1}}}
+	if !m.pre.Whole {
+		q.block = c.w.shape.blockOf()
+	}
 	out, code := c.fetch(epoch, r.Query, 1, m.pre.Result, m.fetchSlow, c.w.now+5000)
 	if code == "" {
 		c.w.check.answered(c, q, &wire.QueryReply{Query: r.Query, Epoch: epoch, Version: r.Version, Rows: r.Rows},

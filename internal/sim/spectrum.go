@@ -19,7 +19,7 @@ func (c *client) scalars(abandon bool, until ms) {
 	damping := w.shape.damping * []float64{1, 0.5, 3}[w.rng.IntN(3)]
 	m := &wire.Query{
 		Run: runName, Token: w.rng.Uint64(), Kind: wire.KindScalars, Vectors: 1, Result: wire.F64,
-		DeadlineMS: w.between(500, 8000), Payload: wire.AppendFloats(nil, []float64{damping}),
+		DeadlineMS: w.between(500, 8000), Payload: wire.AppendFloats(nil, []float64{damping}), Whole: true,
 	}
 	var r *wire.QueryReply
 	for r == nil {

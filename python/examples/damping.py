@@ -127,8 +127,11 @@ def main() -> None:
     for way, likelihoods in (("left out", [p.left_out for p in by_seed]), ("held out", [p.held_out for p in by_seed])):
         print(f"{way}, the likelihood chooses {', '.join(f'{args.dampings[int(np.argmax(x))]:g}' for x in likelihoods)}")
         marks[f"{way} chooses"] = args.dampings[int(np.argmax(np.mean(likelihoods, axis=0)))]
-    curves = [Curve(name, points, colour) for colour, (name, points) in enumerate(lines.items())]
-    plot(args.plot, "test accuracy, %, over λ (log)", curves, log_x=True, marks=marks)
+    curves = []
+    for colour, (name, points) in enumerate(lines.items()):
+        best = max(right for _, right in points)
+        curves.append(Curve(name, [(damping, right - best) for damping, right in points], colour))
+    plot(args.plot, "test accuracy below that of the best λ, points, over λ (log)", curves, log_x=True, marks=marks)
     print(f"{args.plot}; {time.monotonic() - began:.0f} s")
 
 

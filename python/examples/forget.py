@@ -134,9 +134,9 @@ def main() -> None:
             by_count = dict(zip(COUNTS, map(list, zip(*chance))))
             show(f"{name}: {TABLED} drawn by chance", by_count[TABLED])
             show(f"{name}: {TABLED} that had a wrong label", wrong)
-            for way, dashed in ((WAYS[1], False), (WAYS[3], True)):
+            for way, short, dashed in ((WAYS[1], "Newton step", False), (WAYS[3], f"{MORE} more steps", True)):
                 left = {c: [o[way].test_distance / o["untouched"].test_distance for o in found] for c, found in by_count.items()}
-                curves.append(Curve(f"{way}, {name}", [(c, sum(x) / len(x)) for c, x in left.items()], colour, dashed))
+                curves.append(Curve(f"{short}, {name}", [(c, sum(x) / len(x)) for c, x in left.items()], colour, dashed))
     plot(
         args.plot, "share of the distance that is left (log), over images that are forgotten", curves, log_x=True, log_y=True,
         ticks={c: str(c) for c in COUNTS},

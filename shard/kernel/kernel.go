@@ -36,13 +36,13 @@ type Variant struct {
 
 	// combineTiles sets p to r = Σ_i c[i] g_i, or to (x − r)/λ where x is not nil, rounded to float32, and
 	// tells whether all of it is finite, of tiles stride bytes apart and of the panels listed, with eight
-	// coefficients for each and a tile's next bytes behind those of the one before. A panel is listed
-	// as where it begins in a tile, how far apart its lines are, and its mask; anyPanel tells whether
-	// slots may be out. dotsTiles sets y to the dots of x with the slots of panels listed, all of them
-	// in, those of the next tile after them. r and w are a tile's columns of memory. Nil where tiles are
-	// better taken one by one.
-	combineTiles [3]func(p *byte, r *float64, g *byte, tiles, stride int, list *int, panels int, c *float64, next, lines, ahead int, x *byte, lambda float64) bool
-	dotsTiles    [3]func(y, w *float64, g *byte, tiles, stride int, list *int, panels int, x *byte, lines, ahead int)
+	// coefficients for each. A panel is listed as where it begins in a tile, how far apart their lines are,
+	// its mask, and where its powers of two begin in a tile's, which for F16 are at exp, stride bytes
+	// apart; anyPanel tells whether slots may be out. dotsTiles sets y to the dots of x with the slots of
+	// panels listed, all of them in, those of the next tile after them. r and w are a tile's columns of
+	// memory. Nil where tiles are better taken one by one.
+	combineTiles [3]func(p *byte, r *float64, g *byte, tiles, stride int, list *int, panels int, c *float64, exp *int16, lines, ahead int, x *byte, lambda float64) bool
+	dotsTiles    [3]func(y, w *float64, g *byte, tiles, stride int, list *int, panels int, exp *int16, x *byte, lines, ahead int)
 	anyPanel     bool
 
 	// x = the numbers of lines, stride bytes apart.

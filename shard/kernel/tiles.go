@@ -42,7 +42,7 @@ func (g Tiles) list(w *Scratch, mask []byte, part bool) (panels int) {
 			continue
 		}
 		at, stride := Tile{Slots: g.Slots, Lines: g.Lines}.panel(p)
-		w.list = append(w.list, at, stride, int(in))
+		w.list = append(w.list, at, stride, int(in), 2*PanelSlots*p)
 		panels++
 	}
 	return panels
@@ -68,38 +68,29 @@ func (v *Variant) CombineTiles(w *Scratch, p []byte, g Tiles, c []float64, mask,
 	if len(c) != g.Slots || len(p) != 4*g.N*g.Cols() || x != nil && len(x) != len(p) {
 		panic(fmt.Sprintf("kernel: %d bytes and %d coefficients for %d tiles of %d slots of %d columns", len(p), len(c), g.N, g.Slots, g.Cols()))
 	}
-	if v.combineTiles[g.DType] == nil || !littleEndian {
+	if v.combineTiles[g.DType] == nil || !littleEndian || g.Lines%2 != 0 { // some take two lines at a time
 		return false, false
 	}
 	panels := g.list(w, mask, v.anyPanel)
 	if panels == 0 {
 		return false, false
 	}
-	sets, next := 1, 0
-	if g.DType == F16 { // a tile's slots have powers of two of its own
-		sets, next = g.N, 8*PanelSlots*panels
-	}
-	own := grow(&w.cm, sets*panels*PanelSlots)
-	for i := range sets {
-		to := own[i*panels*PanelSlots:]
-		for p, in := range mask {
-			if in == 0 {
-				continue
-			}
-			for t := range PanelSlots {
-				to[t] = 0 // where it is out
-				if slot := p*PanelSlots + t; in>>t&1 != 0 {
-					to[t] = c[slot]
-					if g.DType == F16 {
-						to[t] *= pow2(-g.Exp[i*g.Stride/2+slot])
-					}
-				}
-			}
-			to = to[PanelSlots:]
+	own := grow(&w.cm, panels*PanelSlots)
+	to := own
+	for p, in := range mask {
+		if in == 0 {
+			continue
 		}
+		for t := range PanelSlots {
+			to[t] = 0 // where it is out
+			if in>>t&1 != 0 {
+				to[t] = c[p*PanelSlots+t]
+			}
+		}
+		to = to[PanelSlots:]
 	}
 	r := grow(&w.x, g.Cols())
-	return true, v.combineTiles[g.DType](&p[0], &r[0], &g.G[0], g.N, g.Stride, &w.list[0], panels, &own[0], next, g.Lines, g.ahead(v.combineAhead), unsafe.SliceData(x), lambda)
+	return true, v.combineTiles[g.DType](&p[0], &r[0], &g.G[0], g.N, g.Stride, &w.list[0], panels, &own[0], unsafe.SliceData(g.Exp), g.Lines, g.ahead(v.combineAhead), unsafe.SliceData(x), lambda)
 }
 
 // DotsTiles is Dots of whole tiles with one vector, x of N·Cols() numbers in F32: y gets Slots numbers
@@ -118,15 +109,6 @@ func (v *Variant) DotsTiles(w *Scratch, y []float64, g Tiles, x []byte, mask []b
 		return false
 	}
 	x64 := grow(&w.x, g.Cols())
-	v.dotsTiles[g.DType](&y[0], &x64[0], &g.G[0], g.N, g.Stride, &w.list[0], panels, &x[0], g.Lines, g.ahead(v.dotsAhead))
-	if g.DType == F16 {
-		for i := range g.N {
-			for t, e := range g.Exp[i*g.Stride/2:][:g.Slots] {
-				if e != 0 {
-					y[i*g.Slots+t] *= pow2(-e)
-				}
-			}
-		}
-	}
+	v.dotsTiles[g.DType](&y[0], &x64[0], &g.G[0], g.N, g.Stride, &w.list[0], panels, unsafe.SliceData(g.Exp), &x[0], g.Lines, g.ahead(v.dotsAhead))
 	return true
 }

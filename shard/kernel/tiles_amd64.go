@@ -7,34 +7,34 @@ package kernel
 // combineTilesF32AVX2 is Variant.combineTiles.
 //
 //go:noescape
-func combineTilesF32AVX2(p *byte, r *float64, base *byte, tiles int, stride int, list *int, panels int, c *float64, next int, lines int, ahead int, x *byte, lambda float64) bool
+func combineTilesF32AVX2(p *byte, r *float64, base *byte, tiles int, stride int, list *int, panels int, c *float64, exp *int16, lines int, ahead int, x *byte, lambda float64) bool
 
 // combineTilesF32AVX512 is Variant.combineTiles.
 //
 //go:noescape
-func combineTilesF32AVX512(p *byte, r *float64, base *byte, tiles int, stride int, list *int, panels int, c *float64, next int, lines int, ahead int, x *byte, lambda float64) bool
+func combineTilesF32AVX512(p *byte, r *float64, base *byte, tiles int, stride int, list *int, panels int, c *float64, exp *int16, lines int, ahead int, x *byte, lambda float64) bool
 
 // combineTilesBF16AVX512 is Variant.combineTiles.
 //
 //go:noescape
-func combineTilesBF16AVX512(p *byte, r *float64, base *byte, tiles int, stride int, list *int, panels int, c *float64, next int, lines int, ahead int, x *byte, lambda float64) bool
+func combineTilesBF16AVX512(p *byte, r *float64, base *byte, tiles int, stride int, list *int, panels int, c *float64, exp *int16, lines int, ahead int, x *byte, lambda float64) bool
 
 // combineTilesF16AVX512 is Variant.combineTiles.
 //
 //go:noescape
-func combineTilesF16AVX512(p *byte, r *float64, base *byte, tiles int, stride int, list *int, panels int, c *float64, next int, lines int, ahead int, x *byte, lambda float64) bool
+func combineTilesF16AVX512(p *byte, r *float64, base *byte, tiles int, stride int, list *int, panels int, c *float64, exp *int16, lines int, ahead int, x *byte, lambda float64) bool
 
 // dotsTilesF32AVX512 is Variant.dotsTiles.
 //
 //go:noescape
-func dotsTilesF32AVX512(y *float64, w *float64, base *byte, tiles int, stride int, list *int, panels int, x *byte, lines int, ahead int)
+func dotsTilesF32AVX512(y *float64, w *float64, base *byte, tiles int, stride int, list *int, panels int, exp *int16, x *byte, lines int, ahead int)
 
 // dotsTilesBF16AVX512 is Variant.dotsTiles.
 //
 //go:noescape
-func dotsTilesBF16AVX512(y *float64, w *float64, base *byte, tiles int, stride int, list *int, panels int, x *byte, lines int, ahead int)
+func dotsTilesBF16AVX512(y *float64, w *float64, base *byte, tiles int, stride int, list *int, panels int, exp *int16, x *byte, lines int, ahead int)
 
 // dotsTilesF16AVX512 is Variant.dotsTiles.
 //
 //go:noescape
-func dotsTilesF16AVX512(y *float64, w *float64, base *byte, tiles int, stride int, list *int, panels int, x *byte, lines int, ahead int)
+func dotsTilesF16AVX512(y *float64, w *float64, base *byte, tiles int, stride int, list *int, panels int, exp *int16, x *byte, lines int, ahead int)

@@ -208,10 +208,6 @@ func TestBlocksRefused(t *testing.T) {
 	refused("many elements", err, "indices in one block is 354, must be at most 353")
 	_, _, err = r.Element(ctx, 0, d, client.WithBlocks(7))
 	refused("an index", err, "index is 5000, must be in [0, 5000)")
-	layout := []wire.Tensor{{Name: "a", Shape: []int64{3000}}, {Name: "b", Shape: []int64{2000}, Offset: 3000}}
-	scaled := c.attach(cl, client.RunConfig{Name: "scaled", Dim: d, Window: 4, Damping: 1e-3, Layout: layout, TensorDamping: map[string]float64{"b": 1e-2}})
-	_, err = scaled.Diag(ctx, x, client.WithTensorBlocks())
-	refused("blocks with dampings of tensors", err, "does not answer by blocks yet")
 	for j := range v {
 		v[j] = 1e20
 		g[j] = 1e18

@@ -14,14 +14,18 @@ from . import _agent
 from ._errors import AgentDied, Closed, invalid
 from ._link import Link
 from ._memory import Array
-from ._run import Run, settle_layout
+from ._run import Blocks, Run, run_blocks, settle_layout
 
 Layout = Union[Mapping[str, Sequence[int]], Iterable[Tuple[str, Sequence[int]]]]
 
 
 class TLS(NamedTuple):
     """Files for TLS: the authorities that the server's certificate is checked against, and the certificate and its key
-    that are shown to the server. What is ``""`` is left out."""
+    that are shown to the server. What is ``""`` is left out.
+
+    >>> mfac.TLS("ca.pem").cert
+    ''
+    """
 
     ca: str = ""
     cert: str = ""
@@ -104,6 +108,12 @@ class Client:
 
     Where the agent dies, the calls in progress raise AgentDied, and the next one starts another agent and joins its run
     again.
+
+    Every call has ``timeout``, in seconds, two minutes by default, and may raise Timeout, Unavailable (NATS or the coordinator is away),
+    Denied (by NATS' permissions), AgentDied and Closed.
+
+    >>> client  # doctest: +ELLIPSIS
+    <mfac.Client at nats://127.0.0.1:...>
     """
 
     def __init__(self, args: Dict[str, Any], binary: Optional[str], agent: Optional[_agent.Agent] = None) -> None:
@@ -111,6 +121,7 @@ class Client:
         self._local = agent  # whose cluster it is, or None
         self._lock = threading.RLock()
         self._link: Optional[Link] = None
+        self._name = ""  # that the agent goes by in NATS
         self._closed = False
         self._finalizer = weakref.finalize(self, _let_go, [None, agent])
         _clients.add(self)
@@ -130,11 +141,22 @@ class Client:
 
     @property
     def url(self) -> str:
-        """Of NATS, as given."""
+        """Of NATS, as given.
+
+        >>> client.url.startswith("nats://")
+        True
+        """
         return str(self._args["url"])
 
     def close(self) -> None:
-        """Ends the calls in progress with Closed, and the connection; of ``local`` the cluster too."""
+        """Ends the calls in progress with Closed, and the connection; of ``local`` the cluster too.
+
+        >>> other = mfac.connect(client.url)
+        >>> other.close()
+        >>> other.runs()
+        Traceback (most recent call last):
+        mfac.Closed: the client is closed
+        """
         with self._lock:
             self._closed = True
             link, self._link = self._link, None
@@ -149,21 +171,23 @@ class Client:
         with self._lock:
             if self._closed:
                 raise Closed("the client is closed")
-            link = self._link
+            link, args = self._link, self._args
             if link is not None and link.alive:
                 return link
             if link is not None:
                 link.close()
+                if link.pid == os.getpid():  # the next agent closes the queries that this one had open
+                    args = {**args, "name": self._name, "again": True}
             own = self._local if self._local is not None and self._local.pid == os.getpid() else None
             if own is not None and not own.alive:
                 raise AgentDied("the agent has died, and with it the cluster of mfac.local and all windows: make another one")
             link = own.connect() if own is not None else _agent.shared(self._binary)
             try:
-                link.request("connect", self._args, timeout=max(self._args.get("connect_ms", 0), 10_000) / 1000 + 1)
+                reply = link.request("connect", args, timeout=max(self._args.get("connect_ms", 0), 10_000) / 1000 + 1)
             except BaseException:
                 link.close()
                 raise
-            self._link = link
+            self._link, self._name = link, str(reply["name"])
             self._finalizer.detach()
             self._finalizer = weakref.finalize(self, _let_go, [link, own])
             return link
@@ -185,6 +209,8 @@ class Client:
         store: str = "",
         half_life: float = 0.0,
         tensor_damping: Optional[Mapping[str, float]] = None,
+        blocks: Blocks = None,
+        across: bool = False,
         timeout: Optional[float] = None,
     ) -> Run:
         """Creates a run, or joins the one of that name, which must be the same.
@@ -204,6 +230,8 @@ class Client:
             half_life: in steps: a gradient counts 2^(−k/half_life) times its weight when the newest is k steps ahead
                 (docs/weights.md); 0, the default: gradients don't fade.
             tensor_damping: λ of tensors of the layout, by their names, where it is another one (docs/weights.md).
+            blocks, across: the diagonal blocks of H that the run answers by, in place of the whole: ``"tensor"``, one for each
+                tensor of the layout, or so many columns each, which end at tensors' borders unless across (docs/blocks.md).
             timeout: seconds; two minutes by default. While there is no worker, attach waits.
 
         Raises:
@@ -234,6 +262,7 @@ class Client:
                     "half_life": float(half_life) or None,
                     "tensors": list(tensor_damping) if tensor_damping else None,
                     "tensor_dampings": np.array(list(tensor_damping.values()), dtype="<f8").tobytes() if tensor_damping else None,
+                    **run_blocks(blocks, across),
                 },
                 timeout=timeout,
             ),
@@ -242,6 +271,12 @@ class Client:
     def join(self, name: str, *, timeout: Optional[float] = None) -> Run:
         """Joins a run that exists, as it is.
 
+        Args:
+            name: the run's.
+
+        Raises:
+            UnknownRun: there is none of that name.
+
         >>> client.join("demo").window
         64
         """
@@ -249,15 +284,30 @@ class Client:
         return Run._joined(self, link, name, link.request("join", {"name": name}, timeout=timeout))
 
     def runs(self, *, timeout: Optional[float] = None) -> List[str]:
-        """The names of the tenant's runs, in order."""
+        """The names of the tenant's runs, in order.
+
+        >>> "demo" in client.runs()
+        True
+        """
         return [str(n) for n in self._ask("runs", timeout)["runs"] or []]
 
     def workers(self, *, timeout: Optional[float] = None) -> List[Dict[str, Any]]:
-        """The workers: ``id``, ``capacity`` and ``used`` (bytes), ``shards``, ``silent_ms``."""
+        """The workers: ``id``, ``instance``, ``capacity`` and ``used`` (bytes), ``shards`` (how many), and ``silent_ms``, milliseconds
+        since the coordinator has heard of it.
+
+        >>> [w["id"] for w in client.workers()]
+        ['w1', 'w2']
+        """
         return list(self._ask("workers", timeout)["workers"] or [])
 
     def delete(self, name: str, *, timeout: Optional[float] = None) -> None:
         """Ends a run and frees its memory everywhere.
+
+        Args:
+            name: the run's.
+
+        Raises:
+            UnknownRun: there is none of that name.
 
         >>> _ = client.attach("gone", dim=3, window=2)
         >>> client.delete("gone")
@@ -270,6 +320,13 @@ class Client:
     def empty(self, shape: Union[int, Sequence[int]], dtype: npt.DTypeLike = np.float32) -> Array:
         """A new array whose memory the agent shares: what is passed from it is not copied, and as ``out=`` it is
         written to directly. Its numbers are any. It must not be written to while a call reads it.
+
+        Args:
+            shape: of the array, or its length.
+            dtype: float32, float64 or int8.
+
+        Raises:
+            Invalid: another dtype, or a side that is not above 0.
 
         >>> g = client.empty(1000)
         >>> g[:] = 1.0

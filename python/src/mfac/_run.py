@@ -24,6 +24,7 @@ _F32, _F64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
 Blocks = Optional[Union[str, int]]
+Whole = Optional[str]
 """``"tensor"``, a block for each tensor of the layout, or the columns of a block."""
 
 
@@ -49,7 +50,11 @@ class Answer:
 
     @property
     def bound(self) -> float:
-        """The largest of the bounds, 0 if there is none."""
+        """The largest of the bounds, 0 if there is none.
+
+        >>> mfac.Answer(bounds=[1e-9, 3e-9]).bound
+        3e-09
+        """
         return max(self.bounds, default=0.0)
 
     def _fill(self, reply: Dict[str, Any]) -> None:
@@ -166,11 +171,13 @@ class Run:
 
     **Options** that most queries have:
 
+    - ``dtype``: of the result, float32 or float64; the vector's by default, else float32.
     - ``damping``: λ of this answer instead of the run's; > 0.
     - ``divisor``: N of this answer, ``"capacity"`` or ``"count"``.
     - ``min_rows``: TooFewRows where the window has fewer.
     - ``blocks``, ``across``: H's diagonal blocks in its place (docs/blocks.md): ``"tensor"``, one for each tensor of the layout, or so
-      many columns each, which end at tensors' borders unless across.
+      many columns each, which end at tensors' borders unless across. In a run that was attached with blocks, these by default, and
+      ``"whole"`` is the whole of H: where nothing else can be given, the call is not answered by blocks and needs it there.
     - ``at_least``, ``exactly``: a version of the window; Behind, VersionGone.
     - ``wire``, ``result``: what vectors are sent in, and results fetched in, to save bytes: ``"f32"``, ``"bf16"``, ``"f16"``.
     - ``out``: the array to fill, of the result's shape, float32 or float64; it is returned.
@@ -180,6 +187,18 @@ class Run:
       the columns of the result.
 
     An interrupt (Ctrl-C), or an exception in progress, cancels the call and frees the workers.
+
+    **Errors** that every call may raise: Invalid (an argument, which ``field`` names), UnknownRun (it was deleted), Timeout,
+    Unavailable (NATS, the coordinator or a worker is away), Busy, Denied, AgentDied, Cancelled, Closed. Queries of vectors may raise
+    NotFinite (a NaN or an infinity in a vector), Overflow (a number that the result's dtype does not have), IllConditioned (the bound
+    of the error is above 1e-3, or K has no factor), TooFewRows, Behind and VersionGone. Methods name those of their own.
+
+    **Letters**: G (n, d) the window's gradients, one a row; N the divisor; F = GᵀG/N, the empirical Fisher matrix; H = F + λI. Nothing
+    has a unit but likelihoods, in nats, and times, in seconds. H⁻¹ is that of M-FAC (Frantar, Kurtic and Alistarh, NeurIPS 2021,
+    section 3), by the formulas of docs/maths.md.
+
+    >>> run
+    <mfac.Run demo: dim 1000, window 64, damping 0.0001>
     """
 
     def __init__(self, client: "Client", name: str, uid: int) -> None:
@@ -212,22 +231,39 @@ class Run:
 
     @property
     def dim(self) -> int:
-        """d, the number of parameters."""
+        """d, the number of parameters.
+
+        >>> run.dim
+        1000
+        """
         return int(self._spec["dim"])
 
     @property
     def window(self) -> int:
-        """m, how many gradients are kept."""
+        """m, how many gradients are kept.
+
+        >>> run.window
+        64
+        """
         return int(self._spec["window"])
 
     @property
     def damping(self) -> float:
-        """λ, as was heard last."""
+        """λ, as was heard last.
+
+        >>> run.damping
+        0.0001
+        """
         return float(self._spec["damping"])
 
     @property
     def spec(self) -> Dict[str, Any]:
-        """What the run is, as was heard last: dim, window, spare, shards, damping, divisor, store, durability."""
+        """What the run is, as was heard last: dim, window, spare, shards, damping, divisor, store, durability; where it has them layout,
+        half_life and scales (docs/protocol.md).
+
+        >>> run.spec["divisor"], run.spec["store"]
+        ('capacity', 'f32')
+        """
         return dict(self._spec)
 
     def _linked(self) -> Tuple[Link, int]:
@@ -343,6 +379,8 @@ class Run:
         Raises:
             NotGrowing: the step is not above the newest one.
             NotFinite: there is a NaN or an infinity. Of several gradients, ``commits`` of the error has those before it.
+            Overflow: a number that ``wire``, or the run's ``store``, does not have.
+            Frozen: the run is.
 
         >>> run.publish(100, np.ones(run.dim)).rows
         9
@@ -381,6 +419,7 @@ class Run:
         dtype: npt.DTypeLike = np.float32,
         damping: Optional[float] = None,
         divisor: Optional[str] = None,
+        blocks: Whole = None,
         min_rows: int = 0,
         columns: Optional[int] = None,
         wire: Optional[str] = None,
@@ -398,8 +437,12 @@ class Run:
 
         Args:
             step, g, columns, wire, weight, label, token, step_deadline: as for publish; g is (d,), or the columns.
-            dtype: of the result.
+            dtype: of the result, float32 or float64.
+            damping, divisor, min_rows, result, info, timeout: as for ihvp.
             out: may be g.
+
+        Returns:
+            H⁻¹g, (d,) or the columns' part of it: (g − Gᵀ(NλI + GGᵀ)⁻¹Gg)/λ, by one pass over the window and one over the result.
 
         Raises:
             IllConditioned, TooFewRows, Overflow: the result alone is refused; the gradient is in the window at
@@ -415,10 +458,15 @@ class Run:
         sending = self._sending(link[0], step, g, columns, wire, weight, label, token, step_deadline, [])
         sending.pop("in")
         args = {**sending, "damping": _number(damping), "divisor": divisor, "min_rows": min_rows or None, "result": result}
+        args["whole"] = _is_whole(blocks)
         return self._vectors("precondition", g, None, dtype if out is None else None, out, args, timeout, info, None, sent=_F32)
 
     def forget(self, steps: Union[int, Iterable[int]], *, timeout: Optional[float] = None) -> Commit:
-        """Takes gradients out of the window, all or none, and returns when their memory is zeroed on every worker.
+        """Takes gradients out of the window, all or none, and returns when their memory is zeroed on every worker: answers are then
+        those of a window that never had them (docs/forgetting.md).
+
+        Args:
+            steps: one, or several.
 
         Raises:
             UnknownStep: one is not in the window; nothing is forgotten.
@@ -434,6 +482,10 @@ class Run:
     def set(self, *, damping: Optional[float] = None, divisor: Optional[str] = None, timeout: Optional[float] = None) -> Commit:
         """Gives the run another λ or divisor, for all of its clients. The window stays.
 
+        Args:
+            damping: λ > 0.
+            divisor: ``"capacity"`` or ``"count"``.
+
         >>> run.set(damping=1e-3).rows
         10
         >>> run.damping
@@ -446,6 +498,9 @@ class Run:
     def resize(self, window: int, *, timeout: Optional[float] = None) -> Commit:
         """Gives the run a window of another size, for all of its clients. Of a smaller one the oldest gradients leave; those that
         stay keep every bit. It waits for the steps that are open.
+
+        Args:
+            window: m, in [1, 4096].
 
         Raises:
             TooLarge: a worker has not the memory; the run stays as it was.
@@ -476,13 +531,23 @@ class Run:
         return Commit(reply["version"], reply["rows"])
 
     def thaw(self, *, timeout: Optional[float] = None) -> Commit:
-        """Lets the window of a frozen run change again, and the workers give the memory back."""
+        """Lets the window of a frozen run change again, and the workers give the memory back.
+
+        >>> _ = run.freeze()
+        >>> _ = run.thaw()
+        >>> run.publish(200, np.ones(run.dim)).rows
+        11
+        """
         reply = self._ask("freeze", {"thaw": True}, timeout)
         return Commit(reply["version"], reply["rows"])
 
     def frozen(self, *, timeout: Optional[float] = None) -> Dict[str, Any]:
         """Whether the run is frozen (``state``), and what that takes on each of its ``workers``, or would take: ``kept``, ``making``
-        and ``free``, in bytes."""
+        and ``free``, in bytes.
+
+        >>> run.frozen()["state"]
+        'thawed'
+        """
         reply: Dict[str, Any] = self._ask("frozen", {}, timeout)["frozen"]
         return reply
 
@@ -490,14 +555,19 @@ class Run:
 
     def status(self, *, timeout: Optional[float] = None) -> Dict[str, Any]:
         """How the run stands: ``version``, ``rows``, ``newest``, ``cond``, ``state``, ``lost``, ``spec`` and more (``info`` in
-        docs/protocol.md)."""
+        docs/protocol.md).
+
+        >>> s = run.status()
+        >>> s["rows"], s["newest"], s["state"]
+        (10, 101, 'ready')
+        """
         reply = self._ask("status", {}, timeout)
         self._heard(reply)
         info: Dict[str, Any] = reply["info"]
         return info
 
     def steps(self, *, timeout: Optional[float] = None) -> Window:
-        """Which steps are in the window.
+        """Which steps are in the window, oldest first.
 
         >>> run.steps().steps[:3]
         array([0, 1, 2], dtype=uint64)
@@ -516,7 +586,11 @@ class Run:
         return Window(reply["version"], _numbers(reply, "steps", "<u8"), reply.get("labels"))
 
     def layout(self, *, timeout: Optional[float] = None) -> Optional[Dict[str, Tuple[int, ...]]]:
-        """The named tensors that the parameters are, in order, with their shapes; None if the run has no layout."""
+        """The named tensors that the parameters are, in order, with their shapes; None if the run has no layout.
+
+        >>> client.attach("named", layout={"w": (3, 4), "b": (4,)}, window=2).layout()
+        {'w': (3, 4), 'b': (4,)}
+        """
         payload = self._ask("layout", {}, timeout).get("layout")
         if payload is None:
             return None
@@ -524,7 +598,10 @@ class Run:
 
     def gradient(self, step: int, *, at_least: int = 0, exactly: Optional[int] = None, out: Optional[Array] = None,
                  info: Optional[Answer] = None, timeout: Optional[float] = None) -> Array:  # fmt: skip
-        """The gradient in the window as step, (d,) float32, exactly as it is stored.
+        """The gradient in the window as step, (d,), exactly as it is stored: float32, whatever ``store`` and ``wire``.
+
+        Args:
+            step: its number.
 
         Raises:
             UnknownStep: it is not in the window.
@@ -547,6 +624,7 @@ class Run:
 
         Args:
             v: (d,), or (k, d) for k vectors at once, for the price of two passes over the window.
+            dtype: of the result, float32 or float64; v's by default.
             verify: measures ‖Hx − v‖/‖v‖, by two more passes: ``info.residuals``.
             refine: refines once, and keeps what has the smaller residual.
 
@@ -569,6 +647,12 @@ class Run:
                   timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Array:  # fmt: skip
         """H⁻¹g of the gradient in the window as step, (d,); of k steps (k, d). One pass, nothing of length d is sent.
 
+        Args:
+            step: one, or a list.
+
+        Raises:
+            UnknownStep: one is not in the window.
+
         >>> run.ihvp_step(100).shape == (run.dim,)
         True
         """
@@ -589,6 +673,14 @@ class Run:
                 result: Optional[str] = None, out: Optional[Array] = None, info: Optional[Answer] = None,
                 timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Array:  # fmt: skip
         """H⁻¹ Σ coef[i]·g[i] over gradients in the window, named by their n steps: coef (n,) gives (d,), (k, n) gives (k, d).
+        It is Gᵀ(NλI + GGᵀ)⁻¹N·coef: one pass (docs/maths.md, "A combination of stored gradients").
+
+        Args:
+            steps: n of those in the window.
+            coef: float64.
+
+        Raises:
+            UnknownStep: one is not in the window.
 
         >>> run.combine([100, 101], [0.5, -0.5]).shape == (run.dim,)
         True
@@ -604,11 +696,15 @@ class Run:
         args.update(_blocks(blocks, across))
         return self._vectors("combine", None, (*c.shape[:-1], self.dim), dtype if out is None else None, out, args, timeout, info, progress)
 
-    def fvp(self, v: npt.ArrayLike, *, dtype: Optional[npt.DTypeLike] = None, divisor: Optional[str] = None, min_rows: int = 0,
+    def fvp(self, v: npt.ArrayLike, *, dtype: Optional[npt.DTypeLike] = None, divisor: Optional[str] = None,
+            blocks: Whole = None, min_rows: int = 0,
             at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None, result: Optional[str] = None,
             out: Optional[Array] = None, info: Optional[Answer] = None, timeout: Optional[float] = None,
             progress: Optional[Progress] = None) -> Array:  # fmt: skip
-        """F v with F = GᵀG/N, (d,) or (k, d).
+        """F v with F = GᵀG/N, (d,) or (k, d): Gᵀ(Gv)/N, two passes (docs/functions.md).
+
+        Args:
+            v: (d,), or (k, d).
 
         Raises:
             IllConditioned: v is all but orthogonal to the gradients, so that F v has no relative error that is bounded.
@@ -616,40 +712,56 @@ class Run:
         >>> bool(np.allclose(run.hvp(v), run.fvp(v) + run.damping * v, rtol=1e-5, atol=1e-7))
         True
         """
-        args = _asking(None, divisor, min_rows, at_least, exactly, wire, result)
+        args = _asking(None, divisor, min_rows, at_least, exactly, wire, result, whole=blocks)
         return self._vectors("fvp", v, None, dtype, out, args, timeout, info, progress)
 
     def hvp(self, v: npt.ArrayLike, *, dtype: Optional[npt.DTypeLike] = None, damping: Optional[float] = None,
-            divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None,
+            divisor: Optional[str] = None,
+            blocks: Whole = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None,
             result: Optional[str] = None, out: Optional[Array] = None, info: Optional[Answer] = None,
             timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Array:  # fmt: skip
-        """H v with H = F + λI, (d,) or (k, d)."""
-        args = _asking(damping, divisor, min_rows, at_least, exactly, wire, result)
+        """H v with H = F + λI, (d,) or (k, d): λv + Gᵀ(Gv)/N, two passes (docs/functions.md).
+
+        Args:
+            v: (d,), or (k, d).
+
+        >>> bool(np.allclose(run.ihvp(run.hvp(v.astype(float))), v, rtol=1e-6))
+        True
+        """
+        args = _asking(damping, divisor, min_rows, at_least, exactly, wire, result, whole=blocks)
         return self._vectors("hvp", v, None, dtype, out, args, timeout, info, progress)
 
     def invsqrt(self, v: npt.ArrayLike, *, dtype: Optional[npt.DTypeLike] = None, damping: Optional[float] = None,
-                divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
+                divisor: Optional[str] = None, blocks: Whole = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
                 wire: Optional[str] = None, result: Optional[str] = None, out: Optional[Array] = None, info: Optional[Answer] = None,
                 timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Array:  # fmt: skip
-        """H^(−½)v, the symmetric root, (d,) or (k, d): applied twice it is H⁻¹v (docs/functions.md).
+        """H^(−½)v, the symmetric root, (d,) or (k, d): applied twice it is H⁻¹v (docs/functions.md; the contour integral of Hale, Higham
+        and Trefethen, 2008).
+
+        Args:
+            v: (d,), or (k, d).
 
         >>> bool(np.allclose(run.invsqrt(run.invsqrt(v.astype(float))), run.ihvp(v), rtol=1e-5))
         True
         """
-        args = _asking(damping, divisor, min_rows, at_least, exactly, wire, result)
+        args = _asking(damping, divisor, min_rows, at_least, exactly, wire, result, whole=blocks)
         return self._vectors("invsqrt", v, None, dtype, out, args, timeout, info, progress)
 
     def sample(self, seed: int, *, k: Optional[int] = None, first: int = 0, dtype: npt.DTypeLike = np.float32,
-               damping: Optional[float] = None, divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0,
+               damping: Optional[float] = None, divisor: Optional[str] = None, blocks: Whole = None, min_rows: int = 0, at_least: int = 0,
                exactly: Optional[int] = None, result: Optional[str] = None, out: Optional[Array] = None, info: Optional[Answer] = None,
                timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Array:  # fmt: skip
         """Sample number ``first`` of seed from N(0, H⁻¹), (d,); with k the samples first … first + k − 1, (k, d). The same
         bytes whatever the number of workers, and of samples asked for together (docs/functions.md).
 
+        Args:
+            seed, first: of the stream, and the number in it, uint64.
+            k: how many; ``max_vectors`` at most.
+
         >>> bool((run.sample(42, k=3)[2] == run.sample(42, first=2)).all())
         True
         """
-        args = _asking(damping, divisor, min_rows, at_least, exactly, None, result)
+        args = _asking(damping, divisor, min_rows, at_least, exactly, None, result, whole=blocks)
         args["seed"], args["first"] = _uint64("seed", seed), operator.index(first)
         if k is not None and operator.index(k) < 1:
             raise invalid("k", k, "> 0")
@@ -662,7 +774,8 @@ class Run:
              blocks: Blocks = None, across: bool = False, min_rows: int = 0,
              at_least: int = 0, exactly: Optional[int] = None, result: Optional[str] = None, out: Optional[Array] = None,
              info: Optional[Answer] = None, timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Array:  # fmt: skip
-        """The diagonal of H⁻¹, (d,). It takes d·m²/2 products, so give large runs the time (docs/elements.md).
+        """The diagonal of H⁻¹, (d,): (1 − ‖L⁻¹G[:, j]‖²)/λ with LLᵀ = NλI + GGᵀ. It takes d·m²/2 products, so give large
+        runs the time (docs/elements.md).
 
         >>> bool(np.isclose(run.diag(dtype=np.float64)[5], run.element(5, 5)))
         True
@@ -672,12 +785,19 @@ class Run:
         return self._vectors("diag", None, (self.dim,), dtype if out is None else None, out, args, timeout, info, progress)
 
     def column(self, j: Union[int, Sequence[int]], *, dtype: npt.DTypeLike = np.float32, damping: Optional[float] = None,
-               divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
+               divisor: Optional[str] = None, blocks: Whole = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
                result: Optional[str] = None, out: Optional[Array] = None, info: Optional[Answer] = None,
                timeout: Optional[float] = None, progress: Optional[Progress] = None) -> Array:  # fmt: skip
-        """Column j of H⁻¹, (d,); of k indices (k, d), a row for each."""
+        """Column j of H⁻¹, (d,): (eⱼ − Gᵀ(NλI + GGᵀ)⁻¹G[:, j])/λ; of k indices (k, d), a row for each (docs/elements.md).
+
+        Args:
+            j: an index in [0, d), or a list.
+
+        >>> bool(np.isclose(run.column(5, dtype=np.float64)[7], run.element(5, 7)))
+        True
+        """
         index = _indices(j)
-        args = _asking(damping, divisor, min_rows, at_least, exactly, None, result)
+        args = _asking(damping, divisor, min_rows, at_least, exactly, None, result, whole=blocks)
         args["index"] = index.tobytes()
         shape = (self.dim,) if isinstance(j, (int, np.integer)) else (len(index), self.dim)
         return self._vectors("column", None, shape, dtype if out is None else None, out, args, timeout, info, progress)
@@ -686,7 +806,14 @@ class Run:
                 blocks: Blocks = None, across: bool = False, min_rows: int = 0,
                 at_least: int = 0, exactly: Optional[int] = None, info: Optional[Answer] = None,
                 timeout: Optional[float] = None) -> float:  # fmt: skip
-        """[H⁻¹]ᵢⱼ."""
+        """[H⁻¹]ᵢⱼ, float64: what subblock has for two columns (docs/elements.md).
+
+        Args:
+            i, j: indices in [0, d).
+
+        >>> run.element(3, 5) == run.element(5, 3)
+        True
+        """
         q = [i] if i == j else [i, j]
         x = self.subblock(
             q,
@@ -706,7 +833,10 @@ class Run:
                  blocks: Blocks = None, across: bool = False, min_rows: int = 0,
                  at_least: int = 0, exactly: Optional[int] = None, info: Optional[Answer] = None,
                  timeout: Optional[float] = None) -> Array:  # fmt: skip
-        """[H⁻¹]_QQ of the q columns that index names, at most 2,048: (q, q) float64.
+        """[H⁻¹]_QQ of the q columns that index names, at most 2,048: (q, q) float64 (docs/elements.md).
+
+        Args:
+            index: q different ones in [0, d).
 
         Raises:
             TooLarge: the coordinator has not that memory or time.
@@ -758,18 +888,23 @@ class Run:
         return self._vectors("prune", _one(w), None, dtype, out, args, timeout, info, progress, mask=keep)
 
     def compensate(self, delta: npt.ArrayLike, fixed: npt.ArrayLike, *, dtype: Optional[npt.DTypeLike] = None,
-                   damping: Optional[float] = None, divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0,
+                   damping: Optional[float] = None, divisor: Optional[str] = None,
+                   blocks: Whole = None, min_rows: int = 0, at_least: int = 0,
                    exactly: Optional[int] = None, wire: Optional[str] = None, result: Optional[str] = None, out: Optional[Array] = None,
                    info: Optional[Answer] = None, timeout: Optional[float] = None,
                    progress: Optional[Progress] = None) -> Array:  # fmt: skip
         """The change of all weights (d,) that raises the quadratic least when those where fixed (d,) is true change by
-        delta (d,), as quantisation does: δ_rest = −G_restᵀ(NλI + A_rest)⁻¹ G_S δ_S.
+        delta (d,), as quantisation does: δ_rest = −G_restᵀ(NλI + A_rest)⁻¹ G_S δ_S (docs/pruning.md).
+
+        Args:
+            delta: 0 where it is not prescribed.
+            fixed: (d,) of bool.
 
         >>> fixed = np.arange(run.dim) < 10
         >>> bool((run.compensate(v, fixed)[:10] == v[:10]).all())
         True
         """
-        args = _asking(damping, divisor, min_rows, at_least, exactly, wire, result)
+        args = _asking(damping, divisor, min_rows, at_least, exactly, wire, result, whole=blocks)
         which = self._mask(np.asarray(fixed, dtype=bool))
         return self._vectors("compensate", _one(delta), None, dtype, out, args, timeout, info, progress, mask=which)
 
@@ -783,24 +918,34 @@ class Run:
 
     # Numbers.
 
-    def scores(self, v: npt.ArrayLike, *, damping: Optional[float] = None, divisor: Optional[str] = None, min_rows: int = 0,
+    def scores(self, v: npt.ArrayLike, *, damping: Optional[float] = None, divisor: Optional[str] = None,
+               blocks: Whole = None, min_rows: int = 0,
                at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None, info: Optional[Answer] = None,
                timeout: Optional[float] = None) -> Scores:  # fmt: skip
-        """gᵀH⁻¹v for every gradient g in the window: one pass (docs/influence.md).
+        """gᵀH⁻¹v for every gradient g in the window, (n,) or (k, n) float64: one pass (docs/influence.md; Koh and Liang, 2017, with F in
+        the place of the Hessian).
+
+        Args:
+            v: (d,), or (k, d).
 
         >>> s = run.scores(v)
         >>> len(s.steps) == len(s.scores) == run.status()["rows"]
         True
         """
         a = _vector(v)
-        reply = self._numbers_of("scores", a, _asking(damping, divisor, min_rows, at_least, exactly, wire), timeout, info)
+        reply = self._numbers_of("scores", a, _asking(damping, divisor, min_rows, at_least, exactly, wire, whole=blocks), timeout, info)
         steps = _numbers(reply, "steps", "<u8")
         return Scores(steps, _numbers(reply, "values").reshape(*a.shape[:-1], len(steps)), reply.get("labels"))
 
     def pairs(self, v: npt.ArrayLike, pairs: npt.ArrayLike, *, damping: Optional[float] = None, divisor: Optional[str] = None,
+              blocks: Whole = None,
               min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None,
               info: Optional[Answer] = None, timeout: Optional[float] = None) -> Pairs:  # fmt: skip
-        """uᵀH⁻¹v for pairs (p, 2) of the vectors v (k, d), by their indices; each vector is sent once.
+        """uᵀH⁻¹v for pairs (p, 2) of the vectors v (k, d), by their indices; each vector is sent once (docs/influence.md).
+
+        Args:
+            v: (k, d).
+            pairs: p pairs of indices in [0, k).
 
         >>> p = run.pairs(np.stack([v, -v]), [(0, 0), (0, 1)])
         >>> bool(np.isclose(p.values[0], -p.values[1]))
@@ -809,7 +954,7 @@ class Run:
         q = np.ascontiguousarray(pairs, dtype="<i8")
         if q.ndim != 2 or q.shape[1] != 2:
             raise invalid("shape of pairs", q.shape, "(p, 2)")
-        args = _asking(damping, divisor, min_rows, at_least, exactly, wire)
+        args = _asking(damping, divisor, min_rows, at_least, exactly, wire, whole=blocks)
         reply = self._numbers_of("pairs", _vector(v), {**args, "pairs": q.tobytes()}, timeout, info)
         return Pairs(_numbers(reply, "values"), _numbers(reply, "errors"))
 
@@ -818,32 +963,35 @@ class Run:
         held: List[Any] = []
         return self._ask(op, {**args, "in": _view(link[0].pool, a, held)}, timeout, info, link=link, held=held)
 
-    def influence(self, *, damping: Optional[float] = None, divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0,
+    def influence(self, *, damping: Optional[float] = None, divisor: Optional[str] = None,
+                  blocks: Whole = None, min_rows: int = 0, at_least: int = 0,
                   exactly: Optional[int] = None, info: Optional[Answer] = None, timeout: Optional[float] = None) -> Influence:  # fmt: skip
-        """G H⁻¹Gᵀ of the gradients in the window, from what the coordinator has: no pass over them.
+        """G H⁻¹Gᵀ of the gradients in the window, (n, n), from what the coordinator has: no pass over them (docs/influence.md).
 
         >>> run.influence().values.shape == (run.status()["rows"],) * 2
         True
         """
-        reply = self._ask("influence", _asking(damping, divisor, min_rows, at_least, exactly), timeout, info)
+        reply = self._ask("influence", _asking(damping, divisor, min_rows, at_least, exactly, whole=blocks), timeout, info)
         steps = _numbers(reply, "steps", "<u8")
         return Influence(steps, _numbers(reply, "values").reshape(len(steps), len(steps)), _numbers(reply, "errors"), reply.get("labels"))
 
-    def self_influence(self, *, damping: Optional[float] = None, divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0,
+    def self_influence(self, *, damping: Optional[float] = None, divisor: Optional[str] = None,
+                       blocks: Whole = None, min_rows: int = 0, at_least: int = 0,
                        exactly: Optional[int] = None, info: Optional[Answer] = None,
                        timeout: Optional[float] = None) -> SelfInfluence:  # fmt: skip
-        """gᵀH⁻¹g of each gradient in the window, and gᵀ(H − ggᵀ/N)⁻¹g, with it left out; no pass over them.
+        """gᵀH⁻¹g of each gradient in the window, and gᵀ(H − ggᵀ/N)⁻¹g, with it left out, (n,) each; no pass over them (docs/influence.md).
 
         >>> s = run.self_influence()
         >>> bool((s.left_out >= s.values).all())
         True
         """
-        reply = self._ask("self_influence", _asking(damping, divisor, min_rows, at_least, exactly), timeout, info)
+        reply = self._ask("self_influence", _asking(damping, divisor, min_rows, at_least, exactly, whole=blocks), timeout, info)
         steps = _numbers(reply, "steps", "<u8")
         values, errors = _numbers(reply, "values").reshape(2, -1), _numbers(reply, "errors").reshape(2, -1)
         return SelfInfluence(steps, values[0], values[1], errors[0], errors[1], reply.get("labels"))
 
-    def scalars(self, damping: Optional[npt.ArrayLike] = None, *, divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0,
+    def scalars(self, damping: Optional[npt.ArrayLike] = None, *, divisor: Optional[str] = None,
+                blocks: Whole = None, min_rows: int = 0, at_least: int = 0,
                 exactly: Optional[int] = None, info: Optional[Answer] = None, timeout: Optional[float] = None) -> Scalars:  # fmt: skip
         """Numbers of the spectrum (docs/queries.md), from what the coordinator has.
 
@@ -853,21 +1001,26 @@ class Run:
         Returns:
             A dict of floats: of the window ``n`` (N), ``trace`` (tr F), ``frobenius`` (‖F‖), ``spectral`` (‖F‖₂); at λ ``damping``,
             ``logdet`` (log det H), ``trace_inverse`` (tr H⁻¹), ``effective_dim`` (tr FH⁻¹), ``largest`` and ``smallest`` (eigenvalues of
-            H), ``cond_h``, ``cond_k``, arrays where damping is a list. ``.errors`` has a bound of the error of each, absolute.
+            H), ``cond_h``, ``cond_k``, arrays where damping is a list; in a run of blocks of all of them, and ``cond_k`` is 0.
+            ``.errors`` has a bound of the error of each, absolute.
 
         >>> s = run.scalars()
         >>> bool(s["logdet"] == run.scalars([1e-2, run.damping])["logdet"][1])
         True
         """
-        args, dampings = self._dampings(damping, _asking(None, divisor, min_rows, at_least, exactly))
+        args, dampings = self._dampings(damping, _asking(None, divisor, min_rows, at_least, exactly, whole=blocks))
         reply = self._ask("scalars", args, timeout, info)
         return self._scalars(damping, dampings, _numbers(reply, "values"), _numbers(reply, "errors"))
 
-    def block_scalars(self, damping: Optional[npt.ArrayLike] = None, *, blocks: Union[str, int] = "tensor", across: bool = False,
+    def block_scalars(self, damping: Optional[npt.ArrayLike] = None, *, blocks: Blocks = None, across: bool = False,
                       divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
                       info: Optional[Answer] = None, timeout: Optional[float] = None) -> List[Block]:  # fmt: skip
         """scalars of each diagonal block of H, as if its columns were all there are: HAWQ ranks layers by their traces
-        (docs/blocks.md).
+        (docs/blocks.md). The blocks are the run's by default, in a run without one a tensor. Where tensors have dampings of their own,
+        ``damping`` names these by λ, as elsewhere.
+
+        Args:
+            damping: as for scalars.
 
         >>> parts = run.block_scalars(blocks=600)
         >>> [(b.lo, b.hi) for b in parts]
@@ -876,7 +1029,10 @@ class Run:
         True
         """
         args, dampings = self._dampings(damping, _asking(None, divisor, min_rows, at_least, exactly))
-        reply = self._ask("scalars", {**args, **_blocks(blocks, across)}, timeout, info)
+        if blocks is None and not across:
+            of, _, crossing = str(self._spec.get("blocks") or "tensor").partition(" ")
+            blocks, across = of if of == "tensor" else int(of), bool(crossing)
+        reply = self._ask("scalars", {**args, **run_blocks(blocks, across)}, timeout, info)
         ends = _numbers(reply, "steps", "<i8").tolist()
         shape = (len(ends), -1)
         values, errors = _numbers(reply, "values").reshape(shape), _numbers(reply, "errors").reshape(shape)
@@ -907,16 +1063,21 @@ class Run:
         return s
 
     def likelihoods(self, damping: Optional[npt.ArrayLike] = None, h: Optional[npt.ArrayLike] = None, *, divisor: Optional[str] = None,
+                    blocks: Whole = None,
                     min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None,
                     info: Optional[Answer] = None, timeout: Optional[float] = None) -> Likelihoods:  # fmt: skip
         """log N(h; 0, H) = −½(d log 2π + log det H + hᵀH⁻¹h) in nats of gradients h (k, d) at each λ of damping, the run's by default, at
-        most 64; or, without h, of the window's own gradients, each left out of H.
+        most 64; or, without h, of the window's own gradients, each left out of H (docs/damping.md).
+
+        Args:
+            damping: λ, or a list.
+            h: gradients that are not in the window.
 
         >>> run.likelihoods([1e-3, 1e-2]).values.shape
         (2, 10)
         """
         dampings = np.atleast_1d(np.asarray(self.damping if damping is None else damping, dtype="<f8"))
-        args = _asking(None, divisor, min_rows, at_least, exactly, wire)
+        args = _asking(None, divisor, min_rows, at_least, exactly, wire, whole=blocks)
         args["dampings"] = np.ascontiguousarray(dampings).tobytes()
         if dampings.ndim != 1 or dampings.size == 0:
             raise invalid("dampings", dampings.shape, "one, or a list of them")
@@ -928,12 +1089,17 @@ class Run:
         values, errors = _numbers(reply, "values").reshape(shape), _numbers(reply, "errors").reshape(shape)
         return Likelihoods(dampings, values, errors, _numbers(reply, "steps", "<u8"))
 
-    def tune(self, damping: npt.ArrayLike, h: Optional[npt.ArrayLike] = None, *, divisor: Optional[str] = None, min_rows: int = 0,
+    def tune(self, damping: npt.ArrayLike, h: Optional[npt.ArrayLike] = None, *, divisor: Optional[str] = None,
+             blocks: Whole = None, min_rows: int = 0,
              at_least: int = 0, exactly: Optional[int] = None, wire: Optional[str] = None, info: Optional[Answer] = None,
              timeout: Optional[float] = None) -> Tuning:  # fmt: skip
         """Ranks dampings by how well H predicts gradients that are not in it: held-out ones h (k, d),
         two or more, or, without, the window's, each left out. The criterion is the mean of likelihoods (docs/damping.md has
         its source, and where it fails).
+
+        Args:
+            damping: a list of λ, at most 64.
+            h: (k, d), k ≥ 2.
 
         >>> t = run.tune(np.geomspace(1e-4, 1e2, 7))
         >>> float(t.below.min()), t.best in t.dampings
@@ -941,13 +1107,13 @@ class Run:
         """
         info = Answer() if info is None else info
         if h is None:
-            some = [self.likelihoods(damping, None, divisor=divisor, min_rows=min_rows, at_least=at_least, exactly=exactly,
+            some = [self.likelihoods(damping, None, divisor=divisor, blocks=blocks, min_rows=min_rows, at_least=at_least, exactly=exactly,
                                      info=info, timeout=timeout)]  # fmt: skip
         else:
             held_out = np.atleast_2d(_vector(h))
             some = []
             for k in range(0, len(held_out), self.max_vectors):  # all at the version of the first
-                some.append(self.likelihoods(damping, held_out[k : k + self.max_vectors], divisor=divisor, min_rows=min_rows,
+                some.append(self.likelihoods(damping, held_out[k : k + self.max_vectors], divisor=divisor, blocks=blocks, min_rows=min_rows,
                                              at_least=at_least, exactly=exactly, wire=wire, info=info, timeout=timeout))  # fmt: skip
                 exactly, at_least = info.version or None, 0
         values, dampings = np.concatenate([x.values for x in some], axis=1), some[0].dampings
@@ -960,15 +1126,16 @@ class Run:
         error = [x.std(axis=1, ddof=1) / np.sqrt(n) for x in (values, less)]
         return Tuning(float(dampings[best]), dampings, mean, error[0], less.mean(axis=1), error[1])
 
-    def spectrum(self, *, divisor: Optional[str] = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
+    def spectrum(self, *, divisor: Optional[str] = None,
+                 blocks: Whole = None, min_rows: int = 0, at_least: int = 0, exactly: Optional[int] = None,
                  info: Optional[Answer] = None, timeout: Optional[float] = None) -> Spectrum:  # fmt: skip
-        """The eigenvalues of F; those of H are λ more.
+        """The eigenvalues of F, the min(n, d) largest; those of H are λ more, and λ itself d − n times (docs/queries.md).
 
         >>> e = run.spectrum().eigenvalues
         >>> bool((np.diff(e) <= 0).all()), len(e) == run.status()["rows"]
         (True, True)
         """
-        reply = self._ask("spectrum", _asking(None, divisor, min_rows, at_least, exactly), timeout, info)
+        reply = self._ask("spectrum", _asking(None, divisor, min_rows, at_least, exactly, whole=blocks), timeout, info)
         return Spectrum(_numbers(reply, "values"), float(_numbers(reply, "errors")[0]))
 
 
@@ -995,7 +1162,7 @@ def settle_layout(layout: "Optional[Layout]", dim: Optional[int]) -> Tuple[Optio
 
 def _vector(v: npt.ArrayLike, dtype: Optional["np.dtype[Any]"] = None) -> Array:
     """v as an array of one or two dimensions, float64 if it is, or holds integers, else float32; or as dtype."""
-    a = np.asarray(v)
+    a = _array(v)
     if a.dtype.kind not in "fiub":
         raise invalid("dtype", a.dtype, "a real number's")
     if a.ndim not in (1, 2) or a.size == 0:
@@ -1008,8 +1175,17 @@ def _vector(v: npt.ArrayLike, dtype: Optional["np.dtype[Any]"] = None) -> Array:
         return a.astype(dtype)
 
 
+def _array(v: Any) -> Array:
+    """v as an array. A tensor of torch may want a gradient, lie on a device, or be of bfloat16, which numpy doesn't have: it is
+    float32 exactly."""
+    if type(v).__module__.partition(".")[0] == "torch" and hasattr(v, "detach"):
+        v = v.detach()
+        v = (v.float() if str(v.dtype) == "torch.bfloat16" else v).cpu()
+    return np.asarray(v)
+
+
 def _one(v: npt.ArrayLike) -> Array:
-    a = np.asarray(v)
+    a = _array(v)
     if a.ndim != 1:
         raise invalid("shape", a.shape, "(d,)")
     return a
@@ -1035,7 +1211,8 @@ def _view(pool: Any, a: Array, held: List[Any]) -> Dict[str, Any]:
     return {"buffer": block.number, "offset": offset, "dtype": _DTYPES[a.dtype.name], "rows": rows, "cols": cols}
 
 
-def _blocks(blocks: Blocks, across: bool) -> Dict[str, Any]:
+def run_blocks(blocks: Blocks, across: bool) -> Dict[str, Any]:
+    """Blocks of a run, as they are sent."""
     if blocks is None:
         if across:
             raise invalid("across", across, "left out without blocks")
@@ -1050,14 +1227,28 @@ def _blocks(blocks: Blocks, across: bool) -> Dict[str, Any]:
     return {"blocks": n, "across": across or None}
 
 
+def _blocks(blocks: Blocks, across: bool) -> Dict[str, Any]:
+    """Blocks of a query: ``"whole"`` too."""
+    if blocks == "whole" and not across:
+        return {"whole": True}
+    return run_blocks(blocks, across)
+
+
+def _is_whole(blocks: Whole) -> Optional[bool]:
+    if blocks not in (None, "whole"):
+        raise invalid("blocks", repr(blocks), '"whole", or left out: this is not answered by blocks')
+    return blocks == "whole" or None
+
+
 def _asking(
     damping: Optional[float], divisor: Optional[str], min_rows: int, at_least: int, exactly: Optional[int],
-    wire: Optional[str] = None, result: Optional[str] = None, verify: bool = False, refine: bool = False,
+    wire: Optional[str] = None, result: Optional[str] = None, verify: bool = False, refine: bool = False, whole: Whole = None,
 ) -> Dict[str, Any]:  # fmt: skip
     return {
         "damping": _number(damping), "divisor": divisor, "min_rows": operator.index(min_rows) or None,
         "at_least": _uint64("at least", at_least) or None, "exactly": None if exactly is None else _uint64("exactly", exactly),
         "wire": wire, "result": result, "verify": bool(verify) or None, "refine": bool(refine) or None,
+        "whole": _is_whole(whole),
     }  # fmt: skip
 
 

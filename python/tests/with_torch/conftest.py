@@ -1,12 +1,21 @@
 """A small network, and runs."""
 
+import importlib.util
 import re
-from typing import Callable, Iterator
+from typing import Any, Callable, Iterator
 
 import pytest
 import torch
 
 import mfac
+
+NEEDED = {"test_lightning.py": ("lightning", "pytorch_lightning"), "test_huggingface.py": ("transformers", "accelerate")}
+collect_ignore = [test for test, names in NEEDED.items() if any(importlib.util.find_spec(n) is None for n in names)]
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    for test in collect_ignore:
+        terminalreporter.write_line(f"{test}: left out without {' and '.join(NEEDED[test])}; .ci/run torch runs it")
 
 
 @pytest.fixture

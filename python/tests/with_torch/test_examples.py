@@ -9,6 +9,8 @@ from typing import List
 
 import pytest
 
+import mfac
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
@@ -43,7 +45,7 @@ def test_prune(tmp_path: Path) -> None:
     at_once = {rule: row(printed, rule, "at once") for rule in ("magnitude", "diagonal Fisher", "summed", "joint")}
     assert at_once["joint"][1] > at_once["magnitude"][1] + 3, printed  # %, at 80 % of zeros
     assert row(printed, "joint", "in stages")[3] > 75, printed  # 95 %: at once it is 50
-    assert "\n31781 of 32430 weights are 0 after the last training\n" in printed
+    assert "\n31781 of 32430 weights are 0 after the last training, by each rule\n" in printed
 
 
 def test_influence(tmp_path: Path) -> None:
@@ -54,8 +56,9 @@ def test_influence(tmp_path: Path) -> None:
     assert len(re.findall("^all .*[0-9]$", printed, re.MULTILINE)) == 7, printed
 
 
-def test_forget(tmp_path: Path) -> None:
-    printed = ran("forget.py", tmp_path / "plot.svg", "--images", "150", curves=4)
+def test_forget(client: mfac.Client, tmp_path: Path) -> None:
+    printed = ran("forget.py", tmp_path / "plot.svg", "--images", "150", "--server", client.url, curves=4)
+    assert "example-forget" not in client.runs()
     for table, most in (("784-2: 25 drawn", 0.15), ("784-2: 25 that", 0.5), ("784-16-2: 25 drawn", 0.5), ("784-16-2: 25 that", 0.9)):
         before, after, anew = (row(printed, way, table)[:2] for way in ("untouched", "Newton step", "trained anew"))
         assert anew == [0, 0] and all(a < most * b for a, b in zip(after, before)), printed
@@ -83,6 +86,7 @@ def test_gpt(tmp_path: Path) -> None:
         ("influence.py", ["--images", "99"], "argument --images: 99 is not a whole number in [100, 8192]"),
         ("forget.py", ["--mnist", "/nowhere"], "--mnist: /nowhere/train-images-idx3-ubyte.gz: No such file or directory"),
         ("gpt.py", ["--steps", "9"], "argument --steps: 9 is not a whole number in [10, 100000]"),
+        ("train.py", ["--plot", "/nowhere/at.svg"], "argument --plot: /nowhere is not a folder"),
         ("damping.py", ["--dampings", "1e-3,-1"], "argument --dampings: '1e-3,-1' is not two numbers > 0 or more"),
     ],
 )

@@ -202,6 +202,37 @@ def test_closures_and_skipped_steps(client: mfac.Client, name: str, net: Net) ->
         assert np.allclose(run.gradient(3), g / 4)
 
 
+def test_a_step_that_changes_gradients(client: mfac.Client, name: str, net: Net) -> None:
+    """Given a closure, what is published is what the closure's last call left, also after a closure that raised. Numbers begin
+    where they are told to."""
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, foreach=True)
+    run = attached(client, name, model)
+    gradients: List[Any] = []
+    with mfac.torch.GradientPublisher(model, run).attach(optimizer) as publisher:
+        publisher.skip_to(7)
+        for i in range(4):
+
+            def closure(i: int = i) -> torch.Tensor:
+                loss = backward(model, i)
+                g = torch.cat([p.grad.reshape(-1) for p in model.parameters() if p.grad is not None]).numpy().copy()
+                if i == 2:
+                    raise ZeroDivisionError
+                gradients.append(g)
+                return loss
+
+            if i == 2:
+                with pytest.raises(ZeroDivisionError):
+                    optimizer.step(closure)
+            elif i == 3:
+                optimizer.step(closure=closure)
+            else:
+                optimizer.step(closure)
+    assert run.steps().steps.tolist() == [8, 9, 10]
+    for step, g in zip((8, 9, 10), gradients):
+        assert (run.gradient(step) == g).all()
+
+
 class Still(torch.optim.Optimizer):
     def step(self, closure: Any = None) -> None:  # type: ignore[override,unused-ignore]
         pass

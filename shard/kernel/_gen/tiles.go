@@ -29,10 +29,11 @@ func param(name string) Mem {
 }
 
 // overTiles writes the loops over tiles, their panels, and lines. Panels are listed: where they begin in
-// a tile, how far apart their lines are, and which slots are in, as words.
+// a tile, how far apart their lines are, which slots are in, and where their powers of two begin in those
+// of a tile, as words.
 type overTiles struct{ g, far, tile, list, panels, count, step, in Register }
 
-const listed = 3 * 8 // bytes for a panel
+const listed = 4 * 8 // bytes for a panel
 
 func newOverTiles() overTiles {
 	return overTiles{
@@ -42,6 +43,17 @@ func newOverTiles() overTiles {
 }
 
 func (o overTiles) slot(i, disp int) Mem { return Mem{Base: o.g, Disp: lineBytes*i + disp} }
+
+// line is m on a line of a panel, the one at hand or the one after it.
+func (o overTiles) line(m Mem, n int, some bool) Mem {
+	switch {
+	case n == 0:
+		return m
+	case some:
+		return m.Idx(o.step, 1)
+	}
+	return m.Offset(full)
+}
 
 // begin goes to the tile's first panel.
 func (o overTiles) begin() {
@@ -68,20 +80,25 @@ func (o overTiles) next() {
 	DECQ(o.panels)
 }
 
-// lines writes the loop over a panel's lines, of all its slots or of some.
-func (o overTiles) lines(name string, some bool, body func()) {
+// lines writes the loop over a panel's lines, of all its slots or of some, one or two at a time.
+func (o overTiles) lines(name string, some bool, each int, body func()) {
 	if some {
 		MOVQ(Mem{Base: o.list, Disp: 8}, o.step)
 		MOVQ(Mem{Base: o.list, Disp: 16}, o.in)
 	}
+	if each == 2 {
+		SHRQ(U8(1), o.count)
+	}
 	Label(name)
 	body()
 	if some {
-		ADDQ(o.step, o.g)
-		ADDQ(o.step, o.far)
+		for range each {
+			ADDQ(o.step, o.g)
+			ADDQ(o.step, o.far)
+		}
 	} else {
-		ADDQ(U32(full), o.g)
-		ADDQ(U32(full), o.far)
+		ADDQ(U32(each*full), o.g)
+		ADDQ(U32(each*full), o.far)
 	}
 	DECQ(o.count)
 	JNZ(LabelRef(name))
@@ -103,79 +120,136 @@ func (o overTiles) each(some bool, name string, f func(i int)) {
 	}
 }
 
-// combineTiles goes over sixteen columns at a time, with the coefficients of a panel in registers. The
-// first panel's sums begin as zero, the last one's go out; in between they lie at r. Where there is an x, (x − sum)/λ goes out.
+// powers reads and takes from the panel at hand the powers of two by which its slots are kept: a tile's
+// own, in the line before it, which the far lines of the tile before have asked for.
+type powers struct{ at, panel, v Register }
+
+func newPowers(t dtype) *powers {
+	if t != f16 {
+		return nil
+	}
+	return &powers{Load(Param("exp"), GP64()), GP64(), ZMM()}
+}
+
+// load makes them those of a panel, 0 of slots that are out.
+func (w *powers) load(o overTiles) {
+	if w == nil {
+		return
+	}
+	MOVQ(Mem{Base: o.list, Disp: 24}, w.panel)
+	ADDQ(w.at, w.panel)
+	in, k := GP32(), K()
+	MOVL(Mem{Base: o.list, Disp: 16}, in)
+	KMOVD(in, k)
+	x, y := w.v.(VecVirtual).AsX(), w.v.(VecVirtual).AsY()
+	VMOVDQU16_Z(Mem{Base: w.panel}, k, x)
+	VPMOVSXWD(x, y)
+	VCVTDQ2PD(y, w.v)
+	zero := ZMM()
+	VPXORQ(zero, zero, zero)
+	VSUBPD(w.v, zero, w.v)
+}
+
+// over divides eight numbers, one for each slot, by the powers of two, and leaves them at to.
+func (w *powers) over(m, to Mem) {
+	v := ZMM()
+	VMOVUPD(m, v)
+	VSCALEFPD(w.v, v, v)
+	VMOVUPD(v, to)
+}
+
+// next goes to the next tile's.
+func (w *powers) next() {
+	if w != nil {
+		ADDQ(param("stride"), w.at)
+	}
+}
+
+// combineTiles goes over the columns of a line at a time, or of two lines of float32 with AVX-512: 16 with
+// AVX2, 32 with AVX-512, so that few of its sums wait for the one before. A panel's coefficients are in
+// registers. The first panel's sums begin as zero, the last one's go out; in between they lie at r. Where
+// there is an x, (x − sum)/λ goes out.
 func combineTiles(s isa, t dtype) {
-	TEXT("combineTiles"+t.name+s.name, NOSPLIT, "func(p *byte, r *float64, base *byte, tiles, stride int, list *int, panels int, c *float64, next, lines, ahead int, x *byte, lambda float64) bool")
+	TEXT("combineTiles"+t.name+s.name, NOSPLIT, "func(p *byte, r *float64, base *byte, tiles, stride int, list *int, panels int, c *float64, exp *int16, lines, ahead int, x *byte, lambda float64) bool")
 	Pragma("noescape")
 	Doc(fmt.Sprintf("combineTiles%s%s is Variant.combineTiles.", t.name, s.name))
-	e, bad := YMM(), YMM()
-	VPBROADCASTD(constant("exponentTiles"+t.name+s.name, 0x7f800000), e)
-	VPXOR(bad, bad, bad)
+	zero, finite := YMM(), YMM()
+	VPXOR(zero, zero, zero)
+	VPXOR(finite, finite, finite)
 	s.useSpread(t, "combineTiles"+t.name+s.name)
 	defer endSpread()
-	acc, v, cs := s.vecs(16/s.width), s.vecs(2), s.vecs(panelSlots)
+	cols := 4 * s.width
+	each := cols / t.cols() // lines
+	acc, v, cs := s.vecs(4), s.vecs(2), s.vecs(panelSlots)
 	o, p, r := newOverTiles(), Load(Param("p"), GP64()), GP64()
-	c, cTile := GP64(), Load(Param("c"), GP64())
+	c, pow := GP64(), newPowers(t)
 	left, x := Load(Param("tiles"), GP64()), Load(Param("x"), GP64())
 	parts := s.width == 8 // whether a panel may be there in part
+	var scaled Mem        // a panel's coefficients, of f16
+	if pow != nil {
+		scaled = AllocLocal(8 * panelSlots)
+	}
 
 	panel := func(name string, first, last, some bool) {
 		MOVQ(param("r"), r)
+		own := Mem{Base: c}
+		if pow != nil {
+			pow.load(o)
+			own = scaled
+			pow.over(Mem{Base: c}, own)
+		}
 		for i, ci := range cs {
-			VBROADCASTSD(Mem{Base: c, Disp: 8 * i}, ci)
+			VBROADCASTSD(own.Offset(8*i), ci)
 		}
 		ADDQ(U8(8*panelSlots), c)
-		o.lines(name, some, func() {
-			for col := 0; col < t.cols(); col += 16 {
-				sums := func(j int) Mem { return Mem{Base: r, Disp: 8*col + s.bytes()*j} }
-				if last {
+		o.lines(name, some, each, func() {
+			sums := func(j int) Mem { return Mem{Base: r, Disp: s.bytes() * j} }
+			if last {
+				for col := 0; col < cols; col += 16 {
 					PREFETCHT0(Mem{Base: p, Disp: roundAhead + 4*col})
 				}
+			}
+			for j, a := range acc {
+				if first {
+					s.zero(a)
+				} else {
+					VMOVUPD(sums(j), a)
+				}
+			}
+			o.each(some, name, func(i int) {
+				for n := range each {
+					s.fetchFar(o.line(Mem{Base: o.far, Disp: lineBytes * i}, n, some))
+				}
 				for j, a := range acc {
-					if first {
-						s.zero(a)
-					} else {
-						VMOVUPD(sums(j), a)
-					}
+					x, col := v[j%2], s.width*j
+					s.load(t, o.line(o.slot(i, col%t.cols()*t.size), col/t.cols(), some), x)
+					VFMADD231PD(x, cs[i], a)
 				}
-				o.each(some, fmt.Sprintf("%s%d", name, col), func(i int) {
-					if col == 0 {
-						s.fetchFar(Mem{Base: o.far, Disp: lineBytes * i})
-					}
-					for j, a := range acc {
-						x := v[j%2]
-						s.load(t, o.slot(i, (col+s.width*j)*t.size), x)
-						VFMADD231PD(x, cs[i], a)
-					}
-				})
-				if last {
-					solved := fmt.Sprintf("%s%dsolved", name, col)
-					TESTQ(x, x)
-					JZ(LabelRef(solved))
-					VBROADCASTSD(param("lambda"), v[1])
-					for j, a := range acc {
-						VCVTPS2PD(Mem{Base: x, Disp: 4 * (col + s.width*j)}, v[0])
-						VSUBPD(a, v[0], a)
-						VDIVPD(v[1], a, a)
-					}
-					if col+16 == t.cols() {
-						ADDQ(U32(4*t.cols()), x)
-					}
-					Label(solved)
-					out(s, acc, Mem{Base: p, Disp: 4 * col}, e, bad)
-					continue
-				}
+			})
+			if !last {
 				for j, a := range acc {
 					VMOVUPD(a, sums(j))
 				}
+				ADDQ(U32(8*cols), r)
+				return
 			}
-			if !(first && last) {
-				ADDQ(U32(8*t.cols()), r)
+			TESTQ(x, x)
+			JZ(LabelRef(name + "solved"))
+			VBROADCASTSD(param("lambda"), v[1])
+			for j, a := range acc {
+				VCVTPS2PD(Mem{Base: x, Disp: 4 * s.width * j}, v[0])
+				VSUBPD(a, v[0], a)
+				VDIVPD(v[1], a, a)
 			}
-			if last {
-				ADDQ(U32(4*t.cols()), p)
+			ADDQ(U32(4*cols), x)
+			Label(name + "solved")
+			for col := 0; col < cols; col += 16 {
+				out(s, acc[col/s.width:(col+16)/s.width], Mem{Base: p, Disp: 4 * col}, zero, finite)
 			}
+			if !first {
+				ADDQ(U32(8*cols), r)
+			}
+			ADDQ(U32(4*cols), p)
 		})
 	}
 	partly := func(name string) string {
@@ -186,7 +260,7 @@ func combineTiles(s isa, t dtype) {
 	}
 	Label("tile")
 	o.begin()
-	MOVQ(cTile, c)
+	MOVQ(param("c"), c)
 	o.enter(partly("zeros"))
 	CMPQ(o.panels, U8(1))
 	JE(LabelRef("only"))
@@ -228,10 +302,11 @@ func combineTiles(s isa, t dtype) {
 	}
 	Label("next")
 	ADDQ(param("stride"), o.tile)
-	ADDQ(param("next"), cTile)
+	pow.next()
 	DECQ(left)
 	JNZ(LabelRef("tile"))
-	VPTEST(bad, bad)
+	VCMPPS(U8(unordered), finite, finite, finite)
+	VPTEST(finite, finite)
 	ok := GP8()
 	SETEQ(ok)
 	VZEROUPPER()
@@ -239,8 +314,12 @@ func combineTiles(s isa, t dtype) {
 	RET()
 }
 
-// out rounds sixteen sums to float32 and marks in bad what is not finite.
-func out(s isa, acc []Register, to Mem, e, bad Register) {
+// unordered is VCMPPS' predicate for where one is NaN.
+const unordered = 3
+
+// out rounds sixteen sums to float32. finite gets zero times each added, which is NaN of what is not
+// finite: an addition and multiplication, as conversions leave room for them.
+func out(s isa, acc []Register, to Mem, zero, finite Register) {
 	f := make([]Register, 2)
 	if s.width == 8 {
 		f[0], f[1] = YMM(), YMM()
@@ -258,9 +337,7 @@ func out(s isa, acc []Register, to Mem, e, bad Register) {
 	}
 	for j, f := range f {
 		VMOVUPS(f, to.Offset(32*j))
-		VPAND(e, f, f)
-		VPCMPEQD(e, f, f)
-		VPOR(f, bad, bad)
+		VFMADD231PS(f, zero, finite)
 	}
 }
 
@@ -277,21 +354,22 @@ func (s isa) fetchFar(m Mem) {
 // vector's numbers float64, for the others they lie at w.
 func dotsTiles(t dtype) {
 	s := avx512
-	TEXT("dotsTiles"+t.name+s.name, NOSPLIT, "func(y, w *float64, base *byte, tiles, stride int, list *int, panels int, x *byte, lines, ahead int)")
+	TEXT("dotsTiles"+t.name+s.name, NOSPLIT, "func(y, w *float64, base *byte, tiles, stride int, list *int, panels int, exp *int16, x *byte, lines, ahead int)")
 	Pragma("noescape")
 	Doc(fmt.Sprintf("dotsTiles%s%s is Variant.dotsTiles.", t.name, s.name))
 	y, x, w := Load(Param("y"), GP64()), Load(Param("x"), GP64()), GP64()
 	s.useSpread(t, "dotsTiles"+t.name+s.name)
 	defer endSpread()
 	acc, v, xv := s.vecs(panelSlots), s.vec(), s.vec()
-	o, left := newOverTiles(), Load(Param("tiles"), GP64())
+	o, left, pow := newOverTiles(), Load(Param("tiles"), GP64()), newPowers(t)
 	panel := func(name string, first bool) {
 		o.enter("")
+		pow.load(o)
 		for _, a := range acc {
 			s.zero(a)
 		}
 		MOVQ(param("w"), w)
-		o.lines(name, false, func() {
+		o.lines(name, false, 1, func() {
 			for col := 0; col < t.cols(); col += 8 {
 				at := Mem{Base: w, Disp: 8 * col}
 				if first {
@@ -319,6 +397,9 @@ func dotsTiles(t dtype) {
 		for i, a := range acc {
 			total8(a, Mem{Base: y, Disp: 8 * i})
 		}
+		if pow != nil {
+			pow.over(Mem{Base: y}, Mem{Base: y})
+		}
 		ADDQ(U8(8*panelSlots), y)
 		o.next()
 	}
@@ -331,6 +412,7 @@ func dotsTiles(t dtype) {
 	JNZ(LabelRef("others"))
 	Label("next")
 	ADDQ(param("stride"), o.tile)
+	pow.next()
 	DECQ(left)
 	JNZ(LabelRef("tile"))
 	VZEROUPPER()

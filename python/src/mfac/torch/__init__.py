@@ -1,5 +1,7 @@
 """PyTorch: an optimizer, and what a training loop feeds and asks (docs/torch.md). It needs torch 1.13 or later.
 
+``mfac.torch.lightning`` and ``mfac.torch.huggingface`` have callbacks for the Trainers of these; neither is imported here.
+
 >>> import torch, mfac.torch
 >>> model = torch.nn.Linear(10, 2)
 >>> optimizer = mfac.torch.MFAC(model.named_parameters(), lr=0.1, momentum=0.9, client=client, name="linear", window=32, damping=1e-3)

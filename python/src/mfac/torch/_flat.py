@@ -15,7 +15,7 @@ Named = Sequence[Tuple[Optional[str], torch.Tensor]]
 
 
 def layout(model: torch.nn.Module) -> Dict[str, Tuple[int, ...]]:
-    """The names and shapes of the parameters that are trained, in order, for ``client.attach(layout=…)``.
+    """The names and shapes of the parameters of model that are trained, in order, for ``client.attach(layout=…)``.
 
     >>> mfac.torch.layout(torch.nn.Linear(10, 2))
     {'weight': (2, 10), 'bias': (2,)}

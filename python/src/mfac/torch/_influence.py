@@ -84,7 +84,11 @@ def _looped(model: torch.nn.Module, flat: Flat, loss: Loss, x: torch.Tensor, y: 
 
 def publish_examples(model: torch.nn.Module, run: Run, loader: Iterable[Any], loss: Loss) -> Array:
     """Publishes the gradient of each example of loader's batches (inputs, targets) by itself: the rows that influence, and
-    pruning, are best asked with.
+    pruning, are best asked with. ``influence`` has an example.
+
+    Args:
+        model, loss: as for per_sample_gradients; model's parameters are the run's columns.
+        run, loader: where to, and of what.
 
     Returns:
         The step of each example, in the loader's order (uint64). The window keeps the last ``run.window`` of them.

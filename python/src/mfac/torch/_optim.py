@@ -8,7 +8,7 @@ import torch
 
 from .._client import Client
 from .._errors import invalid
-from .._run import Answer, Run
+from .._run import Answer, Blocks, Run
 from ._errors import WindowLost
 from ._feed import Feed
 from ._flat import Buffer, Flat, gradient_of
@@ -36,6 +36,8 @@ class MFAC(torch.optim.Optimizer):
         window, damping: m and λ; 1024 and 1e-5, the authors', where a run is made. Of a run that is given, window must be its own;
             damping may be another λ.
         divisor: N, as for ``client.attach``.
+        blocks, across: the diagonal blocks of H that take its place, as for ``client.attach``: ``"tensor"`` is one for each
+            parameter. Of a run that is given, they are its own.
         warmup_rows: while the window has fewer gradients, g takes the place of H⁻¹g: plain momentum. v is zeroed where that changes.
         warmup_factor: the learning rate is multiplied by it in these steps, since g and H⁻¹g differ in length.
         max_step_norm: longer steps, over all parameters, are shortened to this 2-norm.
@@ -54,6 +56,20 @@ class MFAC(torch.optim.Optimizer):
 
     Raises:
         Invalid: a value is out of its range, or the parameters are not the run's.
+
+    >>> model = torch.nn.Linear(10, 2)
+    >>> optimizer = mfac.torch.MFAC(model.named_parameters(), lr=1e-3, client=client, name="steps", window=32, damping=1e-2)
+    >>> def closure():
+    ...     optimizer.zero_grad()
+    ...     loss = model(torch.ones(4, 10)).square().mean()
+    ...     loss.backward()
+    ...     return loss
+    >>> bool(optimizer.step(closure) > optimizer.step(closure))
+    True
+    >>> saved = optimizer.state_dict()
+    >>> saved["mfac"]["rows"]
+    2
+    >>> optimizer.load_state_dict(saved)  # the window is the one that belongs to it
     """
 
     def __init__(
@@ -70,6 +86,8 @@ class MFAC(torch.optim.Optimizer):
         window: Optional[int] = None,
         damping: Optional[float] = None,
         divisor: str = "",
+        blocks: Blocks = None,
+        across: bool = False,
         warmup_rows: int = 0,
         warmup_factor: float = 1.0,
         max_step_norm: Optional[float] = None,
@@ -96,7 +114,7 @@ class MFAC(torch.optim.Optimizer):
         for g in self.param_groups:
             _check_group(g)
         self._flat = Flat(pairs)
-        self.run = self._attached(run, client, name, window, damping, divisor, timeout)
+        self.run = self._attached(run, client, name, window, damping, divisor, blocks, across, timeout)
         self._flat.fit(self.run)
         if not 0 <= warmup_rows <= self.run.window:
             raise invalid("warmup_rows", warmup_rows, f"in [0, {self.run.window}], the window")
@@ -120,11 +138,11 @@ class MFAC(torch.optim.Optimizer):
 
     def _attached(
         self, run: Optional[Run], client: Optional[Client], name: Optional[str], window: Optional[int], damping: Optional[float],
-        divisor: str, timeout: Optional[float],
+        divisor: str, blocks: Blocks, across: bool, timeout: Optional[float],
     ) -> Run:  # fmt: skip
         if run is not None:
-            if client is not None or name is not None or divisor:
-                raise invalid("run", run.name, "given without client, name and divisor")
+            if client is not None or name is not None or divisor or blocks is not None or across:
+                raise invalid("run", run.name, "given without client, name, divisor, blocks and across")
             if window is not None and window != run.window:
                 raise invalid("window", window, f"{run.window}, the run's")
             return run
@@ -132,7 +150,8 @@ class MFAC(torch.optim.Optimizer):
             raise invalid("run", "missing", "given, or client and name")
         return client.attach(
             name, dim=self._flat.dim, layout=self._flat.layout, window=1024 if window is None else window,
-            damping=1e-5 if damping is None else damping, divisor=divisor, timeout=timeout,
+            damping=1e-5 if damping is None else damping, divisor=divisor,
+            blocks=blocks, across=across, timeout=timeout,
         )  # fmt: skip
 
     def _known(self, rows: int, version: int) -> None:
@@ -143,13 +162,32 @@ class MFAC(torch.optim.Optimizer):
         return min(self._rows + self._feed.count - self._at + more, self.run.window)
 
     def add_param_group(self, param_group: Dict[str, Any]) -> None:
-        """Groups are those of the beginning: a run has so many parameters."""
+        """Groups are those of the beginning: a run has so many parameters.
+
+        Raises:
+            Invalid: whatever ``param_group`` is.
+        """
         if self._fixed:
             raise invalid("parameter groups", len(self.param_groups) + 1, f"the {len(self.param_groups)} of the beginning")
         super().add_param_group(param_group)
 
     def accept_window(self) -> None:
-        """Goes on from the gradients that the window has, after WindowLost."""
+        """Goes on from the gradients that the window has, after WindowLost: another process has published, a worker has died, or the state
+        that belongs to them is not at hand.
+
+        >>> run = client.attach("others", dim=3, window=4)
+        >>> _ = run.publish(1, torch.ones(3))
+        >>> w = torch.nn.Parameter(torch.zeros(3))
+        >>> optimizer = mfac.torch.MFAC([w], run=run)
+        >>> w.grad = torch.ones(3)
+        >>> optimizer.step()  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        mfac.torch...WindowLost: run others has 1 gradients already: ...
+        >>> optimizer.accept_window()
+        >>> optimizer.step()
+        >>> run.status()["rows"]
+        2
+        """
         info = self.run.status()
         self._known(info["rows"], info["version"])
         self._lost = ""
@@ -247,6 +285,7 @@ class MFAC(torch.optim.Optimizer):
         mine: Dict[str, Any] = {
             "run": self.run.name, "uid": self.run._uid, "dim": self._flat.dim, "window": self.run.window, "newest": self._feed.newest,
             "version": self._version, "rows": self._rows, "plain": self._plain,
+            "lost": self._lost,  # accelerate loads what it has just been given: that accepts no window
         }  # fmt: skip
         if self._save_window:
             steps = self.run.steps()
@@ -261,6 +300,9 @@ class MFAC(torch.optim.Optimizer):
 
     def load_state_dict(self, state_dict: Dict[str, Any]) -> None:  # type: ignore[override,unused-ignore]
         """Takes the state over, if the window is the one that belongs to it, or can be put back.
+
+        Args:
+            state_dict: of ``state_dict``, of this optimizer or of one before it.
 
         Raises:
             WindowLost: it is not, and on_loss is ``"raise"``. Nothing has changed.
@@ -293,7 +335,7 @@ class MFAC(torch.optim.Optimizer):
             info = self.run.status()
         self._feed.newest, self._feed._unsure = info["newest"], None
         self._known(info["rows"], info["version"])
-        self._plain, self._lost = mine["plain"], ""
+        self._plain, self._lost = mine["plain"], mine.get("lost", "") if same else ""
 
     def _put_back(self, mine: Dict[str, Any]) -> None:
         """Makes the window what it was, as far as it is known. With ranks, the first one does."""

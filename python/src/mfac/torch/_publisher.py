@@ -3,7 +3,7 @@
 import threading
 import types
 from collections import deque
-from typing import Any, Callable, Deque, List, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, List, Optional, Tuple
 
 import torch
 
@@ -63,6 +63,8 @@ class GradientPublisher:
         self._changed = threading.Condition()
         self._free = [Buffer(run._client, self._flat) for _ in range(depth + 1)]
         self._waiting: Deque[Tuple[int, Buffer]] = deque()
+        self._held: Optional[Buffer] = None  # what the next gradient is copied to
+        self._filled = False  # there is one to send, or to leave out where none is held
         self._busy, self._closed = False, False
         self._error: Optional[BaseException] = None
         self._detach: List[Callable[[], None]] = []
@@ -85,14 +87,24 @@ class GradientPublisher:
         if self._closed:
             raise Closed("the publisher is closed")
 
-        def before(of: Any, args: Tuple[Any, ...], kwargs: Any) -> None:
+        def before(of: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Optional[Tuple[Tuple[Any, ...], Dict[str, Any]]]:
             self._raise()
-            if not _closure(args, kwargs):
+            self._filled = False
+            closure = kwargs.get("closure") or next((a for a in args if callable(a)), None)
+            if closure is None:
                 self.push(of)
+                return None
 
-        def after(of: Any, args: Tuple[Any, ...], kwargs: Any) -> None:
-            if _closure(args, kwargs):
-                self.push(of)
+            def copied() -> Any:  # here, since a step may change gradients in place
+                loss = closure()
+                self._fill(of)
+                return loss
+
+            swapped = {k: copied if v is closure else v for k, v in kwargs.items()}
+            return tuple(copied if a is closure else a for a in args), swapped
+
+        def after(of: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> None:
+            self._send()
 
         if hasattr(optimizer, "register_step_pre_hook"):
             hooks = [optimizer.register_step_pre_hook(before), optimizer.register_step_post_hook(after)]
@@ -101,8 +113,48 @@ class GradientPublisher:
             self._detach.append(_wrap(optimizer, before, after))
         return self
 
+    def skip_to(self, step: int) -> None:
+        """Numbers are above step from now on, for those that count steps elsewhere.
+
+        Args:
+            step: of which the next number is one more, or more yet.
+
+        >>> model = torch.nn.Linear(10, 2)
+        >>> run = client.attach("skipped", layout=mfac.torch.layout(model), window=8)
+        >>> model(torch.ones(4, 10)).square().mean().backward()
+        >>> with mfac.torch.GradientPublisher(model, run) as publisher:
+        ...     publisher.skip_to(41)
+        ...     publisher.push()
+        >>> run.steps().steps
+        array([42], dtype=uint64)
+        """
+        self._step = max(self._step, step)
+
     def push(self, optimizer: Optional[torch.optim.Optimizer] = None) -> None:
-        """Publishes the gradients that the parameters have now, by itself: for loops that no optimizer steps."""
+        """Publishes the gradients that the parameters have now, by itself: for loops that no optimizer steps.
+
+        Args:
+            optimizer: one with a GradScaler's ``found_inf`` or ``grad_scale``: what these say is done.
+
+        Raises:
+            MFACError: the publisher is closed.
+
+        >>> model = torch.nn.Linear(10, 2)
+        >>> run = client.attach("pushed", layout=mfac.torch.layout(model), window=8)
+        >>> model(torch.ones(4, 10)).square().mean().backward()
+        >>> publisher = mfac.torch.GradientPublisher(model, run)
+        >>> publisher.push()
+        >>> publisher.flush(timeout=10)
+        >>> publisher.close()
+        >>> run.status()["rows"]
+        1
+        """
+        self._fill(optimizer)
+        self._send()
+
+    def _fill(self, optimizer: Optional[torch.optim.Optimizer]) -> None:
+        """Copies the gradients to the buffer that is sent next."""
+        self._filled = False
         found_inf = getattr(optimizer, "found_inf", None)
         if found_inf is not None and float(found_inf):  # a fused optimizer that a GradScaler tells to skip
             return
@@ -112,18 +164,23 @@ class GradientPublisher:
         scale = getattr(optimizer, "grad_scale", None)
         if scale is not None:
             gradients = [None if g is None else (g.to_dense() if g.is_sparse else g) / scale.to(g.device) for g in gradients]
-        self._step += 1
-        buffer = self._taken()
-        if buffer is None:
+        if self._held is None:
+            self._held = self._taken()
+        if self._held is not None:
+            self._held.fresh().fill(gradients)
+        self._filled = True
+
+    def _send(self) -> None:
+        if not self._filled:
             return
-        try:
-            buffer.fresh().fill(gradients)
-        except BaseException:
-            self._give_back(buffer)
-            raise
+        self._step += 1
         with self._changed:
-            self._waiting.append((self._step, buffer))
-            self._changed.notify_all()
+            if self._held is None:
+                self.dropped += 1
+            else:
+                self._waiting.append((self._step, self._held))
+                self._changed.notify_all()
+        self._held, self._filled = None, False
 
     def _taken(self) -> Optional[Buffer]:
         """A buffer to fill, or None where this gradient is to be left out."""
@@ -134,13 +191,10 @@ class GradientPublisher:
                 raise Closed("the publisher is closed")
             if self._free:
                 return self._free.pop()
+            if self.policy == "drop":
+                return None
             self.dropped += 1
-            return None if self.policy == "drop" else self._waiting.popleft()[1]
-
-    def _give_back(self, buffer: Buffer) -> None:
-        with self._changed:
-            self._free.append(buffer)
-            self._changed.notify_all()
+            return self._waiting.popleft()[1]
 
     def _work(self) -> None:
         while True:
@@ -171,7 +225,10 @@ class GradientPublisher:
             raise error
 
     def flush(self, timeout: Optional[float] = None) -> None:
-        """Returns when all gradients are published.
+        """Returns when all gradients are published: ``push`` has an example.
+
+        Args:
+            timeout: seconds; without one, as long as it takes.
 
         Raises:
             Timeout: they are not after so many seconds.
@@ -183,7 +240,11 @@ class GradientPublisher:
         self._raise()
 
     def close(self, timeout: Optional[float] = None) -> None:
-        """Lets go of the optimizers, publishes what waits, and ends the thread. What is not published in time is left out.
+        """Lets go of the optimizers, publishes what waits, and ends the thread. What is not published in time is left out. The end of a
+        ``with`` does it; ``push`` has an example.
+
+        Args:
+            timeout: seconds; without one, as long as it takes.
 
         Raises:
             Timeout, MFACError: as flush does. The publisher is closed all the same.
@@ -203,18 +264,14 @@ class GradientPublisher:
                 self._thread.join()
 
 
-def _closure(args: Tuple[Any, ...], kwargs: Any) -> bool:
-    return kwargs.get("closure") is not None or any(callable(a) for a in args)
-
-
-def _wrap(optimizer: Any, before: Callable[..., None], after: Callable[..., None]) -> Callable[[], None]:
+def _wrap(optimizer: Any, before: Callable[..., Any], after: Callable[..., None]) -> Callable[[], None]:
     """Hooks for a torch that has none. What learning rate schedulers look for at a step is there."""
     inner, own = optimizer.step, "step" in vars(optimizer)
     live = [True]
 
     def step(self: Any, *args: Any, **kwargs: Any) -> Any:
         if live[0]:
-            before(self, args, kwargs)
+            args, kwargs = before(self, args, kwargs) or (args, kwargs)
         result = inner(*args, **kwargs)
         if live[0]:
             after(self, args, kwargs)
