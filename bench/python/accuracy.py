@@ -42,6 +42,7 @@ VARIANTS: List[Tuple[str, str, Dict[str, float], int]] = [  # optimizer, what di
     ("M-FAC", "no limit of the step", {"max_step_norm": 0}, 1),
     ("M-FAC", "μ 0.9", {"momentum": 0.9}, 1),
     ("M-FAC", "m 32", {"window": 32}, 1),
+    ("AdamW", "β₁ 0.9", {"beta1": 0.9}, 1),
     ("AdamW", "four times the steps", {}, 4),
 ]
 NAMES = {

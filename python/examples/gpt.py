@@ -20,10 +20,10 @@ import torch
 
 import mfac
 import mfac.torch
-from common import Curve, cluster, mean_and_spread, number, plot
+from common import Curve, cluster, mean_and_spread, new_file, number, plot
 
 BATCH, WARMUP = 16, 20  # of each trial; the rate grows over the first steps, then falls to 0
-WINDOW, DAMPING, STEP_NORM = 128, 3e-3, 0.3
+WINDOW, DAMPING, STEP_NORM = 128, 1e-3, 0.3
 CONTEXT, WIDTH, HEADS, LAYERS = 64, 64, 4, 2
 BLOCK = 2_000  # characters: of each ten blocks of text one is held out and one is for the test
 
@@ -130,7 +130,7 @@ def trial(optimizer_of: Callable[[torch.nn.Module], torch.optim.Optimizer], seed
 
 
 def contenders(client: mfac.Client) -> Dict[str, Tuple[List[float], Callable[[torch.nn.Module, float], torch.optim.Optimizer]]]:
-    """Of each the rates, and how it is made."""
+    """Of each the rates, and how it is made: all else is what bench/python/accuracy.py chose, for each alike."""
 
     def make_mfac(model: torch.nn.Module, lr: float) -> torch.optim.Optimizer:
         if "example-gpt" in client.runs():  # a trial begins with an empty window
@@ -141,9 +141,9 @@ def contenders(client: mfac.Client) -> Dict[str, Tuple[List[float], Callable[[to
         )  # fmt: skip
 
     return {
-        "M-FAC": ([0.01, 0.02, 0.05, 0.1, 0.2], make_mfac),
-        "SGD": ([0.02, 0.05, 0.1, 0.2, 0.5], lambda model, lr: torch.optim.SGD(model.parameters(), lr, momentum=0.9)),
-        "AdamW": ([1e-3, 2e-3, 5e-3, 1e-2, 2e-2], lambda model, lr: torch.optim.AdamW(model.parameters(), lr, betas=(0.9, 0.99))),
+        "M-FAC": ([0.05, 0.1, 0.2, 0.5, 1.0], make_mfac),
+        "SGD": ([0.02, 0.05, 0.1, 0.2, 0.5], lambda model, lr: torch.optim.SGD(model.parameters(), lr, momentum=0.83)),
+        "AdamW": ([1e-3, 2e-3, 5e-3, 1e-2, 2e-2], lambda model, lr: torch.optim.AdamW(model.parameters(), lr, betas=(0.8, 0.968))),
     }
 
 
@@ -169,8 +169,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="M-FAC beside SGD and AdamW on a character GPT.")
     parser.add_argument("--server", default="", help="NATS url of a cluster (default: one of its own)")
     parser.add_argument("--steps", type=number(10, 100_000), default=150, help="of each training (default 150)")
-    parser.add_argument("--seeds", type=number(1, 100), default=3, help="trainings at the chosen rate, of each (default 3)")
-    parser.add_argument("--plot", type=Path, default=Path("gpt.svg"), help="where the plot goes (default gpt.svg)")
+    parser.add_argument("--seed", type=number(0, 1 << 31), default=0, help="the first seed (default 0)")
+    parser.add_argument("--seeds", type=number(1, 100), default=3, help="how many seeds (default 3)")
+    parser.add_argument("--plot", type=new_file, default=Path("gpt.svg"), help="where the plot goes (default gpt.svg)")
     args = parser.parse_args()
     text, began = corpus(), time.monotonic()
     curves: Dict[str, List[float]] = {}
@@ -187,7 +188,7 @@ def main() -> None:
 
             held = {lr: bits(run(lr, 1000).model, text.held) for lr in rates}  # by a seed that is not reported
             best = min(rates, key=lambda lr: held[lr] if math.isfinite(held[lr]) else math.inf)
-            trials = [run(best, seed) for seed in range(args.seeds)]
+            trials = [run(best, seed) for seed in range(args.seed, args.seed + args.seeds)]
             curves[name] = trials[0].losses
             writer = writer or trials[0].model
             tested = mean_and_spread([bits(t.model, text.test) for t in trials], 3)
