@@ -1,6 +1,6 @@
 """A character GPT that M-FAC, SGD and AdamW train on Python's own documentation, the learning rate of each chosen alike.
 
-    python gpt.py              # a minute and a half on two cores, over a cluster of its own (mfac.local)
+    python gpt.py              # two minutes on two cores that others use, over a cluster of its own (mfac.local)
     python gpt.py --server nats://127.0.0.1:4222
 
 The text is pydoc_data.topics, what help("for") prints: 465,000 characters of English that come with Python, not quite the same in
