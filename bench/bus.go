@@ -67,18 +67,20 @@ func busSampler(b *bed, d int64) (sampler, error) {
 	if err != nil {
 		return sampler{}, err
 	}
+	publish := func() error { step := b.next(); _, err := r.Publish(b.e.ctx, step, x.row(uint64(step), d)); return err }
+	fetch := func() error { _, err := r.IHVPStep(b.e.ctx, dst, wire.Step(b.used)); return err }
+	up := func() error { return b.rawMove(4*d, size[0], true) }
+	down := func() error { return b.rawMove(4*d, size[1], false) }
 	return sampler{
+		sides: []side{{"raw-up", up}, {"publish", publish}, {"raw-down", down}, {"fetch", fetch}},
 		run: func() ([]float64, error) {
 			out := make([]float64, 4)
-			for i, ours := range []func() error{
-				func() error { step := b.next(); _, err := r.Publish(b.e.ctx, step, x.row(uint64(step), d)); return err },
-				func() error { _, err := r.IHVPStep(b.e.ctx, dst, wire.Step(b.used)); return err },
-			} {
-				base, err := raw[i].timed(func() error { return b.rawMove(4*d, size[i], i == 0) })
+			for i, of := range []struct{ raw, ours func() error }{{up, publish}, {down, fetch}} {
+				base, err := raw[i].timed(of.raw)
 				if err != nil {
 					return nil, err
 				}
-				took, err := own[i].timed(ours)
+				took, err := own[i].timed(of.ours)
 				if err != nil {
 					return nil, err
 				}

@@ -28,11 +28,13 @@ type env struct {
 	py    *python      // nil: not started yet, or not to be had
 	pyErr error        // why not
 	tried bool         // to start it
-	junk  []byte
+
+	profileTime time.Duration // for which --profile repeats a side
+	junk        []byte
 }
 
 func newEnv(ctx context.Context, o options, stderr io.Writer) *env {
-	e := &env{options: o, ctx: ctx, stderr: stderr, runs: o.runs, began: time.Now(), llc: lastLevelCache(), reads: map[int]loop{}}
+	e := &env{options: o, ctx: ctx, stderr: stderr, runs: o.runs, began: time.Now(), profileTime: profileTime, llc: lastLevelCache(), reads: map[int]loop{}}
 	if e.runs == 0 {
 		e.runs = 11
 		if o.quick {

@@ -33,6 +33,7 @@ type sampler struct {
 	run   func() ([]float64, error)
 	notes func() []string // a remark for each line, asked after the last run; or nil
 	close func()          // or nil
+	sides []side          // what --profile looks at
 }
 
 // pair is a sampler of one ratio. f returns the time of ours and of the baseline.

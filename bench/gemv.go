@@ -4,10 +4,12 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"mfac/shard"
 	"mfac/shard/kernel"
+	"mfac/shard/pool"
 )
 
 // gemvFigures hold dots and combinations against OpenBLAS on the same numbers: in float32, where it
@@ -54,7 +56,7 @@ func gemvFigure(against, op string, m int, d int64, threads int) figure {
 				return why
 			}
 			if against == "torch" && !e.py.torc {
-				return "no torch"
+				return "the Python has no torch: name one with --python"
 			}
 			if why := lacksCores(threads); why != "" {
 				return why
@@ -141,6 +143,7 @@ func gemvPair(e *env, against, op string, m int, d int64, threads int) (sampler,
 		return sampler{}, err
 	}
 	reps := repeat(once, leastTime)
+	var second seconds
 	p := pair(func() (ours, base time.Duration, err error) {
 		if base, err = e.py.run(against+"/"+op, threads, reps); err != nil {
 			return 0, 0, err
@@ -150,6 +153,7 @@ func gemvPair(e *env, against, op string, m int, d int64, threads int) (sampler,
 				return 0, 0, err
 			}
 		}
+		before := shared(b.pools[threads])
 		ours, err = timed(func() error {
 			for range reps {
 				if err := pass(); err != nil {
@@ -158,16 +162,46 @@ func gemvPair(e *env, against, op string, m int, d int64, threads int) (sampler,
 			}
 			return nil
 		})
+		second.add(before, shared(b.pools[threads]))
 		return ours / time.Duration(reps), base, err
 	}, nil)
+	p.sides = []side{{"ours", pass}}
+	note := ""
 	if against == "sgemv" {
-		var note string
 		if note, err = b.errors(e, store, op, threads); err != nil {
 			return sampler{}, err
 		}
-		p.notes = func() []string { return []string{note} }
 	}
+	p.notes = func() []string { return []string{strings.TrimPrefix(note+second.String(), "; ")} }
 	return p, nil
+}
+
+// seconds is how the second thread took part in the runs: in a pass the caller begins at once, the other
+// one is woken or looks for work.
+type seconds struct{ missing, share []float64 }
+
+func shared(p *pool.Pool) pool.Shared {
+	if p == nil {
+		return pool.Shared{}
+	}
+	return p.Shared()
+}
+
+func (s *seconds) add(before, after pool.Shared) {
+	if tasks, units := float64(after.Tasks-before.Tasks), float64(after.Units-before.Units); tasks > 0 {
+		s.missing = append(s.missing, float64(after.Alone-before.Alone)/tasks)
+		s.share = append(s.share, 1-float64(after.Own-before.Own)/units)
+	}
+}
+
+// String is a remark, "" where no caller shared any work.
+func (s *seconds) String() string {
+	if len(s.share) == 0 {
+		return ""
+	}
+	least, share, _ := spread(s.share)
+	_, missing, most := spread(s.missing)
+	return fmt.Sprintf("; the second thread does %.2g of it (in the worst run %.2g), is missing in %.2g (%.2g) of passes", share, least, missing, most)
 }
 
 // errors says how wrong ours and OpenBLAS' results are, relative in the 2-norm over a sample.

@@ -114,8 +114,9 @@ func passPair(e *env, a rowsAsked, op string, m, threads int) (sampler, error) {
 	}
 	plain := e.bestRead(threads, bed.region)
 	both := &mix{bed: bed, plain: plain, threads: threads}
+	reading := func() error { readWith(plain, threads, read...); return nil }
 	p := sampler{run: func() ([]float64, error) {
-		base, _ := timed(func() error { readWith(plain, threads, read...); return nil })
+		base, _ := timed(reading)
 		ours, err := timed(pass)
 		if err != nil || !mixed(op, m) {
 			return []float64{base.Seconds() / ours.Seconds()}, err
@@ -123,6 +124,10 @@ func passPair(e *env, a rowsAsked, op string, m, threads int) (sampler, error) {
 		least, err := timed(both.run)
 		return []float64{base.Seconds() / ours.Seconds(), least.Seconds() / ours.Seconds()}, err
 	}}
+	p.sides = []side{{"ours", pass}, {"reading", reading}}
+	if mixed(op, m) {
+		p.sides = append(p.sides, side{"mix", both.run})
+	}
 	if a.variant == "" {
 		p.notes = func() []string { return []string{"kernel " + k.Name()} }
 	}

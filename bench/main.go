@@ -8,6 +8,8 @@
 //	go run ./bench --json FILE         the ratios as JSON too ("-" is standard output)
 //	go run ./bench --python BIN        against this Python's numpy (scipy and threadpoolctl must be there, too) and
 //	                                   torch, if it has that; without, one without torch is made in the user's cache
+//	go run ./bench --profile DIR       CPU profiles of what the figures of --only compare, and a table of what kinds of
+//	                                   work they are
 //
 //	go run ./bench table               the table alone, and the pages
 //	go run ./bench grow                step time against d, m, shards, workers, clients, and the pages
@@ -45,6 +47,7 @@ type options struct {
 	json    string
 	runs    int
 	python  string
+	profile string
 	grow    growOptions
 	billion billionOptions
 	prune   pruneOptions
@@ -65,6 +68,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.StringVar(&o.json, "json", "", "write the ratios as JSON to this file; - is standard output")
 	flags.IntVar(&o.runs, "runs", 0, "runs of each figure; 0: 11, or 5 with --quick")
 	flags.StringVar(&o.python, "python", "", "the Python to measure against, with numpy, scipy, threadpoolctl, and torch if that is to be; \"\": one made in the user's cache, without torch")
+	flags.StringVar(&o.profile, "profile", "", "write CPU profiles of what the figures of --only compare to this folder, and print what kinds of work they are; nothing is measured")
 	flags.DurationVar(&o.grow.budget, "budget", 25*time.Minute, "grow: what is left after so long is listed as not measured")
 	flags.Float64Var(&o.grow.most, "most", 1, "grow: the largest sizes, as a share of the full ones; less than 1 writes nothing")
 	flags.Int64Var(&o.billion.dim, "dim", 1_000_000_000, "billion: parameters")
@@ -88,6 +92,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		command = "table"
 	}
+	if o.profile != "" && o.only == "" {
+		fmt.Fprintf(stderr, "bench: --profile wants --only: it takes %s for each side of a figure\n", profileTime)
+		return 2
+	}
 	if command == "prune" {
 		return exit(stderr, pruning(ctx, o.prune, stdout))
 	}
@@ -97,6 +105,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 	e := newEnv(ctx, o, stderr)
 	defer e.close()
+	if o.python != "" { // who names one wants to hear of it here, not of figures that are not there
+		if why := e.lacksBLAS(); why != "" {
+			fmt.Fprintf(stderr, "bench: --python %s: %s\n", o.python, why)
+			return 2
+		}
+	}
+	if o.profile != "" {
+		return exit(stderr, profileAll(e, figures(), stdout))
+	}
 	status := 0
 	if command == "all" || command == "table" {
 		status = table(e, stdout)

@@ -60,23 +60,26 @@ func nearPair(op string, dtype shard.DType) (sampler, error) {
 	}
 	once, _ := timed(func() error { converts[dtype](&rows[0], nearPanel); return nil })
 	reps := repeat(once, nearTime)
+	loop := func() error {
+		for range reps {
+			converts[dtype](&rows[0], nearPanel)
+		}
+		return nil
+	}
+	own := func() error {
+		for range reps {
+			if !pass() {
+				return fmt.Errorf("kernel %s has no %s of tiles in %s", k.Name(), op, dtype)
+			}
+		}
+		return nil
+	}
 	var rate []float64
 	return sampler{
+		sides: []side{{"ours", own}, {"loop", loop}},
 		run: func() ([]float64, error) {
-			base, _ := timed(func() error {
-				for range reps {
-					converts[dtype](&rows[0], nearPanel)
-				}
-				return nil
-			})
-			ours, err := timed(func() error {
-				for range reps {
-					if !pass() {
-						return fmt.Errorf("kernel %s has no %s of tiles in %s", k.Name(), op, dtype)
-					}
-				}
-				return nil
-			})
+			base, _ := timed(loop)
+			ours, err := timed(own)
 			rate = append(rate, float64(reps*nearPanel)/base.Seconds()/1e9)
 			return []float64{base.Seconds() / ours.Seconds()}, err
 		},

@@ -107,7 +107,7 @@ func TestTable(t *testing.T) {
 }
 
 func TestCommandLine(t *testing.T) {
-	for _, args := range [][]string{{"fly"}, {"--only", "no/such/figure"}, {"grow", "--quick"}, {"table", "extra"}, {"--nonsense"}} {
+	for _, args := range [][]string{{"fly"}, {"--only", "no/such/figure"}, {"--profile", "x"}, {"grow", "--quick"}, {"table", "extra"}, {"--nonsense"}} {
 		if got := run(context.Background(), args, io.Discard, io.Discard); got != 2 {
 			t.Errorf("%v: exit code %d, not 2", args, got)
 		}

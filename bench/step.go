@@ -91,6 +91,11 @@ func stepSampler(b *bed, d int64, m int) (sampler, error) {
 	}
 	var parts [5][]float64 // up, read, down, dots, combine
 	var ours busy
+	train := func() error {
+		step := b.next()
+		_, err := r.Precondition(b.e.ctx, step, dst, x.row(uint64(step), d))
+		return err
+	}
 	one := func() ([]float64, error) {
 		if err := bus.measure(b); err != nil {
 			return nil, err
@@ -104,12 +109,11 @@ func stepSampler(b *bed, d int64, m int) (sampler, error) {
 		if err != nil {
 			return nil, err
 		}
-		step := b.next()
-		took, err := ours.timed(func() error { _, err := r.Precondition(b.e.ctx, step, dst, x.row(uint64(step), d)); return err })
+		took, err := ours.timed(train)
 		if err != nil {
 			return nil, err
 		}
-		step = b.next()
+		step := b.next()
 		apart, err := timed(func() error {
 			if _, err := r.Publish(b.e.ctx, step, x.row(uint64(step), d)); err != nil {
 				return err
@@ -131,6 +135,10 @@ func stepSampler(b *bed, d int64, m int) (sampler, error) {
 		}, nil
 	}
 	return sampler{
+		sides: []side{
+			{"raw-up", func() error { return b.rawMove(bus.n, bus.up, true) }}, {"raw-down", func() error { return b.rawMove(bus.n, bus.down, false) }},
+			{"step", train},
+		},
 		run: func() ([]float64, error) {
 			var all [3][]float64
 			for range reps {
@@ -235,16 +243,18 @@ func controlSampler(b *bed) (sampler, error) {
 		})
 		return 1e3 * t.Seconds() / steps, err
 	}
+	train := func() error {
+		step := b.next()
+		_, err := r.Precondition(b.e.ctx, step, dst, x.row(uint64(step), d))
+		return err
+	}
 	var parts [6][]float64
 	return sampler{
+		sides: []side{{"step", train}},
 		run: func() ([]float64, error) {
 			var v [6]float64
 			for i, f := range []func() error{
-				func() error {
-					step := b.next()
-					_, err := r.Precondition(b.e.ctx, step, dst, x.row(uint64(step), d))
-					return err
-				},
+				train,
 				func() error { // its chunks, a shard each
 					if err := gather.round(4*int(d)/shards, 0); err != nil {
 						return err

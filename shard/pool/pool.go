@@ -103,6 +103,20 @@ type Pool struct {
 	spare   []*task
 	looking int // workers
 	stopped bool
+	shared  Shared
+}
+
+// Shared is how callers and other workers shared short tasks of which a caller took part.
+type Shared struct {
+	Tasks, Alone uint64 // Alone: the caller did all of it
+	Units, Own   uint64 // Own: by callers
+}
+
+// Shared is as of the pool's start.
+func (p *Pool) Shared() Shared {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.shared
 }
 
 // class is the tasks of one class that may have units left.
@@ -190,7 +204,7 @@ func (p *Pool) Do(spec Spec, s Span, work Work) error {
 		return err
 	}
 	if me != nil {
-		p.stand(me, t)
+		p.stand(me, t, s.N)
 	}
 	if spec.Short && p.mostLooking > 0 {
 		for i := 0; i < looks && t.left.Load() > 0; i++ {
@@ -253,16 +267,19 @@ func (p *Pool) add(spec Spec, s Span, work Work) (t *task, me *Worker, err error
 // Linux makes 55 and more: half a short task. Who stands in for a worker doesn't stop, so this is to be the last.
 func madeReady() {}
 
-// stand carries out units in the place of a worker that sleeps, until own has none left that nobody
-// has taken.
-func (p *Pool) stand(w *Worker, own *task) {
+// stand carries out units in the place of a worker that sleeps, until own, of n, has none left that
+// nobody has taken.
+func (p *Pool) stand(w *Worker, own *task, n int) {
+	mine := 0
 	for {
 		p.mu.Lock()
 		if !own.empty() {
 			if t, unit, sole := p.pick(w.Index); t != nil {
 				added := p.added.Load()
 				p.mu.Unlock()
-				p.carry(w, t, unit, sole, added)
+				if done := p.carry(w, t, unit, sole, added); t == own {
+					mine += done
+				}
 				continue
 			}
 		}
@@ -270,6 +287,7 @@ func (p *Pool) stand(w *Worker, own *task) {
 		if p.stopped || p.left() {
 			w.rouse()
 		}
+		p.shared.add(mine, n)
 		p.mu.Unlock()
 		return
 	}
@@ -426,9 +444,20 @@ func (p *Pool) work(w *Worker) {
 	}
 }
 
-// carry carries out a unit, and others of its task as long as nobody else's turn has come.
-func (p *Pool) carry(w *Worker, t *task, i int, sole bool, added uint64) {
-	for more := true; more; {
+// add counts a task of n units, of which its caller did mine.
+func (s *Shared) add(mine, n int) {
+	s.Tasks++
+	s.Units += uint64(n)
+	s.Own += uint64(mine)
+	if mine == n {
+		s.Alone++
+	}
+}
+
+// carry carries out a unit, and others of its task as long as nobody else's turn has come. It returns
+// how many.
+func (p *Pool) carry(w *Worker, t *task, i int, sole bool, added uint64) (done int) {
+	for more := true; more; done++ {
 		t.unit(w, i)
 		// The next one is taken before this one counts as done: until then the task is not over.
 		if more = sole && p.added.Load() == added; more {
@@ -436,6 +465,7 @@ func (p *Pool) carry(w *Worker, t *task, i int, sole bool, added uint64) {
 		}
 		t.finish(1)
 	}
+	return done
 }
 
 // task is a call of Do. It is used again.

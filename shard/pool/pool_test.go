@@ -371,6 +371,31 @@ func TestNoAllocations(t *testing.T) {
 	}
 }
 
+// What callers of short tasks did is counted.
+func TestShared(t *testing.T) {
+	p := start(t, 1)
+	waitFor(t, func() bool { return p.Asleep() == 1 })
+	if err := p.Do(pool.Spec{Short: true}, pool.All(10), nothing{}); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := p.Shared(), (pool.Shared{Tasks: 1, Alone: 1, Units: 10, Own: 10}); got != want {
+		t.Errorf("alone: %+v, want %+v", got, want)
+	}
+	p = start(t, 2)
+	waitFor(t, func() bool { return p.Asleep() == 2 })
+	var both sync.WaitGroup
+	both.Add(2)
+	if err := p.Do(pool.Spec{Short: true}, pool.All(2), unitFunc(func(*pool.Worker, int) { both.Done(); both.Wait() })); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Do(pool.Spec{}, pool.All(5), nothing{}); err != nil { // not short
+		t.Fatal(err)
+	}
+	if got, want := p.Shared(), (pool.Shared{Tasks: 1, Units: 2, Own: 1}); got != want {
+		t.Errorf("both: %+v, want %+v", got, want)
+	}
+}
+
 // What a unit costs beside its work, and a task.
 func BenchmarkDo(b *testing.B) {
 	for _, n := range []int{1, 1000} {

@@ -24,8 +24,9 @@ _F32, _F64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
 Blocks = Optional[Union[str, int]]
-Whole = Optional[str]
 """``"tensor"``, a block for each tensor of the layout, or the columns of a block."""
+Whole = Optional[str]
+"""``"whole"``, where nothing else can be given."""
 
 
 @dataclass
