@@ -92,6 +92,11 @@ func (p *publication) run(ctx context.Context) (committed, error) {
 		if rerr != nil {
 			return committed{}, rerr
 		}
+		if code(err) == wire.CodeNotOpen {
+			if refused := p.refused(ctx, info); refused != nil {
+				return committed{}, refused
+			}
+		}
 		// A step that was dropped while the run changed hands may be opened again; one that was
 		// dropped for good reason may not.
 		if dropped && info.Epoch == p.epoch {
@@ -101,6 +106,20 @@ func (p *publication) run(ctx context.Context) (committed, error) {
 			p.acked = nil
 		}
 	}
+}
+
+// refused asks why a shard does not know the attempt any more: columns of another publisher's may have been refused, and
+// the step with them. Opened anew, it would wait for theirs. nil where nobody has refused it.
+func (p *publication) refused(ctx context.Context, info *wire.Info) error {
+	req := &wire.Wait{Run: p.r.name, Epoch: info.Epoch, Step: p.step, Attempt: p.attempt}
+	if p.attempt == 0 || info.Epoch != p.epoch {
+		return nil
+	}
+	_, err := ask[*wire.WaitReply](ctx, p.r.c, wire.OpWait, req, whileNoRoom)
+	if err == nil || lost(err) || code(err) == wire.CodeUnknownStep {
+		return nil
+	}
+	return err
 }
 
 // keepsAcks reports whether an error leaves no doubt about pieces that were acknowledged.

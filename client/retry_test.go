@@ -470,3 +470,26 @@ func TestServerRestarts(t *testing.T) {
 		t.Error("the connection is open")
 	}
 }
+
+// Another rank's columns are refused before this one's have come, and the shards know the step no more: it hears why, and
+// does not open it anew, to wait for columns that nobody sends.
+func TestRefusedMeanwhile(t *testing.T) {
+	f := newFake(t, "a")
+	r := f.attached(8)
+	f.on(func(op, _ string, _ wire.Message) (wire.Message, bool) {
+		switch op {
+		case wire.OpChunk:
+			return &wire.Error{Code: wire.CodeNotOpen}, true
+		case wire.OpWait:
+			return &wire.Error{Code: wire.CodeNotFinite, Field: "column", Value: "5"}, true
+		}
+		return nil, false
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	_, err := r.PublishColumns(ctx, 1, 0, ramp(4))
+	wantCode(t, err, wire.CodeNotFinite, "column 5")
+	if n := f.count(wire.OpOpen); n != 1 {
+		t.Errorf("opened %d times", n)
+	}
+}

@@ -156,11 +156,12 @@ func (c *Client) Attach(ctx context.Context, cfg RunConfig) (*Run, error) {
 func (c *Client) create(ctx context.Context, spec wire.RunSpec, layout []byte) (*wire.Info, error) {
 	choose := spec.Shards == 0
 	pause := backoff{least: 100 * time.Millisecond, most: time.Second}
+	var none error // that there are no workers, once that was heard
 	for {
 		if choose {
 			workers, err := c.workers(ctx)
 			if err != nil {
-				return nil, err
+				return nil, because(ctx, err, none)
 			}
 			spec.Shards = int(min(int64(max(len(workers), 1)), spec.Dim, wire.MaxShards))
 		}
@@ -169,13 +170,23 @@ func (c *Client) create(ctx context.Context, spec wire.RunSpec, layout []byte) (
 			return info, checkInfo(info, spec.Name)
 		}
 		if code(err) != wire.CodeNoWorkers {
-			return nil, err
+			return nil, because(ctx, err, none)
 		}
+		none = err
 		c.log.Debug("no workers yet", zap.String("run", spec.Name))
 		if !pause.sleep(ctx) {
-			return nil, ended(ctx, err)
+			return nil, ended(ctx, none)
 		}
 	}
+}
+
+// because is err, or where it is the end of ctx that of a wait for reason, if there is one.
+func because(ctx context.Context, err, reason error) error {
+	var e *expired
+	if reason != nil && errors.As(err, &e) {
+		return ended(ctx, reason)
+	}
+	return err
 }
 
 // Join joins a run that exists, as it is.

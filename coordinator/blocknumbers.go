@@ -124,18 +124,19 @@ func (x *elements) gather(e *Effects, a *across, f *window.Factor, at []int, col
 	var next func(e *Effects, k int) error
 	next = func(e *Effects, k int) error {
 		if k == len(cols) {
-			l, ldl, err := f.Lower()
-			if err != nil {
-				return unsolved(q, err)
+			b := &subblock{index: cols, slots: q.slots, w: g, ld: ld}
+			done := func(e *Effects, result any) error {
+				if err, ok := result.(error); ok {
+					return unsolved(q, err)
+				}
+				x.put(at, b.block, b.bound)
+				return a.then(e)
 			}
-			shard.SolveLower(g, l, ldl, n, ld)
-			block := make([]float64, len(cols)*len(cols))
-			bound, err := f.SubblockTo(block, g, ld, cols)
-			if err != nil {
-				return unsolved(q, err)
+			if c.inlineBlock(b) {
+				return done(e, b.workWith(f))
 			}
-			x.put(at, block, bound)
-			return a.then(e)
+			c.queryJob(e, q, Job{Brief: true, Run: func(func() bool) any { return b.workWith(f) }}, done)
+			return nil
 		}
 		from := c.shardsOf(cols[k], cols[k]+1)
 		to := k + 1
@@ -227,7 +228,7 @@ func (x *scalars) spectrum(e *Effects, win *window.Window, i int, cols int64, sc
 	if err != nil {
 		return err
 	}
-	c.blockJob(e, q, Job{Run: func(stop func() bool) any {
+	c.queryJob(e, q, Job{Run: func(stop func() bool) any {
 		s, err := spectrum.Of(m, n, stop)
 		if err != nil {
 			return err
@@ -253,39 +254,4 @@ func (x *scalars) spectrum(e *Effects, win *window.Window, i int, cols int64, sc
 		return x.next(e, i+1)
 	})
 	return nil
-}
-
-// blockJob has a job of a query of blocks done, then goes on with its outcome; then's error ends the query.
-func (c *Core) blockJob(e *Effects, q *query, j Job, then func(*Effects, any) error) {
-	c.lastID++
-	j.ID = c.lastID
-	q.blocks.job = j.ID
-	c.blockJobs[j.ID] = func(e *Effects, result any) {
-		if c.queries[q.id] != q || q.closing {
-			return
-		}
-		q.blocks.job = 0
-		if err := then(e, result); err != nil {
-			c.refuse(e, q, wire.AsError(err))
-		}
-	}
-	e.Jobs = append(e.Jobs, j)
-}
-
-// blockDone takes the outcome of a job of blocks, if it is one.
-func (c *Core) blockDone(e *Effects, in Done) bool {
-	f, ok := c.blockJobs[in.Job]
-	delete(c.blockJobs, in.Job)
-	if ok {
-		f(e, in.Result)
-	}
-	return ok
-}
-
-// stopBlocks stops the job of a query that ends.
-func (c *Core) stopBlocks(e *Effects, q *query) {
-	if q.blocks != nil && q.blocks.job != 0 {
-		e.Stops = append(e.Stops, q.blocks.job)
-		delete(c.blockJobs, q.blocks.job)
-	}
 }

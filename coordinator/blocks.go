@@ -20,7 +20,6 @@ type blocking struct {
 	norm2   []float64  // … and ‖x̂‖²
 	vectors int
 	working bool        // the shards work their blocks out: how far they are is told by columns
-	job     uint64      // under way; 0: none
 	weights []float64   // of the rows; nil: all are 1
 	as      [][]float64 // combinations, a number a row
 	verify  bool
@@ -239,7 +238,7 @@ func (a *across) factor(e *Effects, win *window.Window) error {
 		}
 		return a.solve(e, f)
 	}
-	c.blockJob(e, q, Job{Brief: true, Run: func(func() bool) any {
+	c.queryJob(e, q, Job{Brief: true, Run: func(func() bool) any {
 		f, err := win.Factor(a.lambda, q.divisor)
 		if err != nil {
 			return err

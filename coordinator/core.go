@@ -143,19 +143,19 @@ type Core struct {
 	gone       ring[wire.QueryID, *wire.Error]
 	ended      ring[callerToken, *wire.Error] // so that a late copy of a request opens nothing
 
-	carried  *Carried
-	changing *change // is under way
-	changes  []*change
-	changed  ring[callerToken, outcome]
-	kept     *kept     // the W of a frozen run; nil: it has none
-	without  string    // why not
-	ending   []*kept   // that queries still read
-	freezers []*change // freezes that wait for W
-	gram     gramLoad
-	spectra  spectra
-	makings  []*making // the first is under way
-
-	blockJobs map[uint64]func(*Effects, any)
+	carried   *Carried
+	changing  *change // is under way
+	changes   []*change
+	changed   ring[callerToken, outcome]
+	kept      *kept     // the W of a frozen run; nil: it has none
+	without   string    // why not
+	ending    []*kept   // that queries still read
+	freezers  []*change // freezes that wait for W
+	gram      gramLoad
+	jobs      map[uint64]task // that are under way
+	spectra   spectra
+	makings   []*making // the first is under way
+	subblocks []*query  // that wait for the jobs of their sub-blocks; the first one's is under way
 }
 
 type phase int
@@ -201,7 +201,7 @@ type waiter struct {
 func NewCore(cfg Config) *Core {
 	c := &Core{
 		cfg: cfg, rec: cfg.Record.clone(), epoch: cfg.Epoch,
-		workers: map[string]*peer{}, calls: map[uint64]*call{}, blockJobs: map[uint64]func(*Effects, any){},
+		workers: map[string]*peer{}, calls: map[uint64]*call{}, jobs: map[uint64]task{},
 		queryBytes: queryBytes, queries: map[wire.QueryID]*query{}, tokens: map[callerToken]wire.QueryID{},
 		outcomes: newRing[wire.Attempt, outcome](memory), gone: newRing[wire.QueryID, *wire.Error](memory), ended: newRing[callerToken, *wire.Error](memory),
 		why: "starting",
@@ -255,7 +255,6 @@ func (c *Core) Step(in Input) Effects {
 		c.onTick(&e)
 	case Done:
 		c.done(&e, in)
-		c.made(&e, in)
 	case Underway:
 		c.underway(in)
 	case Saved:

@@ -3,6 +3,7 @@ package coordinator
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"mfac/coordinator/window"
 	"mfac/shard"
@@ -15,8 +16,7 @@ const (
 	// factorWindow is how many pieces of a factor are on their way to one shard.
 	factorWindow = 4
 
-	// blockProducts is the most products that a sub-block may take: about a second, in which nothing
-	// else of the run is answered.
+	// blockProducts is the most products that a sub-block may take: about a second.
 	blockProducts = 1 << 32
 )
 
@@ -175,12 +175,11 @@ func (c *Core) checkBlock(rows, indices int, white bool) error {
 		return wire.Errorf(wire.CodeTooLarge, "memory", fmt.Sprintf("%d bytes for a sub-block of %d indices", need, indices),
 			fmt.Sprintf("at most %d, the coordinator's for queries", c.queryBytes), "ask for smaller ones")
 	}
-	n, q := float64(rows), float64(indices)
-	solved := n
+	n, solved := float64(rows), float64(rows)
 	if white {
 		solved = 0
 	}
-	if n > 0 && n*q*(solved+q)/2 > blockProducts {
+	if n > 0 && blockProductsOf(rows, indices, white) > blockProducts {
 		most := (math.Sqrt(solved*solved+8*blockProducts/n) - solved) / 2
 		return wire.Errorf(wire.CodeTooLarge, "indices", indices, fmt.Sprintf("at most %d with %d gradients", int(most), rows), "ask for smaller sub-blocks")
 	}
@@ -225,7 +224,7 @@ func (c *Core) columns(e *Effects, q *query, s int, at []int) {
 // gathered goes on when all columns are there. A column of H⁻¹ is H⁻¹e_j: Ge_j is that column of G.
 func (c *Core) gathered(e *Effects, q *query) error {
 	if q.kind == wire.KindSubblock {
-		return c.factored(e, q, func(e *Effects) error { return c.subblock(e, q) })
+		return c.subblock(e, q)
 	}
 	slots := c.rec.Spec.Slots()
 	for i, r := range c.rec.Spec.Scales.At(q.index...) {
@@ -237,58 +236,140 @@ func (c *Core) gathered(e *Effects, q *query) error {
 	return c.solve(e, q)
 }
 
-// subblock works out [H⁻¹]_QQ.
+// blockProductsOf is how many products a sub-block takes, of which W is there or has to be solved for.
+func blockProductsOf(rows, indices int, white bool) float64 {
+	n, q := float64(rows), float64(indices)
+	if white {
+		return n * q * q / 2
+	}
+	return n * q * (n + q) / 2
+}
+
+// subblock works out [H⁻¹]_QQ, at once or by a job.
 func (c *Core) subblock(e *Effects, q *query) error {
-	f, err := c.factor(q)
+	b := &subblock{index: q.index, slots: q.slots, white: q.of != 0, roots: c.rootScales(q.index), damping: q.damping, divisor: q.divisor}
+	b.gather(q.parts[0], c.rec.Spec.Slots())
+	q.parts, q.of, q.mask = nil, 0, shard.NewMask(c.rec.Spec.Slots()) // no row is read any more, nor W
+	if !c.inlineBlock(b) {
+		q.block = b
+		c.subblocks = append(c.subblocks, q)
+		c.nextSubblock(e)
+		return nil
+	}
+	return c.factored(e, q, func(e *Effects) error {
+		if q.win != nil {
+			defer q.win.Forget()
+		}
+		return c.subblockDone(e, q, b, b.work(c.window(q)))
+	})
+}
+
+// inlineBlock reports whether a sub-block is worked out at once: it takes no longer than a factor that is made at once.
+func (c *Core) inlineBlock(b *subblock) bool {
+	inline := float64(max(c.cfg.InlineRows, 0))
+	return blockProductsOf(len(b.slots), len(b.index), b.white) <= inline*inline*inline/3
+}
+
+// nextSubblock begins the next job. One at a time has a window of its own, in which it makes the factor too; the others
+// wait for their turn and have copied nothing yet.
+func (c *Core) nextSubblock(e *Effects) {
+	if len(c.subblocks) == 0 || c.subblocks[0].job != 0 {
+		return
+	}
+	q := c.subblocks[0]
+	b, own := q.block, c.window(q).Clone()
+	c.queryJob(e, q, Job{Brief: true, Run: func(func() bool) any { return b.work(own) }}, func(e *Effects, result any) error {
+		c.leaveSubblocks(e, q)
+		return c.subblockDone(e, q, b, result)
+	})
+}
+
+// leaveSubblocks takes a query from those that wait, and lets the next one go.
+func (c *Core) leaveSubblocks(e *Effects, q *query) {
+	if q.block != nil {
+		q.block = nil
+		c.subblocks = slices.DeleteFunc(c.subblocks, func(w *query) bool { return w == q })
+		c.nextSubblock(e)
+	}
+}
+
+// subblock is what a sub-block is worked out of.
+type subblock struct {
+	index   []int64
+	slots   []wire.Slot
+	white   bool // w has W's columns
+	roots   []float64
+	damping float64
+	divisor window.Divisor
+
+	w     []float64 // columns of G or W, by row
+	ld    int
+	block []float64
+	bound float64
+}
+
+// gather puts columns as they came, one after the other, into rows.
+func (b *subblock) gather(columns []float64, slots int) {
+	b.ld = (len(b.index) + shard.SolveCols - 1) / shard.SolveCols * shard.SolveCols
+	b.w = make([]float64, len(b.slots)*b.ld)
+	for i, s := range b.slots {
+		for k := range b.index {
+			b.w[i*b.ld+k] = columns[k*slots+int(s)]
+		}
+	}
+}
+
+// work works the block out, or says why not.
+func (b *subblock) work(win *window.Window) any {
+	f, err := win.Factor(b.damping, b.divisor)
 	if err != nil {
 		return err
 	}
-	if q.win != nil {
-		defer q.win.Forget()
-	}
-	slots, count := c.rec.Spec.Slots(), len(q.index)
-	ld := (count + shard.SolveCols - 1) / shard.SolveCols * shard.SolveCols
-	w := make([]float64, len(q.slots)*ld)
-	for i, s := range q.slots {
-		for k := range q.index {
-			w[i*ld+k] = q.parts[0][k*slots+int(s)]
-		}
-	}
-	q.parts = nil
-	if q.of == 0 {
+	return b.workWith(f)
+}
+
+func (b *subblock) workWith(f *window.Factor) any {
+	if !b.white {
 		l, ldl, err := f.Lower()
 		if err != nil {
-			return unsolved(q, err)
+			return err
 		}
-		shard.SolveLower(w, l, ldl, len(q.slots), ld)
+		shard.SolveLower(b.w, l, ldl, len(b.slots), b.ld)
 	}
-	q.of = 0 // W is read
-	roots := c.rootScales(q.index)
-	for k, r := range roots {
-		for i := range q.slots {
-			w[i*ld+k] /= r
-		}
-	}
-	block := make([]float64, count*count)
-	bound, err := f.SubblockTo(block, w, ld, q.index)
-	if err != nil {
-		return unsolved(q, err)
-	}
-	if roots != nil {
-		bound += 4 * 0x1p-52 // of what follows
-	}
-	for k, r := range roots {
-		for i := range q.index {
-			block[i*count+k] /= r * roots[i]
+	count := len(b.index)
+	for k, r := range b.roots {
+		for i := range b.slots {
+			b.w[i*b.ld+k] /= r
 		}
 	}
-	if err := limit(q, bound); err != nil {
+	b.block = make([]float64, count*count)
+	var err error
+	if b.bound, err = f.SubblockTo(b.block, b.w, b.ld, b.index); err != nil {
 		return err
 	}
-	if i := firstNonFinite(block); i >= 0 {
-		return wire.Errorf(wire.CodeOverflow, "element", block[i], "finite", "a larger damping helps")
+	if b.roots != nil {
+		b.bound += 4 * 0x1p-52 // of what follows
 	}
-	q.bounds, q.size = []float64{bound}, []float64{0}
-	c.leave(e, q, block)
+	for k, r := range b.roots {
+		for i := range count {
+			b.block[i*count+k] /= r * b.roots[i]
+		}
+	}
+	return nil
+}
+
+// subblockDone answers with the block, or with the error that working it out came to.
+func (c *Core) subblockDone(e *Effects, q *query, b *subblock, result any) error {
+	if err, ok := result.(error); ok {
+		return unsolved(q, err)
+	}
+	if err := limit(q, b.bound); err != nil {
+		return err
+	}
+	if i := firstNonFinite(b.block); i >= 0 {
+		return wire.Errorf(wire.CodeOverflow, "element", b.block[i], "finite", "a larger damping helps")
+	}
+	q.bounds, q.size = []float64{b.bound}, []float64{0}
+	c.leave(e, q, b.block)
 	return nil
 }

@@ -60,21 +60,18 @@ func (c *Core) make(e *Effects) error {
 	}
 	c.lastID++
 	m.job, m.factor = c.lastID, factor
-	e.Jobs = append(e.Jobs, Job{ID: m.job, Brief: true, Run: func(func() bool) any {
+	c.beginJob(e, Job{ID: m.job, Brief: true, Run: func(func() bool) any {
 		factor.Make()
 		return factor
-	}})
+	}}, task{then: c.made})
 	return nil
 }
 
-// made takes a factor and goes on with the queries that wait for it.
-func (c *Core) made(e *Effects, in Done) {
-	if len(c.makings) == 0 || c.makings[0].job != in.Job {
-		return // nobody waits for it any more
-	}
+// made takes the factor that is being made and goes on with the queries that wait for it.
+func (c *Core) made(e *Effects, result any) {
 	m := c.makings[0]
 	c.makings = c.makings[1:]
-	factor, ok := in.Result.(*window.Making)
+	factor, ok := result.(*window.Making)
 	for _, w := range m.waiting {
 		w.q.making = nil
 		var err error
@@ -82,7 +79,7 @@ func (c *Core) made(e *Effects, in Done) {
 			c.window(w.q).Take(factor) // again for each: one that is answered may have given it back
 			err = w.then(e)
 		} else {
-			err = wire.Errorf(wire.CodeInternal, "", "", "", "the factor at damping %g: %v", m.damping, in.Result)
+			err = wire.Errorf(wire.CodeInternal, "", "", "", "the factor at damping %g: %v", m.damping, result)
 		}
 		if err != nil {
 			c.refuse(e, w.q, wire.AsError(err))
@@ -130,7 +127,7 @@ func (c *Core) unmake(e *Effects, q *query) {
 		}
 	}
 	if m.job != 0 {
-		e.Stops = append(e.Stops, m.job)
+		c.stopJob(e, m.job)
 		c.makeNext(e)
 	}
 }

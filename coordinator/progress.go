@@ -33,14 +33,8 @@ func (w *watched) progress() (done, total int64) {
 // underway takes note of how far a job is.
 func (c *Core) underway(in Underway) {
 	done, total := max(in.Done, 0), max(in.Total, in.Done, 0)
-	if s := &c.spectra; in.Job == s.job && s.job != 0 {
-		for _, q := range s.waiting {
-			q.done, q.total = done, total
-		}
-		return
-	}
-	for _, q := range c.queries {
-		if q.formed != nil && q.formed.job == in.Job && in.Job != 0 {
+	if t := c.jobs[in.Job]; t.waiting != nil {
+		for _, q := range t.waiting() {
 			q.done, q.total = done, total
 		}
 	}

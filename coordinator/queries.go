@@ -42,6 +42,8 @@ type query struct {
 	then      func(*Effects, *wire.Error) // hears of a precondition's outcome
 	ready     bool
 	making    *making         // the factor that it waits for, if any
+	job       uint64          // of its own that is under way; 0: none
+	block     *subblock       // that it waits for a job's turn with; nil: it doesn't
 	spectral  *spectral       // nil but for numbers of the spectrum
 	values    []float64       // the answer, where it is numbers …
 	row       int             // … or, where they are worked out as they are read, how many a row of the window has
@@ -143,6 +145,9 @@ func limit(q *query, bound float64) *wire.Error {
 
 // pins reports whether a query still needs the factor of its version.
 func (q *query) pins() bool {
+	if q.block != nil && q.job != 0 { // the job has one of its own
+		return false
+	}
 	if readsWindow(q.kind) || q.making != nil {
 		return !q.closing
 	}
@@ -209,6 +214,9 @@ func (c *Core) room(m *wire.Query) error {
 	versions, held := map[wire.Version]bool{}, int64(0)
 	if c.kept != nil {
 		held += 8 * int64(len(c.kept.l))
+	}
+	if len(c.subblocks) > 0 { // one has a window of its own
+		held += c.snapshotBytes()
 	}
 	for _, q := range c.queries {
 		if q.pins() {
@@ -740,7 +748,6 @@ func (c *Core) closeAll(e *Effects, caller string) {
 // is under way must not read a row that is written anew.
 func (c *Core) closeQuery(e *Effects, q *query, why *wire.Error) {
 	c.gone.put(q.id, why)
-	c.stopBlocks(e, q)
 	q.closing, q.win, q.coef, q.parts, q.values, q.checked, q.prune, q.blocks = true, nil, nil, nil, nil, nil, nil, nil
 	for _, w := range q.waiters {
 		e.send(w.to, why)

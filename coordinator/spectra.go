@@ -73,29 +73,22 @@ func (c *Core) findSpectrum(e *Effects, q *query) error {
 	}
 	c.spectra.job, c.spectra.asked = uint64(q.id), q.version
 	w := new(watched)
-	e.Jobs = append(e.Jobs, Job{ID: c.spectra.job, Progress: w.progress, Run: func(stop func() bool) any {
+	c.beginJob(e, Job{ID: c.spectra.job, Progress: w.progress, Run: func(stop func() bool) any {
 		f, err := spectrum.FormOf(a, n, w.watch(stop))
 		if err != nil {
 			return err
 		}
 		return f
-	}})
+	}}, task{c.foundSpectrum, func() []*query { return c.spectra.waiting }})
 	return nil
 }
 
-// done takes a job's outcome. One that nobody waits for any more belongs to none.
-func (c *Core) done(e *Effects, in Done) {
+// foundSpectrum takes that job's outcome.
+func (c *Core) foundSpectrum(e *Effects, result any) {
 	s := &c.spectra
-	if c.blockDone(e, in) {
-		return
-	}
-	if in.Job != s.job || s.job == 0 {
-		c.leftOut(e, in)
-		return
-	}
 	waiting := s.waiting
 	s.job, s.waiting = 0, nil
-	form, ok := in.Result.(*spectrum.Form)
+	form, ok := result.(*spectrum.Form)
 	var found *spectrum.Spectrum
 	if ok {
 		alone := form.Spectrum // else it would keep the form
@@ -107,7 +100,7 @@ func (c *Core) done(e *Effects, in Done) {
 	}
 	for _, q := range waiting {
 		if !ok {
-			c.refuse(e, q, notFound(q, in.Result))
+			c.refuse(e, q, notFound(q, result))
 			continue
 		}
 		if q.formed != nil {
@@ -134,15 +127,17 @@ func notFound(q *query, result any) *wire.Error {
 // quit ends a query's wait for the spectrum, and for a job of its own. If it was the last that waits, so does the job.
 func (c *Core) quit(e *Effects, q *query) {
 	s := &c.spectra
-	if q.formed != nil && q.formed.job != 0 {
-		e.Stops = append(e.Stops, q.formed.job)
+	if q.job != 0 {
+		c.stopJob(e, q.job)
+		q.job = 0
 	}
+	c.leaveSubblocks(e, q)
 	q.formed = nil
 	for i, w := range s.waiting {
 		if w == q {
 			s.waiting = append(s.waiting[:i:i], s.waiting[i+1:]...)
 			if len(s.waiting) == 0 {
-				e.Stops = append(e.Stops, s.job)
+				c.stopJob(e, s.job)
 				s.job = 0
 			}
 			break

@@ -25,7 +25,6 @@ type formed struct {
 	norm2    []float64
 	dampings []float64
 	n        float64 // N
-	job      uint64  // that works out a leave-out, once the form is there; 0: none
 }
 
 // formQuery begins such a query.
@@ -198,8 +197,6 @@ func (c *Core) leaveLikelihoods(e *Effects, q *query, values []float64) error {
 // leaveOut has the likelihoods of the rows, each left out, worked out.
 func (c *Core) leaveOut(e *Effects, q *query) {
 	f := q.formed
-	c.lastID++
-	f.job = c.lastID
 	form, dampings, n, d, order := f.form, f.dampings, f.n, c.rec.Spec.Dim, f.order
 	var weights []float64
 	if f.weights != nil {
@@ -208,7 +205,7 @@ func (c *Core) leaveOut(e *Effects, q *query) {
 		}
 	}
 	w := new(watched)
-	e.Jobs = append(e.Jobs, Job{ID: f.job, Progress: w.progress, Run: func(stop func() bool) any {
+	c.queryJob(e, q, Job{Progress: w.progress, Run: func(stop func() bool) any {
 		rows, err := form.LeaveOut(dampings, n, d, weights, w.watch(stop))
 		if err != nil {
 			return err
@@ -221,32 +218,21 @@ func (c *Core) leaveOut(e *Effects, q *query) {
 			}
 		}
 		return values
-	}})
+	}}, func(e *Effects, result any) error { return c.leftOut(e, q, result) })
 }
 
 // leftOut takes the outcome of such a job.
-func (c *Core) leftOut(e *Effects, in Done) {
-	for _, id := range sortedKeys(c.queries) {
-		q := c.queries[id]
-		if q.closing || q.formed == nil || q.formed.job != in.Job {
-			continue
+func (c *Core) leftOut(e *Effects, q *query, result any) error {
+	switch r := result.(type) {
+	case []float64:
+		return c.leaveLikelihoods(e, q, r)
+	case error:
+		if errors.Is(r, spectrum.ErrTooSmall) {
+			return q.formed.tooSmall(q, slices.Min(q.formed.dampings))
 		}
-		q.formed.job = 0
-		err := error(nil)
-		switch r := in.Result.(type) {
-		case []float64:
-			err = c.leaveLikelihoods(e, q, r)
-		case error:
-			err = fmt.Errorf("the likelihoods of version %d: %w", q.version, r)
-			if errors.Is(r, spectrum.ErrTooSmall) {
-				err = q.formed.tooSmall(q, slices.Min(q.formed.dampings))
-			}
-		}
-		if err != nil {
-			c.refuse(e, q, wire.AsError(err))
-		}
-		return
+		return fmt.Errorf("the likelihoods of version %d: %w", q.version, r)
 	}
+	return nil
 }
 
 // tooSmall refuses a damping that is lost among A's rounding errors.

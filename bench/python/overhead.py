@@ -4,9 +4,9 @@
 
 Needs the package with torch (pip install './python[torch]'). Steps with a mfac.torch.GradientPublisher and without one are taken in
 turn, of the same model. The cluster, NATS and two workers, is another process on the same cores, so all that it computes is taken
-from the training. Prints the median time of a step each way, the median and quartiles
-of the pairs' ratios, and how much processor time a step took, by process: what remains of it where the workers are other machines
-is the training's and the agent's.
+from the training. Prints the median time of a step each way, the median and quartiles of the pairs' ratios, and how much processor
+time a step took, by process: what remains of it where the workers are other machines is the training's and the agent's.
+OMP_WAIT_POLICY=passive keeps torch's threads from spinning where they wait, which counts as processor time too.
 """
 
 import argparse

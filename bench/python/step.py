@@ -4,8 +4,8 @@
 
 Needs the package with torch (pip install './python[torch]'). The cluster, NATS and two workers, is another process on the same cores.
 Prints the median of a step of each, where ours goes (the gradient's copy to shared memory, the call, momentum and weights), what the
-agent and the cluster compute meanwhile, and the same bytes' way up (publish) and down (fetch) by themselves. How far the two are from
-each other, in the 2-norm of the weights' change, is printed too.
+agent and the cluster compute meanwhile, and the same bytes' way up (publish) and down (fetch) by themselves; and how far the two
+momenta are apart, relative in the 2-norm.
 """
 
 import argparse
@@ -96,7 +96,6 @@ def measure(client: mfac.Client, pids: Dict[str, int], d: int, m: int, steps: in
     mine, theirs = parameters(d), parameters(d)
     optimizer = mfac.torch.MFAC(mine, lr=LR, momentum=MOMENTUM, client=client, name=f"step-{d}", window=m, damping=DAMPING)
     dynamic, clock, run = Dynamic(theirs, m), Clock(), optimizer.run
-    started = [p.detach().clone() for p in mine]
     optimizer._in.fill = clock.timed("copy", optimizer._in.fill)
     optimizer._feed.precondition = clock.timed("call", optimizer._feed.precondition)
     optimizer._move = clock.timed("weights", optimizer._move)
@@ -116,15 +115,15 @@ def measure(client: mfac.Client, pids: Dict[str, int], d: int, m: int, steps: in
         for who, pid in pids.items():
             cpu[who] += (busy(pid) - since[who]) / steps
         other()
-    moved = [torch.cat([(p.detach() - s).reshape(-1) for p, s in zip(params, started)]) for params in (mine, theirs)]
-    apart = float((moved[0] - moved[1]).norm() / moved[1].norm())
+    momentum = torch.cat([optimizer.state[p]["momentum_buffer"].reshape(-1) for p in mine])
+    apart = float((momentum - dynamic.v).norm() / dynamic.v.norm())
     g = client.empty(d)
     g[:] = 1.0
     for n in range(steps):
         publish(10_000 + n, g)
         fetch(10_000 + n, out=g)
     client.delete(run.name)
-    print(f"d = {d}, m = {m}: a step {clock['step']:.2f} ms; in torch alone {clock['torch']:.2f} ms; weights {apart:.1e} apart")
+    print(f"d = {d}, m = {m}: a step {clock['step']:.2f} ms; in torch alone {clock['torch']:.2f} ms; {apart:.1e} apart")
     print(f"    copy {clock['copy']:.2f}, call {clock['call']:.2f}, momentum and weights {clock['weights']:.2f}; "
           f"processor ms: {', '.join(f'{who} {ms:.1f}' for who, ms in cpu.items())}")  # fmt: skip
     print(f"    publish by itself {clock['publish']:.2f}, fetch by itself {clock['fetch']:.2f}", flush=True)

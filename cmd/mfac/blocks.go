@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"strconv"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"mfac/client"
@@ -72,6 +74,14 @@ func (b *blocking) of() (wire.Blocking, error) {
 		return "", wire.Invalid("blocks", b.blocks, "tensor, or a number of columns, at least 1")
 	}
 	return wire.BlockingOf(min(cols, wire.MaxDim), b.across), nil
+}
+
+// patiently gives a query that is answered by blocks as long as it may live, where --timeout says nothing else.
+func (b *blocking) patiently(ctx context.Context, cmd *cobra.Command, r *client.Run) (context.Context, context.CancelFunc) {
+	if b.blocks == whole || b.blocks == "" && r.Spec().Blocks == "" || cmd.Flags().Changed("timeout") {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(cmd.Context(), long)
 }
 
 // queryOptions are those of a query.

@@ -259,12 +259,12 @@ the gradients of those of I and J anew then.`,
 			if err := o.check(cmd.Flags()); err != nil {
 				return err
 			}
-			return t.connected(cmd.Context(), cmd, unbounded, func(ctx context.Context, c *client.Client) error {
+			return t.connected(cmd.Context(), cmd, quick, func(ctx context.Context, c *client.Client) error {
 				r, err := t.join(ctx, c, o.run)
 				if err != nil {
 					return err
 				}
-				ctx, cancel := patiently(ctx)
+				ctx, cancel := o.blocking.patiently(ctx, cmd, r)
 				defer cancel()
 				progress, end := t.working("element " + o.run)
 				defer end()
@@ -317,7 +317,7 @@ else. Says the version, its gradients, and a bound of each element's error relat
 					return err
 				}
 				defer w.Close()
-				ctx, cancel := patiently(ctx)
+				ctx, cancel := o.blocking.patiently(ctx, cmd, r)
 				defer cancel()
 				progress, end := t.working("subblock " + o.run)
 				defer end()

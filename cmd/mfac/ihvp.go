@@ -216,11 +216,8 @@ func (t *tool) ihvp(cmd *cobra.Command, o *asking) error {
 				return err
 			}
 		}
-		if o.blocks != "" {
-			var cancel context.CancelFunc
-			ctx, cancel = patiently(ctx)
-			defer cancel()
-		}
+		ctx, cancel := o.blocking.patiently(ctx, cmd, r)
+		defer cancel()
 		progress, end := t.working(cmd.Name() + " " + o.run)
 		defer end()
 		o.options = append(o.options, progress)

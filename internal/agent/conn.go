@@ -190,20 +190,32 @@ func (q *call) progress(done, total int64) {
 	if done < total && now.Sub(q.said) < progressEvery {
 		return
 	}
-	p, err := frameOf(&reply{ID: q.head.ID, Progress: []int64{done, total}})
-	if err != nil {
-		return
+	if q.tell(&reply{ID: q.head.ID, Progress: []int64{done, total}}, done == total) {
+		q.said = now
 	}
-	if done == total {
+}
+
+// phase tells of a phase, about once a second, unless something else is being written.
+func (q *call) phase(p client.Phase) {
+	q.tell(&reply{ID: q.head.ID, Phase: &phase{p.Name, p.Done, p.Total, p.Step, p.Steps}}, false)
+}
+
+// tell writes word of a call under way. If it need not be told, it is left out while something else is being written.
+func (q *call) tell(r *reply, must bool) bool {
+	p, err := frameOf(r)
+	if err != nil {
+		return false
+	}
+	if must {
 		q.c.write.Lock()
 	} else if !q.c.write.TryLock() {
-		return
+		return false
 	}
 	defer q.c.write.Unlock()
-	q.said = now
 	if _, err := q.c.u.Write(p); err != nil {
 		q.c.end(err)
 	}
+	return true
 }
 
 // run is the run of that handle.

@@ -16,6 +16,7 @@ type head struct {
 	Op        string `msgpack:"op"`
 	TimeoutMS int64  `msgpack:"timeout_ms"` // 0: client.DefaultDeadline
 	Progress  bool   `msgpack:"progress"`   // whether to tell of progress
+	Phases    bool   `msgpack:"phases"`     // whether to tell of phases
 }
 
 // reply is an answer to a request, or word of its progress. Beside an error OK has what was done all the same.
@@ -24,6 +25,16 @@ type reply struct {
 	OK       any      `msgpack:"ok,omitempty"`
 	Error    *failure `msgpack:"error,omitempty"`
 	Progress []int64  `msgpack:"progress,omitempty"` // done, total
+	Phase    *phase   `msgpack:"phase,omitempty"`
+}
+
+// phase is client.Phase.
+type phase struct {
+	Name  string `msgpack:"name"`
+	Done  int64  `msgpack:"done"`
+	Total int64  `msgpack:"total"`
+	Step  int    `msgpack:"step"`
+	Steps int    `msgpack:"steps"`
 }
 
 // failure is an error: the parts of a wire.Error, and the whole of it as a text.

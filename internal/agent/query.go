@@ -58,6 +58,9 @@ func (r *Asking) options(q *call) []client.QueryOption {
 	if q.head.Progress {
 		opts = append(opts, client.WithProgress(q.progress))
 	}
+	if q.head.Phases {
+		opts = append(opts, client.WithPhases(q.phase))
+	}
 	return opts
 }
 

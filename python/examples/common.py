@@ -122,9 +122,12 @@ def number(low: int, high: int) -> Callable[[str], int]:
 
 
 def new_file(text: str) -> Path:
-    if not Path(text).parent.is_dir():
-        raise argparse.ArgumentTypeError(f"{Path(text).parent} is not a folder")
-    return Path(text)
+    path = Path(text)
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{path.parent} is not a folder")
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a folder")
+    return path
 
 
 def arguments(about: str, plot: str, seeds: int) -> argparse.ArgumentParser:

@@ -54,16 +54,16 @@ def _package(module: str, init: Path) -> Iterator[Entry]:
         body = ast.parse(where[name].read_text(encoding="utf-8")).body
         node = next(n for n in body if isinstance(n, (ast.ClassDef, ast.FunctionDef)) and n.name == name)
         if isinstance(node, ast.ClassDef):
-            yield from _class(module, node)
+            yield from _class(module, node, init.parent)
         else:
             yield _entry(module, "", node, "")
 
 
-def _class(module: str, node: ast.ClassDef) -> Iterator[Entry]:
+def _class(module: str, node: ast.ClassDef, folder: Path) -> Iterator[Entry]:
     doc = ast.get_docstring(node) or ""
     bases = [ast.unparse(b) for b in node.bases]
     kind = "tuple" if "NamedTuple" in bases else "class"
-    methods = [n for n in node.body if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    methods = [m for m in (_method(n, folder) for n in node.body) if m is not None]
     init = next((n for n in methods if n.name == "__init__"), None)
     signature = ""
     arguments: List[str] = []
@@ -80,6 +80,17 @@ def _class(module: str, node: ast.ClassDef) -> Iterator[Entry]:
     for n in methods:
         if not n.name.startswith("_"):
             yield _entry(module, node.name, n, doc)
+
+
+def _method(node: ast.stmt, folder: Path) -> Optional[Function]:
+    """A method: a def, or a function of another file, ``ihvp = _products.ihvp``."""
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        return node
+    value = node.value if isinstance(node, ast.Assign) else None
+    if not isinstance(value, ast.Attribute) or not isinstance(value.value, ast.Name):
+        return None
+    body = ast.parse((folder / f"{value.value.id}.py").read_text(encoding="utf-8")).body
+    return next(n for n in body if isinstance(n, ast.FunctionDef) and n.name == value.attr)
 
 
 def _entry(module: str, of: str, node: Function, around: str) -> Entry:

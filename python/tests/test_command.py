@@ -285,6 +285,32 @@ def test_an_empty_window_has_no_spectrum(client: mfac.Client, call: Call) -> Non
         client.delete("empty-too")
 
 
+def test_a_run_of_blocks_is_drawn_whole(client: mfac.Client, call: Call) -> None:
+    blocky = client.attach("blocky", layout={"w": (3, 4), "b": (4,)}, blocks="tensor", window=4, damping=0.1)
+    try:
+        blocky.publish(1, np.random.default_rng(1).normal(size=(3, 16)))
+        code, out, err = call("plot", "blocky", "spectrum", "norms", "influence", "--json")
+        assert (code, err) == (0, "")
+        assert json.loads(out)[0]["F"] == blocky.spectrum(blocks="whole").eigenvalues.tolist()
+        assert (
+            json.loads(call("plot", "blocky", "logdet", "--count", 1, "--json")[1])[0]["logdet"][0]
+            == blocky.scalars(blocks="whole")["logdet"]
+        )
+    finally:
+        client.delete("blocky")
+
+
+def test_norms_where_tensors_have_dampings(client: mfac.Client, call: Call) -> None:
+    scaled = client.attach("scaled", layout={"w": (3, 4), "b": (4,)}, tensor_damping={"b": 1.0}, window=4, damping=0.1)
+    try:
+        scaled.publish(1, np.ones(16))
+        code, out, err = call("plot", "scaled", "norms")
+        assert (code, out) == (1, "") and "norms, must be something else where tensors have dampings of their own" in err
+        assert call("plot", "scaled", "influence")[0] == 0
+    finally:
+        client.delete("scaled")
+
+
 def test_the_tool_of_the_wheel(client: mfac.Client, tool: Callable[..., str]) -> None:
     args = [sys.executable, "-m", "mfac", "tool", "run", "ls", "--server", client.url]
     assert subprocess.run(args, check=True, capture_output=True, text=True).stdout == tool("run", "ls", "--server", client.url)

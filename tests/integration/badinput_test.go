@@ -85,7 +85,7 @@ func TestBadRuns(t *testing.T) {
 			} else {
 				c.spec(&spec)
 			}
-			c.refusal.answer(t, s.ask(s.sub.Coordinator(wire.OpCreate, s.name), &wire.Create{Spec: spec}))
+			c.refusal.answer(t, s.coordinator(&wire.Create{Spec: spec}))
 		})
 	}
 	t.Run("name of a run that is asked for", func(t *testing.T) {
@@ -796,18 +796,18 @@ func TestTooUncertain(t *testing.T) {
 // context lets it.
 func TestNoWorkers(t *testing.T) {
 	t.Parallel()
-	c := start(t, shape{})
+	c := start(t, shape{coordinator: calm})
 	s, cl := c.stranger("stranger"), c.client()
 	spec := wire.RunSpec{Name: "early", Dim: 100, Window: 2, Spare: 2, Shards: 1, Damping: 1, Divisor: wire.Capacity, Store: wire.F32, Durability: wire.DurabilityMemory}
 	refusal{wire.CodeNoWorkers, "workers", "0", "at least 1"}.answer(t, s.ask(s.sub.Coordinator(wire.OpCreate, s.name), &wire.Create{Spec: spec}))
 	cfg := client.RunConfig{Name: "early", Dim: 100, Window: 2, Damping: 1}
 	begun := time.Now()
-	_, err := cl.Attach(within(t, 4*time.Second), cfg) // in its first half second a coordinator says unavailable, and a try takes up to 2 s
+	_, err := cl.Attach(within(t, 6*time.Second), cfg) // in its first half second a coordinator says unavailable, and a try takes up to 2 s
 	if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, wire.ErrTimeout) || !errors.Is(err, wire.ErrNoWorkers) {
 		t.Errorf("error is %v, want a timeout that says that there are no workers", err)
 	}
-	if took := time.Since(begun); took > 5500*time.Millisecond {
-		t.Errorf("it took %v to give up after 4 s", took)
+	if took := time.Since(begun); took > 12*time.Second {
+		t.Errorf("it took %v to give up after 6 s", took)
 	}
 	if runs, err := cl.Runs(soon(t)); err != nil || len(runs) != 0 {
 		t.Errorf("runs are %v, %v: want none", runs, err)

@@ -84,7 +84,7 @@ func TestOriginalBlocks(t *testing.T) {
 	}
 	c := start(t, shape{workers: 2})
 	r := c.attach(c.client(), client.RunConfig{Name: "original", Dim: d, Window: m, Damping: lambda, Shards: 3})
-	ctx := within(t, time.Minute)
+	ctx := within(t, 4*time.Minute) // half a minute with the race detector, more on a machine that is busy
 	if _, err := r.PublishMany(ctx, 0, rows); err != nil {
 		t.Fatal(err)
 	}

@@ -274,7 +274,7 @@ func TestResizeBesides(t *testing.T) {
 // by that worker, with the numbers; the run stays what it was, and so does the worker's memory.
 func TestResizeRefused(t *testing.T) {
 	t.Parallel()
-	c := start(t, shape{workers: 2, capacity: 1 << 20})
+	c := start(t, shape{workers: 2, capacity: 1 << 20, coordinator: calm})
 	s := c.stranger("stranger")
 	const d = 20_000
 	run := c.attach(c.client(), client.RunConfig{Name: "room", Dim: d, Window: 6, Damping: 1, Shards: 2})

@@ -154,7 +154,7 @@ const (
 // shards on two workers.
 func newSite(t *testing.T) *site {
 	t.Helper()
-	c := start(t, shape{workers: 2})
+	c := start(t, shape{workers: 2, coordinator: calm})
 	s := &site{t: t, cluster: c, stranger: c.stranger("stranger"), cl: c.client()}
 	s.run = c.attach(s.cl, client.RunConfig{Name: "bad", Dim: siteDim, Window: siteWindow, Damping: 1e-2, Shards: 3})
 	r := rand.New(rand.NewPCG(1, 2))

@@ -13,6 +13,7 @@ H = GᵀG/N + λI is the damped empirical Fisher matrix of the last m gradients 
 guide; each method says its shapes, units and errors.
 """
 
+from ._answers import Answer, Block, Commit, Influence, Likelihoods, Pairs, Scalars, Scores, SelfInfluence, Spectrum, Tuning, Window
 from ._client import TLS, Client, connect, local
 from ._errors import (
     AgentDied,
@@ -39,13 +40,14 @@ from ._errors import (
     VersionGone,
     VersionMismatch,
 )
-from ._run import Answer, Block, Commit, Influence, Likelihoods, Pairs, Run, Scalars, Scores, SelfInfluence, Spectrum, Tuning, Window
+from ._link import Phase
+from ._run import Run
 from ._version import __version__
 
 __all__ = [
     "TLS", "AgentDied", "AgentNotStarted", "Answer", "Behind", "Block", "Busy", "Cancelled", "Client", "Closed", "Commit", "Denied",
     "Exists", "Frozen", "IllConditioned", "Influence", "Invalid", "Likelihoods", "MFACError", "NotFinite", "NotGrowing",
-    "Overflow", "Pairs", "Run", "Scalars", "Scores", "SelfInfluence", "Spectrum", "Timeout", "TooFewRows", "TooLarge", "Tuning",
+    "Overflow", "Pairs", "Phase", "Run", "Scalars", "Scores", "SelfInfluence", "Spectrum", "Timeout", "TooFewRows", "TooLarge", "Tuning",
     "Unavailable", "UnknownRun", "UnknownStep", "VersionGone", "VersionMismatch", "Window", "__version__", "connect", "local",
 ]  # fmt: skip
 

@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _agent
+from ._arrays import Blocks, run_blocks, settle_layout
 from ._errors import AgentDied, Closed, invalid
 from ._link import Link
 from ._memory import Array
-from ._run import Blocks, Run, run_blocks, settle_layout
+from ._run import Run
 
 Layout = Union[Mapping[str, Sequence[int]], Iterable[Tuple[str, Sequence[int]]]]
 

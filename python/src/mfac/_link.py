@@ -9,7 +9,7 @@ import socket
 import struct
 import threading
 import time
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import msgpack
 
@@ -18,6 +18,20 @@ from ._memory import Block, Pool
 from ._version import PROTOCOL, __version__
 
 Progress = Callable[[int, int], None]
+
+
+class Phase(NamedTuple):
+    """How far pruning is: ``done`` of ``total`` parts of what ``name`` names (``"gram"``, ``"scores"``, ``"selection"``, ``"update"``), in
+    step ``step`` of ``steps``, from 1."""
+
+    name: str
+    done: int
+    total: int
+    step: int
+    steps: int
+
+
+Phases = Callable[[Phase], None]
 
 _PATIENCE = 10.0  # seconds after a deadline that the agent gets to say so itself
 _CANCEL = 5.0  # seconds that a cancelled call gets to end
@@ -81,11 +95,12 @@ class Link:
         *,
         timeout: Optional[float] = None,
         progress: Optional[Progress] = None,
+        phases: Optional[Phases] = None,
         held: object = None,
         fds: Tuple[int, ...] = (),
     ) -> Dict[str, Any]:
-        """Asks, and returns what came. An interrupt, or an exception in progress, cancels the call."""
-        number, call = self._send(op, args, timeout, progress is not None, held, fds)
+        """Asks, and returns what came. An interrupt, or an exception in progress or phases, cancels the call."""
+        number, call = self._send(op, args, timeout, (progress is not None, phases is not None), held, fds)
         last = None if timeout is None else time.monotonic() + timeout + _PATIENCE
         try:
             while True:
@@ -95,10 +110,12 @@ class Link:
                     raise Timeout(f"the agent does not answer ({op})") from None
                 if reply is None:
                     raise self._why()
-                if "progress" not in reply:
+                if _last(reply):
                     return _result(reply)
-                if progress is not None:
+                if progress is not None and "progress" in reply:
                     progress(*reply["progress"])
+                elif phases is not None and "phase" in reply:
+                    phases(Phase(**reply["phase"]))
         except BaseException:
             if number in self._calls:
                 self._cancel(number, call)
@@ -107,7 +124,7 @@ class Link:
     def _cancel(self, number: int, call: _Call) -> None:
         """Ends a call, and gives it a while to end, so that it has gone when its caller goes on."""
         try:
-            self._send("cancel", {"call": number}, None, False, None, ())
+            self._send("cancel", {"call": number}, None, (False, False), None, ())
             end = time.monotonic() + _CANCEL
             while number in self._calls and time.monotonic() < end:
                 call.replies.get(timeout=max(0.0, end - time.monotonic()))
@@ -115,15 +132,16 @@ class Link:
             pass
 
     def _send(
-        self, op: str, args: Mapping[str, Any], timeout: Optional[float], progress: bool, held: object, fds: Tuple[int, ...]
+        self, op: str, args: Mapping[str, Any], timeout: Optional[float], told: Tuple[bool, bool], held: object, fds: Tuple[int, ...]
     ) -> Tuple[int, _Call]:
         request = {k: v for k, v in args.items() if v is not None}
         request["op"] = op
         request["id"] = number = next(self._ids)
         if timeout is not None:
             request["timeout_ms"] = _milliseconds(timeout)
-        if progress:
-            request["progress"] = True
+        for word, wanted in zip(("progress", "phases"), told):
+            if wanted:
+                request[word] = True
         body = msgpack.packb(request)
         if len(body) > _MOST_REQUEST:
             raise invalid("bytes of the request", len(body), f"at most {_MOST_REQUEST}")
@@ -150,13 +168,13 @@ class Link:
 
     def _release(self, number: int) -> None:
         with _suppress():
-            self._send("release", {"buffer": number}, None, False, None, ())
+            self._send("release", {"buffer": number}, None, (False, False), None, ())
 
     def _took(self, reply: Dict[str, Any]) -> None:
         number = reply.get("id", 0)
         with self._lock:
             call = self._calls.get(number)
-            if "progress" not in reply:
+            if _last(reply):
                 self._calls.pop(number, None)
         if number == 0:
             self._ended(error_of(reply["error"]))
@@ -178,6 +196,10 @@ class Link:
         if e is None:
             return AgentDied("the agent has gone")
         return type(e)(str(e), code=e.code, field=e.field, value=e.value, limit=e.limit, hint=e.hint)
+
+
+def _last(reply: Mapping[str, Any]) -> bool:
+    return "progress" not in reply and "phase" not in reply
 
 
 def _read(link: Link) -> None:

@@ -72,12 +72,20 @@ def test_damping(tmp_path: Path) -> None:
     assert "held out, the likelihood chooses 0.001\n" in printed
 
 
+def test_gpt(tmp_path: Path) -> None:
+    printed = ran("gpt.py", tmp_path / "plot.svg", "--steps", "15", curves=3)
+    for name in ("M-FAC", "SGD", "AdamW"):
+        assert row(printed.replace("(the end of its rates)", ""), name)[1] < 5.5, printed  # bits; 6.7 untrained
+    assert len(printed[printed.index("\nThe ") :]) > 400, printed  # what the model writes
+
+
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [
         ("prune.py", ["--window", "200", "--images", "100"], "argument --window: 200 is more than the images, 100"),
         ("influence.py", ["--images", "99"], "argument --images: 99 is not a whole number in [100, 8192]"),
         ("forget.py", ["--mnist", "/nowhere"], "--mnist: /nowhere/train-images-idx3-ubyte.gz: No such file or directory"),
+        ("gpt.py", ["--steps", "9"], "argument --steps: 9 is not a whole number in [10, 100000]"),
         ("train.py", ["--plot", "/nowhere/at.svg"], "argument --plot: /nowhere is not a folder"),
         ("damping.py", ["--dampings", "1e-3,-1"], "argument --dampings: '1e-3,-1' is not two numbers > 0 or more"),
     ],

@@ -113,6 +113,42 @@ def test_a_commit_whose_reply_was_lost(client: mfac.Client, name: str, net: Net,
     assert optimizer.run.status()["newest"] == 15
 
 
+def test_the_agent_dies_while_it_is_found_out(client: mfac.Client, name: str, net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit was not heard of, and each question whether it happened is lost once too: it isn't published again."""
+    model, other = net(), net()
+    optimizer = made(model, client, name)
+    lost: List[str] = []
+
+    def once(what: str, heard: bool) -> None:
+        """The first call of each kind in a step ends with an error, after it was carried out or before."""
+        call = getattr(mfac.Run, what)
+
+        def losing(run: mfac.Run, *args: Any, **options: Any) -> Any:
+            first = what not in lost
+            if first and not heard:
+                lost.append(what)
+                raise mfac.AgentDied("the agent has gone")
+            result = call(run, *args, **options)
+            if first:
+                lost.append(what)
+                raise mfac.AgentDied("the agent has gone")
+            return result
+
+        monkeypatch.setattr(mfac.Run, what, losing)
+
+    once("precondition", True)
+    for what in ("status", "gradient", "ihvp_step"):
+        once(what, False)
+    for i in range(8):
+        lost.clear()
+        train(model, optimizer, range(i, i + 1))
+        assert lost == ["precondition", "status", "gradient", "ihvp_step"]
+    monkeypatch.undo()
+    assert optimizer.run.status()["newest"] == 8
+    train(other, made(other, client, f"{name}-undisturbed"), range(8))
+    assert weights(model).numpy().tobytes() == weights(other).numpy().tobytes()
+
+
 def test_a_result_that_is_refused(client: mfac.Client, name: str, net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     """The gradient is in the window all the same: the next step counts it, and is not taken for a loss."""
     model = net()

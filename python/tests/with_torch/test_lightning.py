@@ -309,6 +309,7 @@ def test_strategies(client: mfac.Client, name: str) -> None:
 
 
 PARALLEL = """
+import os
 import sys
 import lightning.pytorch, torch
 import mfac, mfac.torch
@@ -330,6 +331,7 @@ with mfac.connect(url) as client:
         trainer(*callbacks, **options).fit(model, batches(range(int(rank), 8, 2)))
         trained.append(model.net.state_dict())
     torch.save([publish.published, *trained], weights)
+os._exit(0)  # as in test_ranks.py
 """
 
 
@@ -339,9 +341,13 @@ def test_two_processes(client: mfac.Client, name: str, script: Callable[..., Any
     env.update(TORCHELASTIC_RUN_ID="1", GROUP_RANK="0", PYTHONWARNINGS="ignore")
     files = [tmp_path / f"{rank}.pt" for rank in range(2)]
     ranks = [script(PARALLEL, client.url, name, r, files[r], RANK=str(r), LOCAL_RANK=str(r), **env) for r in range(2)]
-    for process in ranks:
-        _, err = process.communicate(timeout=120)
-        assert process.returncode == 0, err
+    try:
+        for process in ranks:
+            _, err = process.communicate(timeout=120)
+            assert process.returncode == 0, err
+    finally:
+        for process in ranks:
+            process.kill()
     (published, *firsts), (none, *seconds) = (torch.load(f) for f in files)
     assert (published, none) == (BATCHES // 2, 0)
     run = client.join(name)

@@ -81,7 +81,7 @@ def _title(run: Run, what: str) -> str:
 
 
 def _spectrum(run: Run, timeout: Any) -> Panel:
-    e = run.spectrum(timeout=timeout)
+    e = run.spectrum(blocks="whole", timeout=timeout)
     least = max(e.error, float(e.eigenvalues[0]) * 1e-16) if len(e.eigenvalues) else 0.0  # below, it is rounding
     y = [x if x > least else math.nan for x in e.eigenvalues.tolist()]
     return Panel(_title(run, "spectrum"), "number", list(range(1, len(y) + 1)), [("F", y)], True, [("λ", run.damping)])
@@ -92,14 +92,16 @@ def _of_steps(run: Run, what: str, steps: Any, series: List[Tuple[str, List[floa
 
 
 def _norms(run: Run, timeout: Any) -> Panel:
+    if run.spec.get("scales"):
+        raise invalid("what is drawn", "norms", "something else where tensors have dampings of their own")
     # λgᵀH⁻¹g → ‖g‖² as λ grows; at this one it is ‖g‖² but for 1e-7 of it.
-    damping = max(1e7 * run.scalars(timeout=timeout)["spectral"], 1e-30)
-    s = run.self_influence(damping=damping, timeout=timeout)
+    damping = max(1e7 * run.scalars(blocks="whole", timeout=timeout)["spectral"], 1e-30)
+    s = run.self_influence(damping=damping, blocks="whole", timeout=timeout)
     return _of_steps(run, "norms", s.steps, [("‖g‖", np.sqrt(damping * s.values).tolist())])
 
 
 def _influence(run: Run, timeout: Any) -> Panel:
-    s = run.self_influence(timeout=timeout)
+    s = run.self_influence(blocks="whole", timeout=timeout)
     return _of_steps(run, "influence", s.steps, [("gᵀH⁻¹g", s.values.tolist()), ("left out", s.left_out.tolist())])
 
 
@@ -152,7 +154,7 @@ def _values(watcher: Watcher, rates: Rates, name: str, given: argparse.Namespace
             "condition": cond if 0 < cond < math.inf else math.nan,
         }  # fmt: skip
         if info["rows"] and any(w in _SCALARS for w in given.what):
-            values.update(watcher.joined(name).scalars(timeout=given.timeout))
+            values.update(watcher.joined(name).scalars(blocks="whole", timeout=given.timeout))
         return values
     except UnknownRun:
         raise

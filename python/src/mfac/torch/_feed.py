@@ -125,7 +125,12 @@ class Feed:
                 f"run {self.run.name} is at step {newest}, {step} is the next one here: another publisher feeds it",
                 field="step", value=str(step), limit=f"> {newest}",
             )  # fmt: skip
+        same = self._is(step, g)  # the agent may die again: then this is asked again
         self._committed(step)
+        return same
+
+    def _is(self, step: int, g: Array) -> bool:
+        """Whether g is in the window as step."""
         with contextlib.suppress(UnknownStep):  # committed, and lost since
             lo = self._columns or 0
             kept = self.run.gradient(step)[lo : lo + len(g)]

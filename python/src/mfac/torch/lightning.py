@@ -59,7 +59,7 @@ class PublishGradients(Publishing, Callback):
 
     The number of a gradient is its step's of the Trainer, from 1, or counts on from the run's newest one if that is higher. What waits is
     published at the end of fit, and after an exception too. An error of publishing is raised by the next step or at the end of fit.
-    With DDP the first process publishes.
+    With DDP the first process publishes. ``published`` and ``dropped`` count.
 
     Raises (in fit):
         Invalid: there are several optimizers, or the strategy cuts parameters into parts, or the run is of another model.
