@@ -23,6 +23,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -78,7 +79,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.Int64Var(&o.prune.dim, "prune-dim", 10_000_000, "prune: parameters")
 	flags.IntVar(&o.prune.rows, "prune-rows", 4, "prune: gradients in the window")
 	flags.IntVar(&o.prune.workers, "prune-workers", 4, "prune: workers")
+	flags.Usage = func() {
+		fmt.Fprintf(stderr, "Usage: go run ./bench [%s] [flags]\n\nMeasures what the documentation quotes; CONTRIBUTING.md and the head of bench/main.go say more. Without a command all.\n\n", strings.Join(commands, " | "))
+		flags.PrintDefaults()
+	}
 	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return 0
+		}
 		return 2
 	}
 	if !slices.Contains(commands, command) || flags.NArg() > 0 {
