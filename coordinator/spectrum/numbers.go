@@ -37,7 +37,7 @@ func (s *Spectrum) At(lambda, divisor float64, d int64) Numbers {
 		dim += a / k
 		// The exact α is within [a − down, a + Error].
 		down := min(s.Error, a)
-		less := down / (k - down)
+		less := down / (a - down + shift) // in this order: k − down may cancel to shift
 		inverseError += max(s.Error/(k+s.Error), less) / k
 		x := max(s.Error/k, less)
 		if x > 0.01 { // else log(1 + x) is hardly less
@@ -45,8 +45,11 @@ func (s *Spectrum) At(lambda, divisor float64, d int64) Numbers {
 		}
 		logError += x
 	}
-	// Sums of r terms, each off by some ε itself; log k, by some ε absolutely too.
+	// Sums of r terms, each off by some ε itself; log k, by some ε absolutely too. The sums of errors can be larger than
+	// those of numbers, and are rounded themselves.
 	terms := float64(r+8) * epsilon
+	logError *= 1 + terms
+	inverseError *= 1 + terms
 	logLambda := rest * math.Log(lambda)
 	outside := rest / lambda
 	n := Numbers{

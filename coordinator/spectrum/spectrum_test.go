@@ -246,6 +246,17 @@ func TestErrorRapid(t *testing.T) {
 	})
 }
 
+// An eigenvalue that is 0 and found as an error that λ is far below: the bound of tr H⁻¹ is nearly all error, and its
+// own rounding counts.
+func TestErrorRounded(t *testing.T) {
+	for seed := range uint64(100) {
+		rows := kinds["equal"](rand.New(rand.NewPCG(seed, 0)), 4, 2)
+		if w, _, err := check(rows, 2, 1e-18, 1); err != nil || !(w.all() <= 1) {
+			t.Errorf("seed %d: %v: %+v", seed, err, w)
+		}
+	}
+}
+
 // Sizes about the panels and blocks, against gonum's eigenvalues.
 func TestSizes(t *testing.T) {
 	most := 0.0
