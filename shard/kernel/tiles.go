@@ -68,7 +68,7 @@ func (v *Variant) CombineTiles(w *Scratch, p []byte, g Tiles, c []float64, mask,
 	if len(c) != g.Slots || len(p) != 4*g.N*g.Cols() || x != nil && len(x) != len(p) {
 		panic(fmt.Sprintf("kernel: %d bytes and %d coefficients for %d tiles of %d slots of %d columns", len(p), len(c), g.N, g.Slots, g.Cols()))
 	}
-	if v.combineTiles[g.DType] == nil || !littleEndian || g.Lines%2 != 0 { // some take two lines at a time
+	if v.combineTiles[g.DType] == nil || !littleEndian {
 		return false, false
 	}
 	panels := g.list(w, mask, v.anyPanel)

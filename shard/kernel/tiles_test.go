@@ -59,7 +59,7 @@ func TestTiles(t *testing.T) {
 		lineCols := dtype.LineCols()
 		for _, slots := range []int{5, 8, 10, 16, 23, 24, 34, 40} {
 			for n := 1; n <= 4; n += 1 + step()/7 {
-				for _, lines := range []int{1, 2, 6, 1024 / lineCols} {
+				for _, lines := range []int{1, 2, 7, 1024 / lineCols} {
 					mask := full(slots)
 					g, each := tilesOf(rng, dtype, slots, lines, n, rng.IntN(2)*64, mask)
 					done := checkTiles(t, rng, v, g, each, mask)
@@ -99,7 +99,7 @@ func checkTiles(t *testing.T, rng *rand.Rand, v *kernel.Variant, g kernel.Tiles,
 	if done && !finite {
 		t.Fatalf("slots %d, mask %x, %d tiles of %d lines: not finite", slots, mask, g.N, g.Lines)
 	}
-	if !done && v.Name() == "avx512" && g.Lines%2 == 0 && slices.Max(mask) > 0 {
+	if !done && v.Name() == "avx512" && slices.Max(mask) > 0 {
 		t.Fatalf("slots %d, mask %x, %d tiles of %d lines: says that it did not do combinations", slots, mask, g.N, g.Lines)
 	}
 	for i := 0; done && i < g.N*cols; i++ {
@@ -189,7 +189,7 @@ func TestTilesNotFinite(t *testing.T) {
 	forRows(t, func(t *testing.T, v *kernel.Variant, dtype kernel.DType) {
 		rng := rand.New(rand.NewPCG(15, 16))
 		w := new(kernel.Scratch)
-		const slots, lines, n = 16, 4, 2
+		const slots, lines, n = 16, 3, 2
 		cols := lines * dtype.LineCols()
 		p := make([]byte, 4*n*cols)
 		for i := range n * cols {

@@ -44,17 +44,6 @@ func newOverTiles() overTiles {
 
 func (o overTiles) slot(i, disp int) Mem { return Mem{Base: o.g, Disp: lineBytes*i + disp} }
 
-// line is m on a line of a panel, the one at hand or the one after it.
-func (o overTiles) line(m Mem, n int, some bool) Mem {
-	switch {
-	case n == 0:
-		return m
-	case some:
-		return m.Idx(o.step, 1)
-	}
-	return m.Offset(full)
-}
-
 // begin goes to the tile's first panel.
 func (o overTiles) begin() {
 	MOVQ(param("list"), o.list)
@@ -80,25 +69,20 @@ func (o overTiles) next() {
 	DECQ(o.panels)
 }
 
-// lines writes the loop over a panel's lines, of all its slots or of some, one or two at a time.
-func (o overTiles) lines(name string, some bool, each int, body func()) {
+// lines writes the loop over a panel's lines, of all its slots or of some.
+func (o overTiles) lines(name string, some bool, body func()) {
 	if some {
 		MOVQ(Mem{Base: o.list, Disp: 8}, o.step)
 		MOVQ(Mem{Base: o.list, Disp: 16}, o.in)
 	}
-	if each == 2 {
-		SHRQ(U8(1), o.count)
-	}
 	Label(name)
 	body()
 	if some {
-		for range each {
-			ADDQ(o.step, o.g)
-			ADDQ(o.step, o.far)
-		}
+		ADDQ(o.step, o.g)
+		ADDQ(o.step, o.far)
 	} else {
-		ADDQ(U32(each*full), o.g)
-		ADDQ(U32(each*full), o.far)
+		ADDQ(U32(full), o.g)
+		ADDQ(U32(full), o.far)
 	}
 	DECQ(o.count)
 	JNZ(LabelRef(name))
@@ -165,10 +149,9 @@ func (w *powers) next() {
 	}
 }
 
-// combineTiles goes over the columns of a line at a time, or of two lines of float32 with AVX-512: 16 with
-// AVX2, 32 with AVX-512, so that few of its sums wait for the one before. A panel's coefficients are in
-// registers. The first panel's sums begin as zero, the last one's go out; in between they lie at r. Where
-// there is an x, (x − sum)/λ goes out.
+// combineTiles goes over the columns of a line at a time, so that few of its sums wait for the one before. A
+// panel's coefficients are in registers. The first panel's sums begin as zero, the last one's go out; in
+// between they lie at r. Where there is an x, (x − sum)/λ goes out.
 func combineTiles(s isa, t dtype) {
 	TEXT("combineTiles"+t.name+s.name, NOSPLIT, "func(p *byte, r *float64, base *byte, tiles, stride int, list *int, panels int, c *float64, exp *int16, lines, ahead int, x *byte, lambda float64) bool")
 	Pragma("noescape")
@@ -178,9 +161,8 @@ func combineTiles(s isa, t dtype) {
 	VPXOR(finite, finite, finite)
 	s.useSpread(t, "combineTiles"+t.name+s.name)
 	defer endSpread()
-	cols := 4 * s.width
-	each := cols / t.cols() // lines
-	acc, v, cs := s.vecs(4), s.vecs(2), s.vecs(panelSlots)
+	cols := t.cols()
+	acc, v, cs := s.vecs(cols/s.width), s.vecs(2), s.vecs(panelSlots)
 	o, p, r := newOverTiles(), Load(Param("p"), GP64()), GP64()
 	c, pow := GP64(), newPowers(t)
 	left, x := Load(Param("tiles"), GP64()), Load(Param("x"), GP64())
@@ -202,7 +184,7 @@ func combineTiles(s isa, t dtype) {
 			VBROADCASTSD(own.Offset(8*i), ci)
 		}
 		ADDQ(U8(8*panelSlots), c)
-		o.lines(name, some, each, func() {
+		o.lines(name, some, func() {
 			sums := func(j int) Mem { return Mem{Base: r, Disp: s.bytes() * j} }
 			if last {
 				for col := 0; col < cols; col += 16 {
@@ -217,12 +199,10 @@ func combineTiles(s isa, t dtype) {
 				}
 			}
 			o.each(some, name, func(i int) {
-				for n := range each {
-					s.fetchFar(o.line(Mem{Base: o.far, Disp: lineBytes * i}, n, some))
-				}
+				s.fetchFar(Mem{Base: o.far, Disp: lineBytes * i})
 				for j, a := range acc {
-					x, col := v[j%2], s.width*j
-					s.load(t, o.line(o.slot(i, col%t.cols()*t.size), col/t.cols(), some), x)
+					x := v[j%2]
+					s.load(t, o.slot(i, s.width*j*t.size), x)
 					VFMADD231PD(x, cs[i], a)
 				}
 			})
@@ -369,7 +349,7 @@ func dotsTiles(t dtype) {
 			s.zero(a)
 		}
 		MOVQ(param("w"), w)
-		o.lines(name, false, 1, func() {
+		o.lines(name, false, func() {
 			for col := 0; col < t.cols(); col += 8 {
 				at := Mem{Base: w, Disp: 8 * col}
 				if first {
