@@ -90,7 +90,28 @@ func start(t testing.TB, s shape) *cluster {
 		c.startWorker(fmt.Sprintf("w%d", i), s.capacity, s.threads)
 	}
 	c.startCoordinator("c0")
+	c.complete()
 	return c
+}
+
+// complete waits until the coordinator has heard of all workers: runs are placed on those.
+func (c *cluster) complete() {
+	c.t.Helper()
+	if c.shape.workers == 0 {
+		return
+	}
+	cl, err := client.Connect(context.Background(), c.server.URL())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer cl.Close()
+	eventually(c.t, func() error {
+		workers, err := cl.Workers(within(c.t, 5*time.Second))
+		if err == nil && len(workers) != c.shape.workers {
+			err = fmt.Errorf("%d of %d workers", len(workers), c.shape.workers)
+		}
+		return err
+	})
 }
 
 func (c *cluster) connect(name string) *nats.Conn {

@@ -395,7 +395,8 @@ func TestFreezeMeanwhile(t *testing.T) {
 		version wire.Version
 		diag    []float64
 	}
-	stop, answers, published := make(chan struct{}), make(chan []told), make(chan int)
+	stop, answers, ended := make(chan struct{}), make(chan []told), make(chan struct{})
+	var published atomic.Int64
 	go func() {
 		var list []told
 		for {
@@ -416,18 +417,18 @@ func TestFreezeMeanwhile(t *testing.T) {
 		}
 	}()
 	go func() {
-		n, g := 0, normal(rand.New(rand.NewPCG(47, 48)), d)
+		defer close(ended)
+		g := normal(rand.New(rand.NewPCG(47, 48)), d)
 		for step := wire.Step(100); ; step++ {
 			select {
 			case <-stop:
-				published <- n
 				return
 			case <-time.After(5 * time.Millisecond):
 			}
 			_, err := publisher.Publish(ctx, step, g)
 			switch {
 			case err == nil:
-				n++
+				published.Add(1)
 			case !errors.Is(err, wire.ErrFrozen):
 				t.Errorf("publish: %v", err)
 			}
@@ -449,10 +450,14 @@ func TestFreezeMeanwhile(t *testing.T) {
 		} else if _, err := r.Thaw(ctx); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(50 * time.Millisecond)
+		for n := published.Load(); published.Load() == n && ctx.Err() == nil; { // however long that takes
+			time.Sleep(50 * time.Millisecond)
+		}
 	}
 	close(stop)
-	list, n := <-answers, <-published
+	list := <-answers
+	<-ended
+	n := published.Load()
 	seen := map[wire.Version][]float64{}
 	again := 0
 	for _, a := range list {
