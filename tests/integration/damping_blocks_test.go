@@ -59,22 +59,7 @@ func (x *dampedRun) checkBlocks(t *testing.T, what string, r *rand.Rand, borders
 		if err := chol.InverseTo(&inverse); err != nil {
 			t.Fatal(err)
 		}
-		solve := func(v []float64) []float64 {
-			var y mat.VecDense
-			if err := chol.SolveVecTo(&y, mat.NewVecDense(d, v)); err != nil {
-				t.Fatal(err)
-			}
-			return y.RawVector().Data
-		}
-		near := func(name string, got, want []float64, a client.Answer, err error) {
-			t.Helper()
-			if err != nil {
-				t.Fatalf("%s: %s: %v", what, name, err)
-			}
-			if off := x.off(got, want); !(off <= a.Bound()+denseOff) || !(a.Bound() <= 1e-9) {
-				t.Errorf("%s at %g: %s is off by %.3g, bound %.3g", what, s, name, off, a.Bound())
-			}
-		}
+		solve, near := x.against(t, &chol, fmt.Sprintf("%s at %g", what, s))
 		got := make([]float64, d)
 		verified := append(opts[:len(opts):len(opts)], client.WithVerify())
 		a, err := x.IHVP64(ctx, got, v, verified...)

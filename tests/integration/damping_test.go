@@ -66,6 +66,27 @@ func (x *dampedRun) off(a, b []float64) float64 {
 	return math.Sqrt(diff / norm)
 }
 
+// against solves with a dense factor, and holds answers against that: within the bound, and denseOff beside it.
+func (x *dampedRun) against(t *testing.T, chol *mat.Cholesky, what string) (solve func(v []float64) []float64, near func(name string, got, want []float64, a client.Answer, err error)) {
+	solve = func(v []float64) []float64 {
+		var y mat.VecDense
+		if err := chol.SolveVecTo(&y, mat.NewVecDense(len(v), v)); err != nil {
+			t.Fatal(err)
+		}
+		return y.RawVector().Data
+	}
+	near = func(name string, got, want []float64, a client.Answer, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatalf("%s: %s: %v", what, name, err)
+		}
+		if off := x.off(got, want); !(off <= a.Bound()+denseOff) || !(a.Bound() <= 1e-9) {
+			t.Errorf("%s: %s is off by %.3g, bound %.3g", what, name, off, a.Bound())
+		}
+	}
+	return solve, near
+}
+
 // check asks all that such a run answers, and compares with dense algebra: within the bounds, and denseOff beside them for the
 // dense numbers' own errors; cond H is below 1e6.
 func (x *dampedRun) check(t *testing.T, what string, r *rand.Rand, of ...client.QueryOption) {
@@ -89,22 +110,7 @@ func (x *dampedRun) check(t *testing.T, what string, r *rand.Rand, of ...client.
 		if !chol.Factorize(x.h(n, s)) {
 			t.Fatal("H is not positive definite")
 		}
-		solve := func(v []float64) []float64 {
-			var y mat.VecDense
-			if err := chol.SolveVecTo(&y, mat.NewVecDense(d, v)); err != nil {
-				t.Fatal(err)
-			}
-			return y.RawVector().Data
-		}
-		near := func(name string, got, want []float64, a client.Answer, err error) {
-			t.Helper()
-			if err != nil {
-				t.Fatalf("%s: %s: %v", what, name, err)
-			}
-			if off := x.off(got, want); !(off <= a.Bound()+denseOff) || !(a.Bound() <= 1e-9) {
-				t.Errorf("%s at %g: %s is off by %.3g, bound %.3g", what, s, name, off, a.Bound())
-			}
-		}
+		solve, near := x.against(t, &chol, fmt.Sprintf("%s at %g", what, s))
 		got := make([]float64, d)
 		a, err := x.IHVP64(ctx, got, v, opts...)
 		near("ihvp", got, solve(v), a, err)
