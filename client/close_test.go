@@ -1,8 +1,6 @@
 package client
 
 import (
-	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -13,17 +11,8 @@ import (
 // The word that a query is done with gets through where NATS is away for longer than a few tries take: else the
 // version would be held until the query's deadline.
 func TestCloseWhileNATSIsAway(t *testing.T) {
-	s, err := natsx.Embedded(natsx.EmbeddedOptions{StoreDir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	was := natsServer
-	natsServer = s
-	defer func() { natsServer = was; s.Shutdown() }()
-	port, err := strconv.Atoi(s.URL()[strings.LastIndexByte(s.URL(), ':')+1:])
-	if err != nil {
-		t.Fatal(err)
-	}
+	s, port := serverOf(t)
+	defer func() { s.Shutdown() }()
 	f := newFake(t, "a")
 	r := f.attached(dim)
 	s.Shutdown()
@@ -34,6 +23,7 @@ func TestCloseWhileNATSIsAway(t *testing.T) {
 	}
 	r.close(r.info(), 7)
 	time.Sleep(500 * time.Millisecond) // five tries, or six
+	var err error
 	if s, err = natsx.Embedded(natsx.EmbeddedOptions{StoreDir: t.TempDir(), Port: port}); err != nil {
 		t.Fatal(err)
 	}

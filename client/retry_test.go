@@ -429,16 +429,27 @@ func TestNudge(t *testing.T) {
 	}
 }
 
-// NATS goes away in the middle of a publication and comes back.
-func TestServerRestarts(t *testing.T) {
+// serverOf is a NATS server of the test's own, and its port, to be started again at.
+func serverOf(t *testing.T) (*natsx.Server, int) {
+	t.Helper()
 	s, err := natsx.Embedded(natsx.EmbeddedOptions{StoreDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	was := natsServer
 	natsServer = s
-	defer func() { natsServer = was; s.Shutdown() }()
-	port, _ := strconv.Atoi(s.URL()[strings.LastIndexByte(s.URL(), ':')+1:])
+	t.Cleanup(func() { natsServer = was })
+	port, err := strconv.Atoi(s.URL()[strings.LastIndexByte(s.URL(), ':')+1:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, port
+}
+
+// NATS goes away in the middle of a publication and comes back.
+func TestServerRestarts(t *testing.T) {
+	s, port := serverOf(t)
+	defer func() { s.Shutdown() }()
 	f := newFake(t, "a", "b")
 	r := f.attached(dim)
 	cut := make(chan bool, 1)
